@@ -63,7 +63,7 @@ _PANELS = {
         ),
         "verify": (
             "jobs.commands.verify:command",
-            "Check every file of a corpus against its latest snapshot.",
+            "Check every file of a corpus against its latest snapshot, or of an export against its page.",
         ),
         "peer": (
             "jobs.commands.peer:command",
@@ -153,7 +153,10 @@ _PANELS = {
             "jobs.commands.forget:command",
             "Erase episodes from datasets, latents, tables, snapshots and manifests. Only `ingest --restore` from raw data can bring them back.",
         ),
-        "export": ("jobs.commands.export:app", "Export the catalog to other table formats."),
+        "export": (
+            "jobs.commands.export:command",
+            "Export a manifest as datasets for another trainer, or the catalog as Iceberg tables. Run it again to resume.",
+        ),
     },
 }
 COMMANDS: dict[str, CommandHelp] = {

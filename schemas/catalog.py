@@ -306,6 +306,19 @@ TABLES: dict[str, pa.Schema] = {
             ("detail_json", pa.string()),  # statistics of a file; features of a dataset
         ]
     ),
+    # Datasets that `eicorpus export --manifest` wrote elsewhere, so that `forget` can name those that hold an episode.
+    "exports": pa.schema(
+        [
+            ("sha256", pa.string()),  # of its files: `eicorpus_export.json`
+            ("format", pa.string()),
+            ("location", pa.string()),  # folder, as the machine that exported calls it
+            ("manifest", pa.string()),
+            ("manifest_sha256", pa.string()),  # of the rows of the manifest
+            ("num_segments", pa.int64()),
+            ("uids", pa.list_(pa.string())),  # episodes that it holds, whole or in part
+            ("run_id", pa.string()),
+        ]
+    ),
     # Episodes that `eicorpus forget` erased. A place in a dataset stays, so that no other episode changes: it is filled
     # with as many timesteps of nothing.
     "tombstones": pa.schema(

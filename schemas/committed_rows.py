@@ -128,6 +128,20 @@ class DuplicateRow(CatalogRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRow(CatalogRow):
+    TABLE: ClassVar[str] = "exports"
+
+    sha256: str
+    format: str
+    location: str
+    manifest: str
+    manifest_sha256: str
+    num_segments: int
+    uids: list[str]
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DedupRow(CatalogRow):
     TABLE: ClassVar[str] = "dedups"
 
@@ -244,6 +258,6 @@ ROWS: dict[str, type[CatalogRow]] = {
     for kind in (
         *(SourceRow, EpisodeRow, SegmentRow, MeasurementRow, SignatureRow, VerdictRow, TierRow),
         *(PolicyRow, DuplicateRow, DedupRow, CaptionRow, LatentRow, ArtifactRow, TombstoneRow),
-        *(RunRow, Review),
+        *(RunRow, Review, ExportRow),
     )
 }

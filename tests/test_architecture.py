@@ -224,6 +224,14 @@ ROOMS: dict[str, set[str]] = {
     "doctor": {"check", "corpus", "pipeline", "recipe", "storage", "transforms", "video"},
     "executors": {"corpus", "recipe", "storage"},
     "export": {"catalog", "corpus", "storage"},
+    "export.datasets": {
+        "catalog",
+        "corpus",
+        "curation.manifests",
+        "executors",
+        "storage",
+        "video",
+    },
     "latents": {
         "catalog",
         "corpus",

@@ -81,9 +81,9 @@ class CommittedEpisode:
 
 def committed_batches(corpus: Path, current: Snapshot) -> Iterator[list[CommittedEpisode]]:
     """Every committed episode in the order of commits, at most `BATCH_EPISODES` at a time."""
-    artifacts = _ByUid(corpus, current, ArtifactRow)
-    segments = _ByUid(corpus, current, SegmentRow)
-    measurements = _ByUid(corpus, current, MeasurementRow)
+    artifacts = RowsByUid(corpus, current, ArtifactRow)
+    segments = RowsByUid(corpus, current, SegmentRow)
+    measurements = RowsByUid(corpus, current, MeasurementRow)
     for part in current.parts("episodes"):
         for batch in read_batches(part.file(corpus), BATCH_EPISODES):
             rows = rows_of(EpisodeRow, batch)
@@ -151,7 +151,7 @@ def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = Tru
     return pl.concat(frames)
 
 
-class _ByUid(Generic[R]):
+class RowsByUid(Generic[R]):
     """The rows of one table for a batch of uids, reading only the parts that hold them."""
 
     def __init__(self, corpus: Path, current: Snapshot, kind: type[R]) -> None:

@@ -1,6 +1,7 @@
-"""The catalog for other engines: an Iceberg table over the same Parquet files."""
+"""A corpus for others: its catalog as Iceberg tables, and in `datasets` its segments as datasets of other trainers."""
 
 __all__ = [
+    "format_names",
     "iceberg",
     "warehouse",
 ]

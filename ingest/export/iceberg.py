@@ -1,4 +1,4 @@
-"""`eicorpus export iceberg`: the tables of the latest snapshot as Iceberg tables, each step one Iceberg snapshot that names ours.
+"""`eicorpus export --to iceberg`: the tables of the latest snapshot as Iceberg tables, each step one Iceberg snapshot that names ours.
 
 A table holds every fact ever written, so what `eicorpus query` calls `verdicts_all`, `tiers_all` and `duplicates_all` has that name here.
 What an export did is kept as properties of the table, in the same Iceberg commit as its rows: a second export of one snapshot adds nothing,

@@ -20,7 +20,7 @@ from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.tombstones import tombstones
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
-from schemas.committed_rows import EpisodeRow, VerdictRow
+from schemas.committed_rows import EpisodeRow, ExportRow, VerdictRow
 from schemas.errors import ConfigError
 from schemas.parquet_file import read_batches, read_schema, read_table
 
@@ -158,12 +158,16 @@ class EpisodeSelection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasurePreview:
-    """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it."""
+    """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it.
+
+    `exports`: folders that hold an episode of it, which no erasure reaches.
+    """
 
     selection: EpisodeSelection
     rows: Mapping[str, int]
     snapshots: int  # that are written again
     manifests: tuple[str, ...]
+    exports: tuple[str, ...]
     undecided: tuple[str, ...]  # others, whose decision in `duplicates` goes with it
 
 
@@ -190,6 +194,12 @@ def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) 
         )
     rest = tuple(uid for uid in uids_once if uid not in already)
     return EpisodeSelection(uids=rest, already=already, episodes=episodes, verdicts=verdicts)
+
+
+def _exports_of(corpus: CorpusLayout, current: Snapshot, uids: set[str]) -> tuple[str, ...]:
+    """Folders of exports that hold one of the episodes."""
+    rows = current.rows(corpus.root, ExportRow)
+    return tuple(sorted({row.location for row in rows if not uids.isdisjoint(row.uids)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +240,7 @@ def erasure_impact(
         rows=dict(rows),
         snapshots=sum(not changed.isdisjoint(paths_of(each)) for each in snapshots),
         manifests=naming(corpus.root, selected),
+        exports=_exports_of(corpus, current, {*selection.uids, *selection.already}),
         undecided=tuple(sorted(set(copies.to_pylist()) - set(selection.uids))),
     )
     return ErasureImpact(looked=looked, doomed=doomed, parts=parts)

@@ -4,7 +4,9 @@
 
 __all__ = [
     "camera_video",
+    "cut",
     "encode",
+    "join",
     "scale",
     "source",
     "stats",

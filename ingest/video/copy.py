@@ -52,7 +52,7 @@ def copy_plan(file: VideoFile, times_ns: Times, *, rate_hz: Fraction, gop: int) 
 def _ranks(video: Video, times_ns: Times, gop: int) -> list[int] | None:
     """Presentation rank of each packet in decode order; None when a packet breaks a condition."""
     context = video.stream.codec_context
-    length_size = _nal_length_size(context.extradata)
+    length_size = nal_length_size(context.extradata)
     if context.name != "h264" or length_size is None:
         return None
     rank_of = {int(t): k for k, t in enumerate(times_ns)}
@@ -65,7 +65,7 @@ def _ranks(video: Video, times_ns: Times, gop: int) -> list[int] | None:
         since_key = 1 if packet.is_keyframe else since_key + 1
         if since_key > gop or (not ranks and not packet.is_keyframe):
             return None
-        if packet.is_keyframe and not _is_idr(bytes(packet), length_size):
+        if packet.is_keyframe and not is_idr(bytes(packet), length_size):
             return None
         ranks.append(rank)
         if len(ranks) == len(times_ns):
@@ -119,14 +119,14 @@ def _is_regular(video: Video, times_ns: Times, rate_hz: Fraction) -> bool:
     return bool(np.all(np.abs(times_ns - times_ns[0] - exact) <= tick_ns + 1))
 
 
-def _nal_length_size(extradata: bytes | None) -> int | None:
+def nal_length_size(extradata: bytes | None) -> int | None:
     """Bytes of each NAL length in an `avcC` stream (ISO/IEC 14496-15 §5.3.3); None when it is not one."""
     if not extradata or len(extradata) < 7 or extradata[0] != 1:
         return None
     return (extradata[4] & 3) + 1
 
 
-def _is_idr(data: bytes, length_size: int) -> bool:
+def is_idr(data: bytes, length_size: int) -> bool:
     """True when all slices of the access unit are IDR slices (types 1..5 hold slice data)."""
     at, kinds = 0, set()
     while at + length_size < len(data):

@@ -62,6 +62,7 @@ def _answer(looked: ErasurePreview, number: int, *, is_done: bool) -> dict[str, 
         "rows": dict(looked.rows),
         "snapshots_rewritten": looked.snapshots,
         "manifests": list(looked.manifests),
+        "exports": list(looked.exports),
         "undecided": list(looked.undecided),
         "snapshot": number,
     }
@@ -82,6 +83,9 @@ def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
             "`manifest verify` reports this; build new manifests",
             markup=False,
         )
+    for each in looked.exports:
+        note = f"the export {each} holds them: remove it, and export again"
+        stdout.print(note, markup=False, highlight=False)
     if looked.undecided:
         again = next_command("dedup", root)
         note = f"{len(looked.undecided)} duplicates need a new decision: run {again}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ingest.export.format_names import ExportFormat
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
@@ -24,6 +25,10 @@ SHOWN_FINDINGS = 200
 
 def command(
     corpus: CorpusArgument,
+    as_format: Annotated[
+        ExportFormat | None,
+        typer.Option("--as", help="CORPUS is the folder of an export in this format."),
+    ] = None,
     peer: Annotated[
         bool,
         typer.Option(
@@ -36,7 +41,10 @@ def command(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every file of a corpus against its latest snapshot."""
+    """Check every file of a corpus against its latest snapshot, or of an export against its page."""
+    if as_format is not None:
+        _verify_export(corpus, as_format, as_json=as_json)
+        return
     reader = reference_reader() if peer else None
     done = run_verify(corpus, threads or usable_cores(), deep=deep)
     seen, findings, summary = done.seen, done.findings, None
@@ -58,6 +66,25 @@ def command(
         answer_json(answer, failure)
     else:
         show(answer, findings)
+    if failure:
+        exit_1(failure)
+
+
+def _verify_export(out: Path, as_format: ExportFormat, *, as_json: bool) -> None:
+    from jobs.stages.export_datasets import verify_export
+
+    page, problems = verify_export(out, as_format)
+    failure = f"{len(problems):,} files are not as they were exported" if problems else ""
+    if as_json:
+        answer_json(
+            {"ok": not problems, "files": len(page["files"]), "findings": problems}, failure
+        )
+    else:
+        for each in problems[:SHOWN_FINDINGS]:
+            stdout.print(each, markup=False, highlight=False)
+        outcome = f"{len(problems)} findings" if problems else "OK"
+        count = f"{page['segments']:,} segments, {len(page['files']):,} files"
+        stdout.print(f"{outcome}: {count}", highlight=False)
     if failure:
         exit_1(failure)
 

@@ -213,7 +213,7 @@ class ExportJob(_Job):
             "catalog": part.catalog,
             "namespace": part.namespace,
         }
-        return ["export", part.to, str(corpus), *_options(chosen)]
+        return ["export", str(corpus), "--to", part.to, *_options(chosen)]
 
 
 class ReportJob(_Job):

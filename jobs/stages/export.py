@@ -1,4 +1,4 @@
-"""The work of `eicorpus export iceberg`: the catalog as Iceberg tables."""
+"""The work of `eicorpus export --to iceberg`: the catalog as Iceberg tables."""
 
 from __future__ import annotations
 

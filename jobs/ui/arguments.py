@@ -41,6 +41,7 @@ RENAMED = {
     ("latents", "--list"): "eicorpus list encoders",
     ("latents", ANY): _IMAGES_OR_TEXT,
     ("models", "list"): "eicorpus list models",
+    ("export", "iceberg"): "eicorpus export CORPUS --to iceberg",
     ("", "sources"): "eicorpus list sources",
 }
 
@@ -80,6 +81,8 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         Running.command = words_of(ctx)
+        if args and (new := RENAMED.get((words_of(ctx), args[0]))) and args[0].isalpha():
+            ctx.fail(f"{args[0]} is not valid here; use {new}")
         rest: list[str] = super().parse_args(ctx, self._with_first(ctx, args))
         return rest
 

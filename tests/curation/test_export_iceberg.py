@@ -1,4 +1,4 @@
-"""`eicorpus export iceberg`, read back by pyiceberg, and by DuckDB where its extension is: every row once, and none that was forgotten."""
+"""`eicorpus export --to iceberg`, read back by pyiceberg, and by DuckDB where its extension is: every row once, and none that was forgotten."""
 
 from __future__ import annotations
 
@@ -276,16 +276,16 @@ def test_a_table_that_is_not_ours_or_of_another_corpus_is_not_touched(corpus: Pa
 @pytest.mark.usefixtures("few")
 def test_the_command(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to = str(corpus.parent / "ware house")
-    words = ["export", "iceberg", str(corpus), "--warehouse", to, "--json"]
+    words = ["export", str(corpus), "--to", "iceberg", "--warehouse", to, "--json"]
     result = CliRunner().invoke(app, words)
     answer = json.loads(result.stdout)["result"]
     assert answer["snapshot"] == 2
     assert {each["table"]: each["written"] for each in answer["tables"]}["episodes"] == 16
     with writer_lock(CorpusLayout(corpus)):
         assert "is writing to this corpus" in str(CliRunner().invoke(app, words).exception)
-    inside = ["export", "iceberg", str(corpus), "--warehouse", str(corpus / "x")]
+    inside = ["export", str(corpus), "--to", "iceberg", "--warehouse", str(corpus / "x")]
     assert "inside the corpus" in str(CliRunner().invoke(app, inside).exception)
-    nowhere = CliRunner().invoke(app, ["export", "iceberg", str(corpus)])
+    nowhere = CliRunner().invoke(app, ["export", str(corpus), "--to", "iceberg"])
     assert "--warehouse DIR" in str(nowhere.exception)
     monkeypatch.setitem(sys.modules, "pyiceberg.catalog.sql", None)
     missing = CliRunner().invoke(app, words).exception

@@ -1,4 +1,4 @@
-"""The power is cut at the commits of `eicorpus export iceberg`: a table that says it holds a snapshot does, and the same export goes on.
+"""The power is cut at the commits of `eicorpus export --to iceberg`: a table that says it holds a snapshot does, and the same export goes on.
 
 SQLite synchronises its own file, by calls that no journal sees: after a cut it is as its last commit left it.
 """

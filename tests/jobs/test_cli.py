@@ -80,7 +80,7 @@ def test_the_shell_completes_names_of_commands_and_options() -> None:
         (["measure", "corpus"], True),
         (["compact", "corpus"], False),
         (["manifest", "show", "corpus", "build"], False),
-        (["export", "iceberg", "corpus"], False),
+        (["digest", "corpus"], False),
         (["ingst", "corpus"], False),
         ([], False),
     ],

@@ -55,7 +55,7 @@ CASES: dict[str, tuple[list[str], int]] = {
     "review export": (["--out", "{out}.csv"], WELL),
     "review sample": (["--measurement", "idle_share"], WELL),
     "review agreement": ([], WELL),
-    "export iceberg": (["--warehouse", "{out}"], WELL),
+    "export": (["--to", "iceberg", "--warehouse", "{out}"], WELL),
     "verify": ([], WELL),
     "digest": ([], WELL),
 }

@@ -7,6 +7,7 @@ __all__ = [
     "issue",
     "manifest",
     "mixture_text",
+    "running_stats",
     "split_by",
     "splits",
 ]

@@ -1,0 +1,12 @@
+"""The formats of `eicorpus export --manifest`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ingest.export.datasets.format import Format
+from ingest.export.datasets.lerobot_shared_files import LeRobotV3
+
+FORMATS: dict[str, Callable[[], Format]] = {
+    LeRobotV3.name: LeRobotV3,
+}

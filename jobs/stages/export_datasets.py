@@ -1,0 +1,100 @@
+"""The work of `eicorpus export --manifest`: segments of a manifest as datasets of another trainer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.manifest_folders import open_manifest_folder
+from ingest.export.datasets.format import Format
+from ingest.export.datasets.formats import FORMATS
+from ingest.export.datasets.plan import ExportPlan, plan_export
+from ingest.export.datasets.record import record_export
+from ingest.export.datasets.run import check_files, read_page, run_export
+from ingest.recipe import Limits
+from jobs.run_context import new_run_id
+from jobs.stages.resources import Resources
+from jobs.ui.output import outside, progress_of
+from schemas.errors import ConfigError
+from schemas.manifest import load
+
+UNIT_LIMITS = Limits(
+    time_limit_s=3600, memory_limit_mib=4096
+)  # a unit has some 100 MB of each camera, which may have to be encoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetExport:
+    """What an export did, or would do. `page`: of the finished one."""
+
+    plan: ExportPlan
+    page: Mapping[str, Any] | None
+    num_units: int
+    num_written: int
+    elapsed_s: float
+
+
+def run_dataset_export(
+    corpus: CorpusLayout,
+    name: str,
+    out: Path,
+    chosen: Format,
+    resources: Resources,
+    *,
+    allowed_licences: Sequence[str] = (),
+    dry_run: bool = False,
+) -> DatasetExport:
+    """Plan an export, and write it or go on with it. Shows progress on standard error.
+
+    Raises:
+        ConfigError: no such manifest, a licence that is not allowed, or what the format cannot hold; nothing was written.
+            Or the export is finished, and another command is writing to the corpus, which records it: run again.
+        TransientError: the disk is full or a worker died; run again to resume.
+    """
+    outside(corpus.root, out, "--out")
+    started_s = time.monotonic()
+    plan = plan_export(
+        corpus.root,
+        load(open_manifest_folder(corpus.root, name)),
+        format_name=chosen.name,
+        settings=chosen.settings(),
+        left_out=chosen.left_out,
+        divide=chosen.divide,
+        allowed_licences=allowed_licences,
+    )
+    if dry_run:
+        chosen.check(plan)
+        return DatasetExport(
+            plan=plan, page=None, num_units=0, num_written=0, elapsed_s=time.monotonic() - started_s
+        )
+    with progress_of("segments", plan.num_segments) as progress:
+        done = run_export(plan, chosen, out, resources.executor(UNIT_LIMITS), progress)
+    record_export(corpus, plan, done.page, out, new_run_id())
+    return DatasetExport(
+        plan=plan,
+        page=done.page,
+        num_units=done.num_units,
+        num_written=done.num_written,
+        elapsed_s=time.monotonic() - started_s,
+    )
+
+
+def format_of(name: str) -> Format:
+    """The format of that name, with its usual settings."""
+    return FORMATS[name]()
+
+
+def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any], list[str]]:
+    """The page of an export, and what is wrong with its files.
+
+    Raises:
+        ConfigError: no finished export, or one of another format.
+    """
+    page = read_page(out)
+    if name is not None and page["format"] != name:
+        raise ConfigError(f"an export as {page['format']}; expected {name}", where=str(out))
+    return page, list(check_files(out, page))

@@ -1,0 +1,301 @@
+"""An export as a whole: what is planned and left out, that it resumes to the same files, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.export.datasets import format as units
+from ingest.export.datasets import run
+from ingest.export.datasets.format import Finishing
+from ingest.export.datasets.formats import FORMATS
+from ingest.export.datasets.lerobot_shared_files import LeRobotV3
+from ingest.export.datasets.plan import UnfitRows
+from ingest.export.datasets.run import check_files, run_export
+from ingest.export.format_names import ExportFormat
+from ingest.recipe import Limits
+from schemas.errors import ConfigError, TransientError
+from schemas.manifest import Manifest
+from tests.faults.runs import tree
+from tests.ingest.export_cases import manifest_of, numbered_corpus, page_of, plan_of
+
+ROOT = Path(__file__).parents[2]
+SEGMENTS = [("a", 0, 37), ("a", 3, 12), ("b", 0, 24), ("c", 0, 12)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return numbered_corpus(tmp_path_factory.mktemp("numbered"))
+
+
+@pytest.fixture
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit for each segment."""
+    monkeypatch.setattr(units, "UNIT_BYTES", 1)
+
+
+def export(corpus: Path, out: Path, chosen: Manifest | None = None) -> dict[str, Any]:
+    chosen = chosen or manifest_of(corpus, SEGMENTS)
+    run_export(plan_of(corpus, chosen, LeRobotV3()), LeRobotV3(), out, InlineExecutor())
+    return page_of(out)
+
+
+class StoppedError(Exception):
+    """The process ends here."""
+
+
+class StoppingExecutor(InlineExecutor):
+    """Ends after so many units."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def run(self, next_work: Callable[[], Any], body: Callable[..., Any]) -> Iterator[Any]:
+        for number, done in enumerate(super().run(next_work, body)):
+            if number == self.after:
+                raise StoppedError
+            yield done
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_stopped_export_goes_on_to_the_same_files(
+    after: int, corpus: Path, tmp_path: Path
+) -> None:
+    wanted = export(corpus, tmp_path / "wanted")
+    plan, out = plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3()), tmp_path / "out"
+    with pytest.raises(StoppedError):
+        run_export(plan, LeRobotV3(), out, StoppingExecutor(after))
+    assert not (out / run.PAGE).exists()
+    done = run_export(plan, LeRobotV3(), out, InlineExecutor())
+    assert (done.num_units, done.num_written) == (4, 4 - after - 1)
+    assert page_of(out) == wanted
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("at", ["tasks.parquet", "info.json", run.SEGMENTS])
+def test_an_export_that_is_stopped_at_its_end_goes_on(
+    at: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are in their places by then, and records still name them where they were."""
+    wanted = export(corpus, tmp_path / "wanted")
+    with monkeypatch.context() as patched:
+
+        def stop(plan: Any, path: Path) -> None:
+            raise StoppedError
+
+        if at == run.SEGMENTS:
+            patched.setattr(run, "_write_mapping", stop)
+        else:
+            finish = LeRobotV3.finish
+
+            def finish_half(self: LeRobotV3, finishing: Finishing) -> Any:
+                def write(name: str, data: bytes) -> None:
+                    if name.endswith(at):
+                        raise StoppedError
+                    finishing.write(name, data)
+
+                return finish(self, replace(finishing, write=write))
+
+            patched.setattr(LeRobotV3, "finish", finish_half)
+        with pytest.raises(StoppedError):
+            export(corpus, tmp_path / "out")
+    assert export(corpus, tmp_path / "out") == wanted
+    assert tree(tmp_path / "out") == tree(tmp_path / "wanted")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_units")
+def test_worker_processes_write_the_same(corpus: Path, tmp_path: Path) -> None:
+    wanted = export(corpus, tmp_path / "wanted")
+    plan = plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3())
+    executor = LocalExecutor(2, Limits(time_limit_s=60, memory_limit_mib=2048))
+    done = run_export(plan, LeRobotV3(), tmp_path / "out", executor)
+    assert dict(done.page) == wanted
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from ingest.executors.inline import InlineExecutor
+from ingest.export.datasets import format as units
+from ingest.export.datasets.lerobot_shared_files import LeRobotV3
+from ingest.export.datasets.run import run_export
+from tests.ingest.export_cases import manifest_of, plan_of
+units.UNIT_BYTES = 1
+corpus, out = map(Path, sys.argv[1:])
+write = LeRobotV3.write
+def slow(self, unit, folder):
+    facts = write(self, unit, folder)
+    print("unit", flush=True)
+    time.sleep(0.3)
+    return facts
+LeRobotV3.write = slow
+chosen = manifest_of(corpus, [("a", 0, 37), ("a", 3, 12), ("b", 0, 24), ("c", 0, 12)])
+run_export(plan_of(corpus, chosen, LeRobotV3()), LeRobotV3(), out, InlineExecutor())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_units")
+def test_a_killed_export_resumes_to_the_same_digest(corpus: Path, tmp_path: Path) -> None:
+    wanted, out = export(corpus, tmp_path / "wanted"), tmp_path / "out"
+    command = [sys.executable, "-c", SLOWLY, str(corpus), str(out)]
+    for _ in range(2):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (out / run.PAGE).exists()
+    assert export(corpus, out) == wanted
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+def test_a_finished_export_is_left_as_it_is(corpus: Path, tmp_path: Path) -> None:
+    export(corpus, tmp_path / "out")
+    plan = plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3())
+    done = run_export(plan, LeRobotV3(), tmp_path / "out", InlineExecutor())
+    assert (done.num_units, done.num_written) == (0, 0)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_another_export_is_not_mixed_in(is_finished: bool, corpus: Path, tmp_path: Path) -> None:
+    plan = plan_of(corpus, manifest_of(corpus, SEGMENTS[:2]), LeRobotV3())
+    if is_finished:
+        run_export(plan, LeRobotV3(), tmp_path / "out", InlineExecutor())
+    else:
+        with pytest.raises(StoppedError):
+            run_export(plan, LeRobotV3(), tmp_path / "out", StoppingExecutor(0))
+    before = tree(tmp_path / "out")
+    with pytest.raises(ConfigError, match="another export"):
+        export(corpus, tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_folder_with_other_files_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        export(corpus, tmp_path)
+    assert tree(tmp_path) == tree(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_licences_that_are_not_free_need_a_word(corpus: Path) -> None:
+    licences = ["permissive", "non_commercial", "no_redistribution", "unknown"]
+    chosen = manifest_of(corpus, SEGMENTS, licence_class=licences)
+    with pytest.raises(ConfigError) as refused:
+        plan_of(corpus, chosen, LeRobotV3(), ["non_commercial"])
+    assert refused.value.message == (
+        "licence: 1 segments are no_redistribution, 1 segments are unknown"
+    )
+    assert "--allow-licence no_redistribution --allow-licence unknown" in refused.value.remedy
+    assert plan_of(corpus, chosen, LeRobotV3(), licences).num_segments == 4
+
+
+class Choosy(LeRobotV3):
+    """Holds no segment that begins late."""
+
+    def left_out(self, rows: Any) -> Iterator[UnfitRows]:
+        late = np.array(rows["start"].to_pylist()) > 0
+        yield UnfitRows(code="late", text="begin late", rows=late)
+
+
+def test_what_is_left_out_is_counted(corpus: Path, tmp_path: Path) -> None:
+    chosen = replace(manifest_of(corpus, SEGMENTS), num_erased=2)
+    plan = plan_of(corpus, chosen, Choosy())
+    run_export(plan, Choosy(), tmp_path / "out", InlineExecutor())
+    page = page_of(tmp_path / "out")
+    assert page["left_out"] == [
+        {"code": "erased", "text": "erased since", "segments": 2},
+        {"code": "late", "text": "begin late", "segments": 1},
+    ]
+    assert page["segments"] == 3
+    assert pq.read_table(tmp_path / "out" / page["mapping"]).num_rows == 3
+
+
+def test_an_export_of_nothing_is_refused(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no segment of the manifest .*\(1 begin late\)"):
+        plan_of(corpus, manifest_of(corpus, SEGMENTS[1:2]), Choosy())
+
+
+def test_the_plan_says_about_how_many_bytes(corpus: Path) -> None:
+    whole = plan_of(corpus, manifest_of(corpus, SEGMENTS[:1]), LeRobotV3())
+    videos = [path.stat().st_size for path in corpus.glob("datasets/*/*/*/*/*/episode_000000.mp4")]
+    data = [
+        path.stat().st_size for path in corpus.glob("datasets/*/*/data/*/episode_000000.parquet")
+    ]
+    assert whole.num_bytes == sum(videos) + sum(data)
+    part = plan_of(corpus, manifest_of(corpus, SEGMENTS[1:2]), LeRobotV3())
+    assert part.num_bytes == pytest.approx(whole.num_bytes * 9 / 37, abs=1)
+
+
+def test_verify_names_every_file_that_is_not_as_it_was(corpus: Path, tmp_path: Path) -> None:
+    page = export(corpus, tmp_path / "out")
+    assert list(check_files(tmp_path / "out", page)) == []
+    info, *_ = (tmp_path / "out").glob("*/meta/info.json")
+    info.write_text(info.read_text() + " ")
+    (info.parent / "stats.json").unlink()
+    (tmp_path / "out" / "extra").touch()
+    folder = info.parent.parent.name
+    assert list(check_files(tmp_path / "out", page)) == [
+        f"{folder}/meta/stats.json: missing",
+        "extra: not part of the export",
+        f"{folder}/meta/info.json: changed",
+    ]
+
+
+def test_a_damaged_video_ends_the_export_and_is_named(corpus: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(corpus, tmp_path / "corpus")
+    video, *_ = sorted((tmp_path / "corpus").glob("datasets/*/*/*/*/*/episode_000001.mp4"))
+    video.write_bytes(video.read_bytes()[:400])
+    chosen = manifest_of(tmp_path / "corpus", SEGMENTS)
+    plan = plan_of(tmp_path / "corpus", chosen, LeRobotV3())
+    with pytest.raises(Exception, match=r"episode_000001\.mp4"):
+        run_export(plan, LeRobotV3(), tmp_path / "out", InlineExecutor())
+    assert not (tmp_path / "out" / run.PAGE).exists()
+
+
+def test_a_full_disk_says_so_and_is_no_end(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.export.datasets.lerobot_shared_files.pq.write_table", full)
+        with pytest.raises(TransientError, match="No space left"):
+            export(corpus, tmp_path / "out")
+    assert export(corpus, tmp_path / "out")["segments"] == len(SEGMENTS)
+
+
+def test_every_format_has_a_name_on_the_command_line() -> None:
+    assert {*FORMATS, ExportFormat.ICEBERG} == set(ExportFormat)
+
+
+def test_the_page_is_json_that_names_the_manifest(corpus: Path, tmp_path: Path) -> None:
+    page = json.loads(json.dumps(export(corpus, tmp_path / "out")))
+    chosen = manifest_of(corpus, SEGMENTS)
+    assert page["manifest"]["rows_sha256"] == chosen.facts.rows_sha256
+    assert sum(each["episodes"] for each in page["datasets"]) == page["segments"]

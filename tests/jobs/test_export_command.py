@@ -1,0 +1,124 @@
+"""`eicorpus export CORPUS --manifest NAME --to FORMAT --out DIR` and `eicorpus verify DIR --as FORMAT`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.corpus.layout import CorpusLayout, writer_lock
+from ingest.corpus.manifest_folders import page_bytes, rows_bytes
+from ingest.corpus.snapshot import load
+from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE
+from tests.ingest.export_cases import manifest_of, numbered_corpus
+from tests.jobs.build_cases import invoke, refused
+
+LICENCES = ["permissive", "unknown", "permissive"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    corpus = numbered_corpus(tmp_path_factory.mktemp("numbered"))
+    for name, licences in (("chosen", "permissive"), ("mixed", LICENCES)):
+        segments = [("a", 0, 37), ("b", 3, 20), ("c", 0, 12)]
+        chosen = manifest_of(corpus, segments, licence_class=licences)
+        facts = chosen.facts.model_copy(update={"name": name})
+        folder = corpus / FOLDER / name
+        folder.mkdir(parents=True)
+        (folder / ROWS_FILE).write_bytes(rows_bytes(chosen.rows))
+        (folder / FACTS_FILE).write_bytes(page_bytes(facts))
+    return corpus
+
+
+def words(corpus: Path, out: Path, name: str = "chosen") -> list[str]:
+    return ["export", str(corpus), "--manifest", name, "--to", "lerobot-v3", "--out", str(out)]
+
+
+def test_an_export_is_planned_written_found_and_verified(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    planned = invoke(*words(corpus, out), "--dry-run")
+    assert planned.exit_code == 0
+    assert "3 segments, about " in planned.stdout
+    assert "dry run: nothing was written" in planned.stdout
+    assert not out.exists()
+    written = json.loads(invoke(*words(corpus, out), "--workers", "0", "--json").stdout)["result"]
+    assert (written["segments"], written["units_written"]) == (3, 1)
+    again = invoke(*words(corpus, out), "--workers", "0")
+    assert f"unchanged: {written['export']['sha256']}" in again.stdout
+    assert invoke("verify", str(out), "--as", "lerobot-v3").exit_code == 0
+    next(out.glob("*/data/*/*.parquet")).write_bytes(b"")
+    damaged = invoke("verify", str(out), "--as", "lerobot-v3", "--json")
+    assert damaged.exit_code == 1
+    assert json.loads(damaged.stdout)["result"]["findings"][0].endswith("parquet: changed")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--to", "lerobot-v3"], "--to lerobot-v3 needs --manifest NAME and --out DIR"),
+        (["--to", "iceberg", "--out", "x"], "--out does not go with --to iceberg"),
+        (["--to", "lerobot-v3", "--warehouse", "x"], "--warehouse does not go with"),
+        (["--to", "iceberg", "--dry-run"], "--dry-run does not go with --to iceberg"),
+        (["--to", "lerobot-v3", "--manifest", "no", "--out", "x"], "no manifest.json"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(more: list[str], told: str, corpus: Path) -> None:
+    assert told in refused("export", str(corpus), *more)
+
+
+def test_an_export_into_the_corpus_is_refused(corpus: Path) -> None:
+    assert "inside the corpus" in refused(*words(corpus, corpus / "out"))
+
+
+def test_a_licence_is_refused_with_what_allows_it(corpus: Path, tmp_path: Path) -> None:
+    message = refused(*words(corpus, tmp_path / "out", "mixed"))
+    assert "1 segments are unknown" in message
+    assert "--allow-licence unknown" in message
+    assert not (tmp_path / "out").exists()
+    done = invoke(
+        *words(corpus, tmp_path / "out", "mixed"), "--allow-licence", "unknown", "--workers", "0"
+    )
+    assert done.exit_code == 0
+
+
+def test_what_is_no_export_is_said(corpus: Path, tmp_path: Path) -> None:
+    assert "no finished export" in refused("verify", str(tmp_path), "--as", "lerobot-v3")
+
+
+def exports_of(corpus: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = load(corpus).read(corpus, "exports").to_pylist()
+    return rows
+
+
+def test_an_erasure_names_the_exports_that_hold_the_episode(corpus: Path, tmp_path: Path) -> None:
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    before = len(exports_of(own))
+    for _ in range(2):  # recorded once
+        assert invoke(*words(own, tmp_path / "all"), "--workers", "0").exit_code == 0
+    (row,) = exports_of(own)[before:]
+    assert (row["location"], row["num_segments"]) == (str(tmp_path / "all"), 3)
+    uid = next(iter(row["uids"]))
+    looked = json.loads(invoke("forget", str(own), uid, "--dry-run", "--json").stdout)["result"]
+    assert str(tmp_path / "all") in looked["exports"]
+    done = invoke("forget", str(own), uid)
+    assert f"the export {tmp_path / 'all'} holds them" in done.stdout
+    # Erased episodes stay named: the folder is there until someone removes it.
+    again = json.loads(invoke("forget", str(own), uid, "--dry-run", "--json").stdout)["result"]
+    assert str(tmp_path / "all") in again["exports"]
+    assert "another export" in refused(*words(own, tmp_path / "all"), "--workers", "0")
+
+
+def test_an_export_that_could_not_be_recorded_is_recorded_by_the_next_run(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out, before = tmp_path / "out", len(exports_of(corpus))
+    with writer_lock(CorpusLayout(corpus)):
+        assert "is writing to this corpus" in refused(*words(corpus, out), "--workers", "0")
+    assert (out / "eicorpus_export.json").is_file()
+    assert len(exports_of(corpus)) == before
+    assert invoke(*words(corpus, out), "--workers", "0").exit_code == 0
+    assert len(exports_of(corpus)) == before + 1
