@@ -10,3 +10,4 @@ class ExportFormat(StrEnum):
 
     ICEBERG = "iceberg"
     LEROBOT_V3 = "lerobot-v3"
+    GROOT = "groot"

@@ -51,6 +51,7 @@ class Numbered(Toy):
         rng = np.random.default_rng(ord(ref.episode_id))
         T = np.tile(np.eye(4), (count, 1, 1))
         T[:, :3, 3] = rng.normal(size=(count, 3))
+        T[:, :3, :3] = _rotations(rng, count)
         grip = gripper_channel("left.gripper_opening", binary=False)
         streams = (
             Stream(spec=pose_channel("left.T_base_eef"), t_ns=t_ns, values=T),
@@ -61,6 +62,13 @@ class Numbered(Toy):
             for c, name in enumerate(CAMERAS)
         )
         return replace(episode, streams=streams, cameras=cameras)
+
+
+def _rotations(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """[count, 3, 3] none of them symmetric."""
+    rotmat, _ = np.linalg.qr(rng.normal(size=(count, 3, 3)))
+    rotmat[np.linalg.det(rotmat) < 0, :, 2] *= -1
+    return rotmat
 
 
 def _pictures(ref: EpisodeRef, camera: int, count: int) -> tuple[bytes, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ingest.export.datasets.format import Format
+from ingest.export.datasets.groot import Groot
 from ingest.export.datasets.lerobot_shared_files import LeRobotV3
 
 FORMATS: dict[str, Callable[[], Format]] = {
     LeRobotV3.name: LeRobotV3,
+    Groot.name: Groot,
 }

@@ -15,16 +15,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.export.datasets.format import ExportUnit, Finishing
 from ingest.export.datasets.plan import DatasetPlan, ExportedSegment, ExportPlan, UnfitRows
+from ingest.export.datasets.quantiles import ValueCounts, value_counts
 from ingest.export.datasets.rows import (
+    QUANTILES,
     Columns,
     column_stats,
     default_columns,
+    merged_stats,
     read_columns,
     rows_table,
 )
@@ -40,14 +44,22 @@ class WrittenDataset:
 
     dataset: DatasetPlan
     features: Features
-    episodes: list[
-        dict[str, Any]
-    ]  # "length", "text", "stats" and what `facts_of` adds, in their order
+    # "length", "text", "stats" and what `facts_of` adds, in their order
+    episodes: list[dict[str, Any]]
+    counts: Mapping[str, ValueCounts]  # of each column of float32
 
     @property
     def tasks(self) -> list[str]:
         """Texts by number."""
         return list(dict.fromkeys(episode["text"] for episode in self.episodes))
+
+    def stats_of(self, column: str) -> dict[str, Any]:
+        """Statistics of a column over all episodes; exact but for quantiles (`ingest.export.datasets.quantiles`)."""
+        merged = merged_stats([episode["stats"][column] for episode in self.episodes])
+        low, high = np.array(merged["min"]), np.array(merged["max"])
+        for name in ("q01", "q99"):
+            merged[name] = self.counts[column].quantile(QUANTILES[name], low, high).tolist()
+        return merged
 
 
 class LeRobotV21(ABC):
@@ -70,7 +82,7 @@ class LeRobotV21(ABC):
         return {key: key for key in dataset.video_keys}
 
     def facts_of(
-        self, dataset: DatasetPlan, segment: ExportedSegment, columns: Columns
+        self, dataset: DatasetPlan, segment: ExportedSegment, stored: Columns, columns: Columns
     ) -> Mapping[str, Any]:
         """What `meta_files` needs of an episode besides its statistics; JSON."""
         return {}
@@ -85,6 +97,10 @@ class LeRobotV21(ABC):
 
     def top_files(self, finishing: Finishing, written: list[WrittenDataset]) -> Mapping[str, bytes]:
         """Files beside the datasets: how to train on them."""
+        return {}
+
+    def page(self, written: list[WrittenDataset]) -> Mapping[str, Any]:
+        """Further keys of the page of the export."""
         return {}
 
     # --- as `Format` ---------------------------------------------------------------------------------------------------
@@ -107,6 +123,7 @@ class LeRobotV21(ABC):
 
     def write(self, unit: ExportUnit, folder: Path) -> Mapping[str, Any]:
         dataset, episodes = unit.dataset, []
+        counts: dict[str, ValueCounts] = {}
         how: Counter[str] = Counter()
         features, cameras = self.numeric_features(dataset), self.cameras(dataset)
         for segment in unit.segments:
@@ -118,6 +135,9 @@ class LeRobotV21(ABC):
             table = rows_table({**columns, **defaults}, features)
             pq.write_table(table, path, compression="snappy")
             stats = {n: column_stats(values, {}) for n, values in {**columns, **defaults}.items()}
+            for name, values in {**columns, **defaults}.items():
+                if values.dtype == np.float32:
+                    counts[name] = value_counts(values.reshape(len(values), -1)) + counts.get(name)
             for video in segment.videos:
                 if (key := cameras.get(video.key)) is None:
                     continue
@@ -135,11 +155,12 @@ class LeRobotV21(ABC):
                     )
                 ] += 1
                 stats[key] = dict(video.stats)
-            facts = self.facts_of(dataset, segment, columns)
+            facts = self.facts_of(dataset, segment, stored, columns)
             episodes.append(
                 {"length": segment.num_frames, "text": segment.row.text, "stats": stats, **facts}
             )
-        return {"episodes": episodes, "videos": how}
+        of_columns = {name: each.as_json() for name, each in counts.items()}
+        return {"episodes": episodes, "videos": how, "counts": of_columns}
 
     def places(self, finishing: Finishing) -> Iterator[tuple[int, str, str]]:
         for record in finishing.records():
@@ -151,12 +172,16 @@ class LeRobotV21(ABC):
         all_written = []
         for dataset in finishing.plan.datasets:
             records = [r for r in finishing.records() if r.dataset == dataset.name]
+            counts: dict[str, ValueCounts] = {}
             for record in records:
                 how.update(record.facts["videos"])
+                for name, raw in record.facts["counts"].items():
+                    counts[name] = ValueCounts.of_json(raw) + counts.get(name)
             written = WrittenDataset(
                 dataset=dataset,
                 features=self._features(dataset),
                 episodes=[episode for record in records for episode in record.facts["episodes"]],
+                counts=counts,
             )
             files = {**self._lerobot_meta(written), **self.meta_files(written)}
             for name, data in files.items():
@@ -165,6 +190,7 @@ class LeRobotV21(ABC):
         for name, data in self.top_files(finishing, all_written).items():
             finishing.write(name, data)
         return {
+            **self.page(all_written),
             "videos": dict(sorted(how.items())),
             "statistics": "of the data; those of pictures are of the whole episode, sampled",
         }
