@@ -100,6 +100,12 @@ def rotmat_from_euler(angles_rad: npt.ArrayLike, order: str) -> Array:
     return _rotation().from_euler(order, a.reshape(-1, 3)).as_matrix().reshape(*a.shape[:-1], 3, 3)
 
 
+def roll_pitch_yaw_from_rotmat(rotmat: npt.ArrayLike) -> Array:
+    """[..., 3, 3] to [..., 3] radians: R = Rz(yaw) Ry(pitch) Rx(roll). Where pitch is a quarter of a turn, one of many that give R."""
+    R = np.asarray(rotmat, dtype=np.float64)
+    return _rotation().from_matrix(R.reshape(-1, 3, 3)).as_euler("xyz").reshape(*R.shape[:-2], 3)
+
+
 def rot6d_cols_from_rotmat(rotmat: npt.ArrayLike) -> Array:
     """[..., 3, 3] to [..., 6]: first column, then second column."""
     R = np.asarray(rotmat, dtype=np.float64)

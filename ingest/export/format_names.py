@@ -11,3 +11,4 @@ class ExportFormat(StrEnum):
     ICEBERG = "iceberg"
     LEROBOT_V3 = "lerobot-v3"
     GROOT = "groot"
+    LDA = "lda"

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from ingest.export.datasets.format import Format
 from ingest.export.datasets.groot import Groot
+from ingest.export.datasets.lda import Lda
 from ingest.export.datasets.lerobot_shared_files import LeRobotV3
 
 FORMATS: dict[str, Callable[[], Format]] = {
     LeRobotV3.name: LeRobotV3,
     Groot.name: Groot,
+    Lda.name: Lda,
 }

@@ -44,7 +44,7 @@ class WrittenDataset:
 
     dataset: DatasetPlan
     features: Features
-    # "length", "text", "stats" and what `facts_of` adds, in their order
+    # "length", "text", "stats", "trained" (statistics of `trained_as`) and what `facts_of` adds, in their order
     episodes: list[dict[str, Any]]
     counts: Mapping[str, ValueCounts]  # of each column of float32
 
@@ -55,7 +55,8 @@ class WrittenDataset:
 
     def stats_of(self, column: str) -> dict[str, Any]:
         """Statistics of a column over all episodes; exact but for quantiles (`ingest.export.datasets.quantiles`)."""
-        merged = merged_stats([episode["stats"][column] for episode in self.episodes])
+        parts = [e["trained"].get(column, e["stats"].get(column)) for e in self.episodes]
+        merged = merged_stats([part for part in parts if part is not None])
         low, high = np.array(merged["min"]), np.array(merged["max"])
         for name in ("q01", "q99"):
             merged[name] = self.counts[column].quantile(QUANTILES[name], low, high).tolist()
@@ -85,6 +86,10 @@ class LeRobotV21(ABC):
         self, dataset: DatasetPlan, segment: ExportedSegment, stored: Columns, columns: Columns
     ) -> Mapping[str, Any]:
         """What `meta_files` needs of an episode besides its statistics; JSON."""
+        return {}
+
+    def trained_as(self, columns: Columns) -> Columns:
+        """[N, n] float32 of columns whose statistics a trainer wants of other numbers than are stored, such as differences."""
         return {}
 
     def episode_lines(self, episode: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,7 +140,8 @@ class LeRobotV21(ABC):
             table = rows_table({**columns, **defaults}, features)
             pq.write_table(table, path, compression="snappy")
             stats = {n: column_stats(values, {}) for n, values in {**columns, **defaults}.items()}
-            for name, values in {**columns, **defaults}.items():
+            trained = {n: v for n, v in self.trained_as(columns).items() if len(v)}
+            for name, values in {**columns, **defaults, **trained}.items():
                 if values.dtype == np.float32:
                     counts[name] = value_counts(values.reshape(len(values), -1)) + counts.get(name)
             for video in segment.videos:
@@ -157,7 +163,13 @@ class LeRobotV21(ABC):
                 stats[key] = dict(video.stats)
             facts = self.facts_of(dataset, segment, stored, columns)
             episodes.append(
-                {"length": segment.num_frames, "text": segment.row.text, "stats": stats, **facts}
+                {
+                    "length": segment.num_frames,
+                    "text": segment.row.text,
+                    "stats": stats,
+                    "trained": {n: column_stats(v, {}) for n, v in trained.items()},
+                    **facts,
+                }
             )
         of_columns = {name: each.as_json() for name, each in counts.items()}
         return {"episodes": episodes, "videos": how, "counts": of_columns}
