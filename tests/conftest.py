@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs.ui import output
 
     monkeypatch.setattr(output.stdout, "width", 1000)
+
+
+@pytest.fixture(autouse=True)
+def usual_priority() -> Iterator[None]:
+    """For root, the encoder SVT-AV1 makes its process a real-time one, which starves all others of the machine."""
+    before = os.sched_getscheduler(0)
+    yield
+    if os.sched_getscheduler(0) != before:
+        os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 @pytest.fixture
