@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
-GROUPS = frozenset({"export", "latents", "list", "manifest", "review", "snapshot"})  # of commands
+GROUPS = frozenset({"latents", "list", "manifest", "review", "snapshot"})  # of commands
 
 
 def next_command(words: str, corpus: Path) -> str:

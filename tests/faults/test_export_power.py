@@ -130,7 +130,13 @@ def test_what_a_commit_names_is_on_the_disk_before_it(tmp_path: Path) -> None:
     assert commits_before_their_files(run) == 0
 
 
-SITES = [site for site in call_sites() if site.file.startswith("ingest/export/")]
+# `datasets/` exports no part of a corpus: what a power cut left of one is written again (tests/ingest/test_export_run.py: kills alone).
+TABLES_ONLY = (
+    "ingest/export/iceberg.py",
+    "ingest/export/warehouse.py",
+    "ingest/export/data_file.py",
+)
+SITES = [site for site in call_sites() if site.file in TABLES_ONLY]
 
 
 @pytest.mark.parametrize("site", SITES, ids=str)

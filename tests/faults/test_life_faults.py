@@ -44,7 +44,7 @@ COMMANDS = {
     "compact": [],
     "gc": ["--keep", "1", "--older-than", "0"],
     "forget": ["UID"],
-    "export": ["--warehouse", "WAREHOUSE"],
+    "export": ["--to", "iceberg", "--warehouse", "WAREHOUSE"],
 }
 
 
@@ -53,7 +53,7 @@ def test_a_second_writer_is_turned_away(name: str, corpus: Path, tmp_path: Path)
     if name == "export":
         pytest.importorskip("pyiceberg.catalog.sql", reason="NOT RUN: no extra `iceberg`")
     filled = {"UID": uids(corpus)["c"], "WAREHOUSE": str(tmp_path / "w")}
-    words = [name, *(["iceberg"] if name == "export" else []), str(corpus)]
+    words = [name, str(corpus)]
     before = tree(corpus)
     with writer_lock(CorpusLayout(corpus)):
         result = CliRunner().invoke(app, [*words, *(filled.get(w, w) for w in COMMANDS[name])])

@@ -46,7 +46,7 @@ WORDS = {
     "review export": "{corpus} --out {out}.csv --overwrite",
     "review sample": "{corpus} --measurement idle_share --policy ei30k",
     "review agreement": "{corpus}",
-    "export": "{corpus} --manifest built --to lerobot-v3 --out {out} --workers 0 --allow-licence unknown",
+    "export": "{corpus} --to iceberg --warehouse {out}",
     "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
     "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
     "eval": "{run} --manifest {corpus}/manifests/built --split train --max-samples 1 --device cpu",

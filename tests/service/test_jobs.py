@@ -615,9 +615,7 @@ def test_stages_of_the_spec_are_jobs_with_its_settings_and_no_other_folders(
         words = job.words(Path("/corpus"), spec)
         part = getattr(file.spec, section)[name]
         chosen = [word for word in words if word.startswith("--")]
-        assert len(chosen) == len(type(part).model_fields) - (
-            2 if kind == "export" else 1
-        )  # after, to
+        assert len(chosen) == len(type(part).model_fields) - 1  # after
         assert all(f"`{word.partition('=')[0]}" in CLI for word in chosen)
         refused = client.post(
             "/api/v1/jobs", json={"key": "x", "job": {"kind": kind, section: "b"}}
