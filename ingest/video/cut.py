@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +47,7 @@ def cut_video(
     rate_hz: Fraction,
     sha256: str,
 ) -> CutBy:
-    """Write pictures [first, first + num_pictures) of `source`, which has `total`, to `out`.
+    """Write pictures [first, first + num_pictures) of `source`, which has `total`, to `out`. The caller makes it durable.
 
     Args:
         sha256: of the source as it was committed; a whole copy is checked against it.
@@ -90,6 +89,4 @@ def _copied_file(source: Path, out: Path) -> str:
             digest.update(piece)
             if not is_shared:
                 written.write(piece)
-        written.flush()
-        os.fsync(written.fileno())
     return digest.hexdigest()

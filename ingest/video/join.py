@@ -61,7 +61,7 @@ class _Group:
 def join_videos(
     clips: Sequence[VideoPart], folder: Path, name: str, *, rate_hz: Fraction
 ) -> list[JoinedPart]:
-    """Write `folder/NAME-0.mp4`, and another part where the codec's parameters change. Every part is flushed to the disk.
+    """Write `folder/NAME-0.mp4`, and another part where the codec's parameters change. The caller makes them durable.
 
     Raises:
         SourceError: a video is missing or damaged, or not as this project writes it.
