@@ -20,10 +20,10 @@ from ingest.catalog.catalog import Catalog
 from ingest.corpus.dataset_info import read_info
 from ingest.curation.measurements.camera_track import camera_track
 from ingest.curation.measurements.view import EpisodeView, open_view
-from ingest.latents.frame_grid import pictures_at
 from ingest.latents.token_file import Latents, read_latents
 from ingest.storage.local import within
 from ingest.transforms.hand_poses import hand_points
+from ingest.video.timestep_pictures import pictures_at
 from schemas.errors import ConfigError
 from schemas.geometry import Array, transform
 

@@ -256,6 +256,7 @@ ROOMS: dict[str, set[str]] = {
         "latents",
         "storage",
         "transforms",
+        "video",
     },
     "transforms": {"recipe"},
     "verify": {"corpus", "curation.manifests", "curation.tiers", "recipe", "storage", "video"},

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ingest.latents.frame_grid import fitted, pictures_at
+from ingest.latents.frame_grid import fitted
 from ingest.latents.plan import PlannedLatentFile
 from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
+from ingest.video.timestep_pictures import pictures_at
 from schemas.committed_rows import LatentRow
 from schemas.errors import Code, PipelineError, SourceError, TransientError, system_error_text
 from schemas.latents import LatentFacts, Preprocessing

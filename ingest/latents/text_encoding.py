@@ -18,11 +18,11 @@ import numpy.typing as npt
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
-from ingest.latents.frame_grid import pictures_at
 from ingest.latents.text_plan import EpisodeTexts
 from ingest.models.text_feature_file import file_bytes, is_finite
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
+from ingest.video.timestep_pictures import pictures_at
 from schemas.committed_rows import LatentRow
 from schemas.errors import Code, SourceError
 from schemas.text_features import NO_CAMERA, NO_PICTURE, FeatureSettings, TextFacts, text_encoder_id

@@ -21,7 +21,7 @@ from schemas.errors import ConfigError
 from schemas.latents import UNTRAINED, Preprocessing, Storage
 
 Pictures = npt.NDArray[np.uint8]  # [n, H, W, 3] RGB
-PREPROCESSING_VERSION = 1  # raise it whenever `ingest/latents/frame_grid.py` gives other pixels
+PREPROCESSING_VERSION = 1  # raise it whenever `ingest/latents/frame_grid.py` or `ingest/video/timestep_pictures.py` gives other pixels
 NUM_SIZES = 4  # of batches: the whole, a half, a quarter, an eighth
 Device = Literal["auto", "cpu", "cuda"]
 

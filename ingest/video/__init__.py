@@ -10,4 +10,5 @@ __all__ = [
     "scale",
     "source",
     "stats",
+    "timestep_pictures",
 ]

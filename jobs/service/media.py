@@ -13,7 +13,7 @@ import cv2
 
 from ingest.corpus.layout import video_file
 from ingest.curation.captions.sheet import SheetPlan, segment_sheet
-from ingest.latents.frame_grid import pictures_at
+from ingest.video.timestep_pictures import pictures_at
 from jobs.service.errors import ApiError, not_here
 from jobs.service.ranges import FileStamp
 from schemas.errors import Code, SourceError

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.latents import frame_grid
-from ingest.latents.frame_grid import pictures_at
+from ingest.video import timestep_pictures
+from ingest.video.timestep_pictures import pictures_at
 from schemas.errors import Code, SourceError
 from tests.curation.video_corpus import encode, texture
 from tests.ingest.verify_corpus import remux
@@ -41,14 +41,14 @@ def test_what_nothing_refers_to_is_not_decoded(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    needed = frame_grid._needed
+    needed = timestep_pictures._needed
 
     def counted(*given: object) -> object:
         for packet in needed(*given):  # type: ignore[arg-type]
             sent.append(packet.pts)
             yield packet
 
-    monkeypatch.setattr(frame_grid, "_needed", counted)
+    monkeypatch.setattr(timestep_pictures, "_needed", counted)
     path = videos_of(built)[0]
     assert len(list(pictures_at(path, range(0, 41, 3), 10.0))) == 14
     assert 14 <= len(sent) < 36  # of 41

@@ -1,6 +1,6 @@
 """One picture of an episode's video, as it is stored.
 
-`ingest/latents/frame_grid.py` is no second one: it goes through many pictures and leaves out what none of them needs; here one is
+`ingest/video/timestep_pictures.py` is no second one: it goes through many pictures and leaves out what none of them needs; here one is
 sought. What both must agree on, what is opened and what is damage, is `schemas/av_options.py`.
 """
 
