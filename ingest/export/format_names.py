@@ -12,3 +12,6 @@ class ExportFormat(StrEnum):
     LEROBOT_V3 = "lerobot-v3"
     GROOT = "groot"
     LDA = "lda"
+    OPENPI = "openpi"
+    WEBDATASET = "webdataset"
+    RLDS = "rlds"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest.export.datasets.camera_roles import camera_name
 from ingest.export.datasets.format import Finishing
 from ingest.export.datasets.lerobot_episode_files import (
     Features,
@@ -161,13 +162,9 @@ def _modality(dataset: DatasetPlan) -> dict[str, Any]:
     return {
         "state": of(STATE),
         "action": of(ACTION),
-        "video": {_camera(key): {"original_key": key} for key in dataset.video_keys},
+        "video": {camera_name(key): {"original_key": key} for key in dataset.video_keys},
         "annotation": {TEXT_KEY.removeprefix("annotation."): {"original_key": "task_index"}},
     }
-
-
-def _camera(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
 
 
 def _config_of_n15(dataset: DatasetPlan) -> str:
@@ -180,7 +177,7 @@ DATASET = {{"embodiment_tag": "new_embodiment", "video_backend": "decord"}}
 
 
 class Keys(BaseDataConfig):
-    video_keys = {[f"video.{_camera(key)}" for key in dataset.video_keys]!r}
+    video_keys = {[f"video.{camera_name(key)}" for key in dataset.video_keys]!r}
     state_keys = {[f"state.{key}" for key in _spans(dataset, STATE)]!r}
     action_keys = {[f"action.{key}" for key in _spans(dataset, ACTION)]!r}
     language_keys = ["{TEXT_KEY}"]
@@ -199,7 +196,7 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.types import ActionConfig, ActionFormat, ActionRepresentation, ActionType, ModalityConfig
 
 config = {{
-    "video": ModalityConfig(delta_indices=[0], modality_keys={[_camera(key) for key in dataset.video_keys]!r}),
+    "video": ModalityConfig(delta_indices=[0], modality_keys={[camera_name(key) for key in dataset.video_keys]!r}),
     "state": ModalityConfig(delta_indices=[0], modality_keys={list(_spans(dataset, STATE))!r}),
     "action": ModalityConfig(
         delta_indices=list(range({HORIZON})),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.export.datasets.camera_roles import scene_camera
 from ingest.export.datasets.format import Finishing
 from ingest.export.datasets.lerobot_episode_files import (
     Features,
@@ -41,15 +42,6 @@ from schemas.supervision import Task
 from schemas.trained_action import Named
 
 CAMERA = "observation.images.top_head"
-CAMERAS_FIRST = (
-    "head",
-    "ego",
-    "top",
-    "front",
-    "ext",
-    "agentview",
-    "image",
-)  # parts of names, the likeliest view first
 RPY = "xyz"  # about fixed axes: R = Rz(yaw) Ry(pitch) Rx(roll), as LDA's rotation_convert.py
 NO_TURN = np.array([1.0, 0, 0, 0, 1, 0])
 WRIST = ("x", "y", "z", "roll", "pitch", "yaw")  # metres and radians
@@ -117,7 +109,7 @@ class Lda(LeRobotV21):
                 )
 
     def cameras(self, dataset: DatasetPlan) -> Mapping[str, str]:
-        return {_camera_of(dataset): CAMERA}
+        return {scene_camera(dataset.video_keys): CAMERA}
 
     def numeric_features(self, dataset: DatasetPlan) -> Features:
         features: dict[str, Mapping[str, Any]] = {}
@@ -186,7 +178,9 @@ MIXTURE = [
     def page(self, written: list[WrittenDataset]) -> Mapping[str, Any]:
         return {
             "robot_types": {each.dataset.name: robot_type(each.dataset) for each in written},
-            "cameras": {each.dataset.name: _camera_of(each.dataset) for each in written},
+            "cameras": {
+                each.dataset.name: scene_camera(each.dataset.video_keys) for each in written
+            },
             "masked_rows": {
                 each.dataset.name: sum(e["masked"] for e in each.episodes) for each in written
             },
@@ -221,15 +215,6 @@ def _written_sides(dataset: DatasetPlan) -> tuple[str, ...]:
 
 def _has_gripper(dataset: DatasetPlan) -> bool:
     return any(name.endswith(".gripper_opening") for name in dataset.names("action"))
-
-
-def _camera_of(dataset: DatasetPlan) -> str:
-    """The camera that becomes LDA's one view: the first whose name says that it sees the scene."""
-    for word in CAMERAS_FIRST:
-        for key in dataset.video_keys:
-            if word in key.rsplit(".", 1)[-1]:
-                return key
-    return dataset.video_keys[0]
 
 
 def _side_columns(
