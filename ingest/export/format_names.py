@@ -12,6 +12,7 @@ class ExportFormat(StrEnum):
     LEROBOT_V3 = "lerobot-v3"
     GROOT = "groot"
     LDA = "lda"
+    LINGBOT_VA = "lingbot-va"
     OPENPI = "openpi"
     WEBDATASET = "webdataset"
     RLDS = "rlds"

@@ -10,4 +10,5 @@ __all__ = [
     "text_feature_file",
     "token_storage",
     "vlm",
+    "wan_encoders",
 ]

@@ -102,9 +102,13 @@ def _without_weights(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]
     return PatchDct(**spec.config).eval(), hashlib.sha256(config_text.encode()).hexdigest()
 
 
-def weights_sha256(folder: Path) -> str:
-    """Of a single file its own; of several, of the lines `<sha256>  <name>` in the order of names."""
-    files = _weight_files(folder)
+def weights_sha256(folder: Path, stem: str = "model") -> str:
+    """Of a single file its own; of several, of the lines `<sha256>  <name>` in the order of names.
+
+    Raises:
+        ConfigError: there is no model, or one whose weights are pickled.
+    """
+    files = weight_files(folder, stem)
     digests = []
     for path in files:
         with path.open("rb") as file:
@@ -125,8 +129,8 @@ def tensors_sha256(network: Any) -> str:
     return digest.hexdigest()
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that hold weights, by name.
+def weight_files(folder: Path, stem: str = "model") -> list[Path]:
+    """The files that hold weights, by name. `stem`: of the file, as the library that wrote it calls it.
 
     Raises:
         ConfigError: there is no model, or an index names something that is no safetensors file beside it.
@@ -136,11 +140,12 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ConfigError(
             problem, remedy="pass the folder of a downloaded model", where=str(folder)
         )
-    single, index = folder / "model.safetensors", folder / INDEX
+    single = folder / f"{stem}.safetensors"
+    index = folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return [single]
     if not index.is_file():
-        problem = "no model.safetensors; pickled weights are not read"
+        problem = f"no {stem}.safetensors; pickled weights are not read"
         raise ConfigError(
             problem, remedy="download or convert the model as safetensors", where=str(folder)
         )
@@ -168,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _from_folder(spec: EncoderSpec, folder: Path) -> Any:
     """The network of a folder, in float32."""
-    _weight_files(folder)
+    weight_files(folder)
     _check_config(spec, _config_of(folder), folder)
     transformers = library()
     _, model_name = CLASSES[spec.family]
@@ -252,10 +257,17 @@ def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):  # the library draws weights too, which are not kept
         network = getattr(transformers, model_name)(config)
+    draw_weights(network, seed)
+    return network.eval(), tensors_sha256(network)
+
+
+def draw_weights(network: Any, seed: int) -> None:
+    """Seeded weights in place of those of a network: each tensor from (seed, its name)."""
+    import torch
+
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             tensor.copy_(torch.from_numpy(_drawn(name, tuple(tensor.shape), seed)))
-    return network.eval(), tensors_sha256(network)
 
 
 def _drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:

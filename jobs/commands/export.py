@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobs.stages.export_datasets import DatasetExport
 
 To = Annotated[ExportFormat, typer.Option("--to", help="Format.")]
-_TABLES, _MANIFEST = ("warehouse", "catalog"), ("manifest", "out")
 
 
 def command(
@@ -39,6 +38,25 @@ def command(
             help="Also export this licence class: non_commercial, no_redistribution or unknown. Repeatable.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="lingbot-va: folder with vae, text_encoder and tokenizer of Wan 2.2.",
+        ),
+    ] = None,
+    untrained: Annotated[
+        int | None,
+        typer.Option(metavar="SEED", help="lingbot-va: seeded networks instead, to try it."),
+    ] = None,
+    frame_stride: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="lingbot-va: timesteps between two pictures. Default 1."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="lingbot-va: pixels of a picture. Default 256x320."),
+    ] = None,
     warehouse: Annotated[
         Path | None,
         typer.Option(
@@ -57,10 +75,16 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Export a manifest as datasets for another trainer, or the catalog as Iceberg tables. Run it again to resume."""
-    values = {"warehouse": warehouse, "catalog": catalog, "manifest": manifest, "out": out}
-    unfit = _MANIFEST if to is ExportFormat.ICEBERG else _TABLES
-    for name in unfit:
-        if values[name] is not None:
+    latents = {
+        "weights": weights,
+        "untrained": untrained,
+        "frame-stride": frame_stride,
+        "size": size,
+    }
+    tables = {"warehouse": warehouse, "catalog": catalog}
+    unfit = {"manifest": manifest, "out": out} if to is ExportFormat.ICEBERG else tables
+    for name, value in {**unfit, **({} if to is ExportFormat.LINGBOT_VA else latents)}.items():
+        if value is not None:
             raise ConfigError(f"--{name} does not go with --to {to}")
     if to is ExportFormat.ICEBERG:
         if dry_run:
@@ -69,14 +93,17 @@ def command(
         return
     if manifest is None or out is None:
         raise ConfigError(f"--to {to} needs --manifest NAME and --out DIR")
-    from jobs.stages.export_datasets import format_of, run_dataset_export
+    from jobs.stages.export_datasets import format_of, lingbot_va, run_dataset_export
     from jobs.stages.resources import Resources
 
+    is_latents = to is ExportFormat.LINGBOT_VA
+    if is_latents and workers is None:
+        workers = 0  # each worker would load both networks
     done = run_dataset_export(
         open_corpus(corpus),
         manifest,
         out,
-        format_of(to),
+        lingbot_va(weights, untrained, frame_stride, size) if is_latents else format_of(to),
         Resources(workers=workers),
         allowed_licences=allow_licence or (),
         dry_run=dry_run,

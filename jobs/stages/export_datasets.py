@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.export.datasets.format import Format
 from ingest.export.datasets.formats import FORMATS
+from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from ingest.export.datasets.record import record_export
 from ingest.export.datasets.run import check_files, read_page, run_export
+from ingest.models.wan_encoders import WanWeights
 from ingest.recipe import Limits
 from jobs.run_context import new_run_id
 from jobs.stages.resources import Resources
@@ -86,6 +89,28 @@ def run_dataset_export(
 def format_of(name: str) -> Format:
     """The format of that name, with its usual settings."""
     return FORMATS[name]()
+
+
+def lingbot_va(
+    weights: Path | None, untrained: int | None, frame_stride: int | None, size: str | None
+) -> Format:
+    """The format `lingbot-va` with the options of the command.
+
+    Raises:
+        ConfigError: both weights and a seed, or a size that is not HxW.
+    """
+    if weights is not None and untrained is not None:
+        raise ConfigError("--weights and --untrained exclude each other")
+    named: dict[str, Any] = {} if frame_stride is None else {"frame_stride": frame_stride}
+    if size is not None:
+        pixels = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", size)
+        if pixels is None:
+            raise ConfigError(f"--size {size!r}; expected HxW, such as 256x320")
+        named["height_px"], named["width_px"] = (int(n) for n in pixels.groups())
+    if weights is not None or untrained is not None:
+        folder = "" if weights is None else str(weights)
+        named["weights"] = WanWeights(folder=folder, untrained_seed=untrained)
+    return LingBotVa(**named)
 
 
 def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any], list[str]]:

@@ -40,6 +40,7 @@ class Numbered(Toy):
     """Episodes whose picture k of episode i and camera c shows 1000 c + 100 i + k."""
 
     name = "numbered"
+    camera_names = CAMERAS
 
     def survey(self, root: Path, options: Any) -> SourceInfo:
         return replace(super().survey(root, options), source="numbered", dataset="numbered")
@@ -59,9 +60,15 @@ class Numbered(Toy):
         )
         cameras = tuple(
             Camera(name=name, frames=EncodedImages(images=_pictures(ref, c, count)), t_ns=t_ns)
-            for c, name in enumerate(CAMERAS)
+            for c, name in enumerate(self.camera_names)
         )
         return replace(episode, streams=streams, cameras=cameras)
+
+
+class NumberedWrists(Numbered):
+    """The same with a camera on each wrist."""
+
+    camera_names = ("wrist_right", "front", "wrist_left")
 
 
 def _rotations(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -78,10 +85,11 @@ def _pictures(ref: EpisodeRef, camera: int, count: int) -> tuple[bytes, ...]:
     )
 
 
-def numbered_corpus(folder: Path) -> Path:
+def numbered_corpus(folder: Path, source: type[Numbered] = Numbered) -> Path:
     """Three episodes with two cameras."""
     write_toy(folder / "raw", dict.fromkeys(LENGTHS, "good"))
-    run(folder / "raw", folder / "corpus", source="tests.ingest.export_cases:Numbered")
+    name = f"tests.ingest.export_cases:{source.__name__}"
+    run(folder / "raw", folder / "corpus", source=name)
     return folder / "corpus"
 
 

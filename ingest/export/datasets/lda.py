@@ -129,7 +129,7 @@ class Lda(LeRobotV21):
             out |= _side_columns(dataset, stored, side, segment.num_frames)
         return out
 
-    def trained_as(self, columns: Columns) -> Columns:
+    def trained_as(self, dataset: DatasetPlan, columns: Columns) -> Columns:
         """Differences that are scored: those into a row whose mask is set."""
         return {
             f"eef.{side}.wrist": motions(columns[f"eef.{side}.wrist"])[

@@ -88,7 +88,7 @@ class LeRobotV21(ABC):
         """What `meta_files` needs of an episode besides its statistics; JSON."""
         return {}
 
-    def trained_as(self, columns: Columns) -> Columns:
+    def trained_as(self, dataset: DatasetPlan, columns: Columns) -> Columns:
         """[N, n] float32 of columns whose statistics a trainer wants of other numbers than are stored, such as differences."""
         return {}
 
@@ -140,7 +140,7 @@ class LeRobotV21(ABC):
             table = rows_table({**columns, **defaults}, features)
             pq.write_table(table, path, compression="snappy")
             stats = {n: column_stats(values, {}) for n, values in {**columns, **defaults}.items()}
-            trained = {n: v for n, v in self.trained_as(columns).items() if len(v)}
+            trained = {n: v for n, v in self.trained_as(dataset, columns).items() if len(v)}
             for name, values in {**columns, **defaults, **trained}.items():
                 if values.dtype == np.float32:
                     counts[name] = value_counts(values.reshape(len(values), -1)) + counts.get(name)

@@ -87,7 +87,7 @@ class OpenPi(LeRobotV21):
         values = _held(action.values, action.valid, action.names)
         return {STATE: _state(dataset, stored), ACTIONS: values.astype(np.float32)}
 
-    def trained_as(self, columns: Columns) -> Columns:
+    def trained_as(self, dataset: DatasetPlan, columns: Columns) -> Columns:
         """Whole chunks, as its own compute_norm_stats.py sees them: the last row is repeated past the end."""
         actions = columns[ACTIONS]
         first = np.arange(len(actions))[:, None]
