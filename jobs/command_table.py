@@ -157,6 +157,14 @@ _PANELS = {
             "jobs.commands.export:command",
             "Export a manifest as datasets for another trainer, or the catalog as Iceberg tables. Run it again to resume.",
         ),
+        "push": (
+            "jobs.commands.push:command",
+            "Copy a corpus or an export to the Hugging Face Hub, or to a folder. Run it again to resume.",
+        ),
+        "pull": (
+            "jobs.commands.pull:command",
+            "Copy a corpus or an export from the Hugging Face Hub, or from a folder, and verify it. Run it again to resume.",
+        ),
     },
 }
 COMMANDS: dict[str, CommandHelp] = {

@@ -74,8 +74,8 @@ class Info(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Info:
         for name, feature in self.features.items():
-            if "/" in name:
-                raise ValueError(f"feature {name!r}: a name must not contain /")
+            if "/" in name or name in (".", ".."):
+                raise ValueError(f"feature {name!r}: a name must not contain / and is no folder")
             Feature.model_validate(feature)
             if "image" in name and feature["dtype"] != "video":
                 raise ValueError(f"feature {name!r}: a name with 'image' is reserved for images")

@@ -179,27 +179,52 @@ def read_table(
     Args:
         most_rows: reading ends after so many rows for which `filters` holds, a few batches later at most.
     """
-    import pyarrow.dataset as ds  # it imports pandas, which no help needs
-
     names = None if columns is None else list(columns)
     with reading(path, remedy):
-        with pa.OSFile(str(path)) as file:
-            check_unpacked_size(pq.read_metadata(file), file.size(), path)
-        if most_rows is None:
-            table = pq.read_table(
-                path, columns=names, filters=filters, use_threads=use_threads, partitioning=None
-            )
+        if filters is None and most_rows is None:
+            table = _whole(path, names, use_threads=use_threads)
         else:
-            table = ds.dataset(path, format="parquet").head(
-                most_rows,
-                columns=names,
-                filter=filters,
-                batch_size=_BATCH_ROWS,
-                batch_readahead=2,
-                use_threads=use_threads,
-            )
+            table = _scanned(path, names, filters, most_rows, use_threads=use_threads)
         table.validate()
         return table if schema is None else table.cast(schema)
+
+
+def _whole(path: Path, names: list[str] | None, *, use_threads: bool) -> pa.Table:
+    """Without pyarrow.dataset, which imports pandas: half a second of a command's start."""
+    with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
+        check_unpacked_size(file.metadata, opened.size(), path)
+        if names is None:
+            return file.read(use_threads=use_threads)
+        absent = sorted(set(names) - set(file.schema_arrow.names))
+        if absent:
+            raise KeyError(f"no column {', '.join(absent)}")
+        return file.read(columns=names, use_threads=use_threads).select(names)
+
+
+def _scanned(
+    path: Path,
+    names: list[str] | None,
+    filters: pc.Expression | None,
+    most_rows: int | None,
+    *,
+    use_threads: bool,
+) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    with pa.OSFile(str(path)) as file:
+        check_unpacked_size(pq.read_metadata(file), file.size(), path)
+    if most_rows is None:
+        return pq.read_table(
+            path, columns=names, filters=filters, use_threads=use_threads, partitioning=None
+        )
+    return ds.dataset(path, format="parquet").head(
+        most_rows,
+        columns=names,
+        filter=filters,
+        batch_size=_BATCH_ROWS,
+        batch_readahead=2,
+        use_threads=use_threads,
+    )
 
 
 def read_schema(path: Path) -> pa.Schema:

@@ -27,6 +27,7 @@ STORAGE = (
 # Who else changes files, and why that is no corpus: a file or a folder, or `file: expression` where it is a single place.
 CHANGES_FILES = {
     "ingest/export/datasets/": "an export, in a folder that the user names",
+    "ingest/models/wan_encoders.py: torch.save": "bytes in memory",
     "ingest/video/cut.py": "a video in a folder of an export",
     "ingest/catalog/catalog.py: pa.ipc.new_stream": "to standard output, for another process",
     "ingest/catalog/query_child.py": "the pipe to its parent, and /dev/null",
@@ -74,12 +75,11 @@ JOINS = {
     "ingest/executors/node_proof.py": "the id that Ray gives a node, and the walk over raw data that is sampled",
     "ingest/executors/ray_worker.py: Path(view.folder) / f'{WATCH}{worker}'": "the id that Ray gives a worker",
     "jobs/service/saved_policies.py": "a folder of the server's operator; names of policies have a grammar without dots and slashes",
-    "ingest/export/datasets/lerobot_": "numbers and names of features, in an export; paths in the corpus go through `CorpusLayout.path`",
-    "ingest/export/datasets/run.py": "an export, in a folder that the user names",
+    "ingest/export/datasets/": "numbers, splits and names of features, in an export that the user names; paths in the corpus go through `CorpusLayout.path`",
     "ingest/video/join.py: folder / f'{name}-{number}.mp4'": "a folder of an export; names of features have no slash",
     "ingest/export/warehouse.py": "a warehouse that the user names, and tables of the catalog",
     "ingest/maintenance/tombstone_writer.py: folder / name": "names that it makes of numbers",
-    "ingest/models/encoder_weights.py: folder / name": "a folder that the user names; names of its index are checked just before",
+    "ingest/models/encoder_weights.py: folder / ": "a folder that the user names; names of its index are checked just before",
     "ingest/models/mano.py: mano_dir / f'MANO_{side.upper()}.pkl'": "a folder that the user names, left or right",
     "ingest/pipeline/plan.py: Path(ref.root, value)": "raw data: files that every node must see",
     "ingest/pipeline/process.py: folder / f'{camera.name}.mp4'": "names of cameras have a grammar",

@@ -2,6 +2,7 @@
 
 __all__ = [
     "format_names",
+    "hub",
     "iceberg",
     "warehouse",
 ]

@@ -148,7 +148,7 @@ class WanEncoders:
 
         clean = " ".join(html.unescape(html.unescape(text)).split())
         if self._tokenizer is not None:
-            found = self._tokenizer(
+            tokens = self._tokenizer(
                 [clean],
                 padding="max_length",
                 max_length=TEXT_TOKENS,
@@ -156,12 +156,12 @@ class WanEncoders:
                 return_attention_mask=True,
                 return_tensors="pt",
             )
-            return found.input_ids, found.attention_mask
-        tokens = [_FIRST_BYTE + byte for byte in clean.encode()[: TEXT_TOKENS - 1]] + [_END]
+            return tokens.input_ids, tokens.attention_mask
+        numbers = [_FIRST_BYTE + byte for byte in clean.encode()[: TEXT_TOKENS - 1]] + [_END]
         ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.int64)
         mask = torch.zeros(1, TEXT_TOKENS, dtype=torch.int64)
-        ids[0, : len(tokens)] = torch.tensor(tokens)
-        mask[0, : len(tokens)] = 1
+        ids[0, : len(numbers)] = torch.tensor(numbers)
+        mask[0, : len(numbers)] = 1
         return ids, mask
 
 

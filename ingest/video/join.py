@@ -51,11 +51,7 @@ class _Group:
     packets: list[Packet[VideoStream]]
     ranks: list[int]
     lead: int  # pictures before the clip's first
-
-    @property
-    def delay(self) -> int:
-        """Pictures by which decode times lead, the same for nearly every group."""
-        return max(USUAL_DELAY, *(decode - rank for decode, rank in enumerate(self.ranks)))
+    delay: int  # pictures by which decode times lead, the same for nearly every group
 
 
 def join_videos(
@@ -111,19 +107,23 @@ def _group_of(video: Video, clip: VideoPart, rate_hz: Fraction) -> _Group:
     ranks = [place - start for place in places]
     if start > clip.first or sorted(ranks) != list(range(len(ranks))) or len(ranks) < end - start:
         raise _odd(video, f"frames {clip.first} to {end - 1} are not all there, once each")
-    return _Group(packets=packets, ranks=ranks, lead=clip.first - start)
+    delay = max(USUAL_DELAY, *(decode - rank for decode, rank in enumerate(ranks)))
+    return _Group(packets=packets, ranks=ranks, lead=clip.first - start, delay=delay)
 
 
 def _placed(
     video: Video, first: int, rate_hz: Fraction
 ) -> Iterator[tuple[Packet[VideoStream], int]]:
     """Packets in decode order from the keyframe before picture `first` on, with the number of their picture."""
-    tick_ns = float(video.time_base * 1_000_000_000)
+    # Time stamp n is at n * base seconds, so it is picture n * per_stamp / whole; integers, because there are many packets.
+    base = video.time_base
+    per_stamp, whole = base.numerator * rate_hz.numerator, base.denominator * rate_hz.denominator
     for packet in span_packets(video, int(ns_from_seconds(float(first / rate_hz)))):
-        at_ns = video.ns(pts_of(packet))
-        place = round(at_ns * rate_hz / 1_000_000_000)
-        if abs(at_ns - float(place * 1_000_000_000 / rate_hz)) > tick_ns + 1:
-            raise _odd(video, f"a frame at {at_ns} ns; expected one every {float(1 / rate_hz):g} s")
+        pts = pts_of(packet)
+        place = (2 * pts * per_stamp + whole) // (2 * whole)
+        if abs(pts * per_stamp - place * whole) > per_stamp:
+            problem = f"a frame at {video.ns(pts)} ns; expected one every {float(1 / rate_hz):g} s"
+            raise _odd(video, problem)
         yield packet, place
 
 
@@ -157,10 +157,9 @@ class _JoinedVideo:
                 self.stream = self.container.add_stream_from_template(video.stream)
                 self.stream.time_base = 1 / self.rate_hz
                 self.parameters = _parameters(video, group)
-            first = self.num_done
+            first, tick_s = self.num_done, 1 / self.rate_hz
             for number, (packet, rank) in enumerate(zip(group.packets, group.ranks, strict=True)):
                 dts = first + number - group.delay
-                tick_s = 1 / self.rate_hz
                 self.container.mux(
                     rebase(packet, self.stream, pts=first + rank, dts=dts, tick_s=tick_s)
                 )

@@ -47,6 +47,7 @@ WORDS = {
     "review sample": "{corpus} --measurement idle_share --policy ei30k",
     "review agreement": "{corpus}",
     "export": "{corpus} --to iceberg --warehouse {out}",
+    "push": "{corpus} file://{out} --allow-licence unknown",
     "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
     "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
     "eval": "{run} --manifest {corpus}/manifests/built --split train --max-samples 1 --device cpu",
@@ -54,6 +55,7 @@ WORDS = {
 # Why each of them is not run here.
 OPEN_NONE = {
     "doctor": "raw data",
+    "pull": "a place elsewhere: tests/jobs/test_push_pull.py",
     "init": "raw data",
     "serve": "a server: tests/service/test_hostile_catalog.py",
     "peer": "an environment",

@@ -299,3 +299,22 @@ def test_the_page_is_json_that_names_the_manifest(corpus: Path, tmp_path: Path) 
     chosen = manifest_of(corpus, SEGMENTS)
     assert page["manifest"]["rows_sha256"] == chosen.facts.rows_sha256
     assert sum(each["episodes"] for each in page["datasets"]) == page["segments"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("dataset_path", "datasets/.."),
+        ("dataset_path", "datasets/a/../.."),
+        ("dataset_path", "elsewhere/a"),
+        ("dataset_path", 'datasets/a"\nimport os'),
+        ("split", "../x"),
+    ],
+)
+def test_names_that_would_lead_out_of_the_folder_are_refused(
+    column: str, value: str, corpus: Path
+) -> None:
+    """Configs are programs and names are paths; a manifest of others says what it likes."""
+    chosen = manifest_of(corpus, [("a", 0, 37)], **{column: value})
+    with pytest.raises(ConfigError, match=column):
+        plan_of(corpus, chosen, LeRobotV3())

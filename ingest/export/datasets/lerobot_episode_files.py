@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,6 +32,7 @@ from ingest.export.datasets.rows import (
     merged_stats,
     read_columns,
     rows_table,
+    stats_of_columns,
 )
 from ingest.video.cut import cut_video
 from schemas.lerobot import CHUNK_SIZE, DEFAULT_FEATURES, VIDEO_PATH, Info
@@ -128,7 +130,7 @@ class LeRobotV21(ABC):
 
     def write(self, unit: ExportUnit, folder: Path) -> Mapping[str, Any]:
         dataset, episodes = unit.dataset, []
-        counts: dict[str, ValueCounts] = {}
+        values_of: dict[str, list[npt.NDArray[Any]]] = {}
         how: Counter[str] = Counter()
         features, cameras = self.numeric_features(dataset), self.cameras(dataset)
         for segment in unit.segments:
@@ -139,11 +141,11 @@ class LeRobotV21(ABC):
             path.parent.mkdir(parents=True, exist_ok=True)
             table = rows_table({**columns, **defaults}, features)
             pq.write_table(table, path, compression="snappy")
-            stats = {n: column_stats(values, {}) for n, values in {**columns, **defaults}.items()}
+            stats = stats_of_columns({**columns, **defaults}, {})
             trained = {n: v for n, v in self.trained_as(dataset, columns).items() if len(v)}
             for name, values in {**columns, **defaults, **trained}.items():
                 if values.dtype == np.float32:
-                    counts[name] = value_counts(values.reshape(len(values), -1)) + counts.get(name)
+                    values_of.setdefault(name, []).append(values.reshape(len(values), -1))
             for video in segment.videos:
                 if (key := cameras.get(video.key)) is None:
                     continue
@@ -171,7 +173,9 @@ class LeRobotV21(ABC):
                     **facts,
                 }
             )
-        of_columns = {name: each.as_json() for name, each in counts.items()}
+        of_columns = {
+            name: value_counts(np.concatenate(each)).as_json() for name, each in values_of.items()
+        }
         return {"episodes": episodes, "videos": how, "counts": of_columns}
 
     def places(self, finishing: Finishing) -> Iterator[tuple[int, str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,11 +26,11 @@ from ingest.export.datasets.plan import DatasetPlan, ExportPlan, UnfitRows
 from ingest.export.datasets.quantiles import ValueCounts, value_counts
 from ingest.export.datasets.rows import (
     QUANTILES,
-    column_stats,
     default_columns,
     merged_stats,
     read_columns,
     rows_table,
+    stats_of_columns,
 )
 from ingest.video.join import VideoPart, join_videos
 from schemas.lerobot import DEFAULT_FEATURES
@@ -64,21 +65,20 @@ class LeRobotV3:
     def write(self, unit: ExportUnit, folder: Path) -> Mapping[str, Any]:
         numeric, fps = unit.dataset.numeric, unit.dataset.fps
         tables, episodes = [], []
-        seen: dict[str, ValueCounts] = {}
+        values_of: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in numeric}
         for segment in unit.segments:
             columns = read_columns(unit.corpus, unit.dataset, segment)
             defaults = default_columns(segment, fps)
             tables.append(rows_table({**columns, **defaults}, numeric))
-            stats: dict[str, Mapping[str, Any]] = {
-                name: column_stats(values, QUANTILES)
-                for name, values in {**columns, **defaults}.items()
-            }
-            for name, values in columns.items():
-                seen[name] = value_counts(values) + seen.get(name)
+            stats: dict[str, Mapping[str, Any]] = {}
+            stats |= stats_of_columns({**columns, **defaults}, QUANTILES)
             stats |= {video.key: video.stats for video in segment.videos}
+            for name, values in columns.items():
+                values_of[name].append(values)
             episodes.append(
                 {"length": segment.num_frames, "text": segment.row.text, "stats": stats}
             )
+        seen = {name: value_counts(np.concatenate(each)) for name, each in values_of.items()}
         pq.write_table(pa.concat_tables(tables), folder / DATA_NAME, compression="snappy")
         videos = {
             key: self._join(unit, folder, key, number)

@@ -167,12 +167,12 @@ class LingBotVa(LeRobotV21):
                     is_half = layout.env_type == T_SHAPE and number > 0
                     size = (self.height_px, self.width_px)
                     height, width = (n // 2 for n in size) if is_half else size
-                    made = encoders.video(pictures, height, width)
+                    clip = encoders.video(pictures, height, width)
                     content = {
-                        "latent": made.latent,
-                        "latent_num_frames": made.num_frames,
-                        "latent_height": made.height,
-                        "latent_width": made.width,
+                        "latent": clip.latent,
+                        "latent_num_frames": clip.num_frames,
+                        "latent_height": clip.height,
+                        "latent_width": clip.width,
                         "frame_ids": list(steps),
                         "video_num_frames": len(steps),
                         "video_height": height,
@@ -281,7 +281,7 @@ def apply(cfg):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class ClipLayout:
     """How a dataset is laid out for the loader. `channels`: of each column of `action`, in its order."""
 
     env_type: str
@@ -311,13 +311,13 @@ class Layout:
         ]
 
 
-def layout_of(dataset: DatasetPlan) -> Layout:
+def layout_of(dataset: DatasetPlan) -> ClipLayout:
     """The T-shape where there are a scene and two wrists, and a gripper: its code reads exactly 16 columns. Else all cameras beside each other."""
     scene, wrists = scene_camera(dataset.video_keys), wrist_cameras(dataset.video_keys)
     names = dataset.names("action")
     grippers = {side for side in SIDES if f"{side}.gripper_opening" in names}
     if len(wrists) == 2 and scene not in wrists and grippers == set(_posed(dataset)):
-        return Layout(
+        return ClipLayout(
             env_type=T_SHAPE,
             cameras=(scene, *wrists),
             sides=("left", "right"),
@@ -328,7 +328,7 @@ def layout_of(dataset: DatasetPlan) -> Layout:
         first, gripper = SLOTS[side]
         channels += [*range(first, first + 7), *([gripper] if side in grippers else [])]
     others = (key for key in dataset.video_keys if key != scene)
-    return Layout(
+    return ClipLayout(
         env_type=IN_A_ROW,
         cameras=(scene, *others),
         sides=_posed(dataset),

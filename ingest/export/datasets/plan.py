@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from schemas.lerobot import DEFAULT_FEATURES
 from schemas.manifest import ROW_SCHEMA, Manifest, ManifestRow, rows_at
 
 SPLITS = ("train", "val", "test")
+_DATASET_PATH = re.compile(r"datasets(/[\w-][\w.-]*)+", re.ASCII)
 FREE = "permissive"  # the licence class that every export may hold
 BATCH = 512  # segments whose files are looked up at a time
 PLANNED = pa.schema(
@@ -211,6 +213,7 @@ def plan_export(
         keep &= ~each.rows
     left = [each for each in left if each.segments]
     rows = rows.filter(pa.array(keep))
+    _check_names(rows, manifest)
     if not rows.num_rows:
         reasons = ", ".join(f"{each.segments} {each.text}" for each in left)
         raise ConfigError(
@@ -226,6 +229,24 @@ def plan_export(
         datasets=tuple(part for whole in _datasets(corpus, rows) for part in divide(whole)),
         left=tuple(left),
     )
+
+
+def _check_names(rows: pa.Table, manifest: Manifest) -> None:
+    """What names files and is written into configs, which are programs.
+
+    Raises:
+        ConfigError: a dataset or a split is called what no dataset or split of a corpus is.
+    """
+    named = (
+        ("dataset_path", _DATASET_PATH.fullmatch),
+        ("split", SPLITS.__contains__),
+    )
+    for column, is_lawful in named:
+        for value in pc.unique(rows[column]).to_pylist():
+            if not is_lawful(value):
+                remedy = "build the manifest again; treat a corpus of others as damaged"
+                where = f"manifest {manifest.facts.name}"
+                raise ConfigError(f"{column} {value!r}", remedy=remedy, where=where)
 
 
 def check_licences(rows: pa.Table, allowed: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -229,12 +229,16 @@ def _record_file(out: Path, number: int) -> Path:
 
 
 def _records(out: Path, num_units: int) -> Iterator[UnitRecord]:
-    disk = LocalStorage(out)
-    for number in range(num_units):
-        data = disk.read(_record_file(out, number), most=RECORD_LIMITS.max_bytes)
-        raw = parse_json(data, limits=RECORD_LIMITS)
-        files = {name: (size, sha256) for name, (size, sha256) in raw["files"].items()}
-        yield UnitRecord(number=number, dataset=raw["dataset"], files=files, facts=raw["facts"])
+    """Not all at once: of a whole corpus they are gigabytes."""
+    return (_record(out, number) for number in range(num_units))
+
+
+@lru_cache(maxsize=8)  # the end of an export reads them several times
+def _record(out: Path, number: int) -> UnitRecord:
+    data = LocalStorage(out).read(_record_file(out, number), most=RECORD_LIMITS.max_bytes)
+    raw = parse_json(data, limits=RECORD_LIMITS)
+    files = {name: (size, sha256) for name, (size, sha256) in raw["files"].items()}
+    return UnitRecord(number=number, dataset=raw["dataset"], files=files, facts=raw["facts"])
 
 
 # --- the end ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""`eicorpus pull hf://datasets/OWNER/NAME DIR`: a corpus or an export from the Hugging Face Hub, or from another folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.machine import usable_cores
+from jobs.ui.options import AsJson, DryRun, Threads
+from jobs.ui.output import answer_json, exit_1, size_text, stdout
+
+SHOWN_FINDINGS = 200
+
+
+def command(
+    origin: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORIGIN",
+            help="hf://datasets/OWNER/NAME, with @REVISION or without, or file:///DIR.",
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder, or a begun copy.")],
+    threads: Threads = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a corpus or an export from the Hugging Face Hub, or from a folder, and verify it. Run it again to resume."""
+    from ingest.export.hub import hub_at
+    from jobs.stages.hub import run_pull
+
+    hub = hub_at(origin)
+    done = run_pull(hub, folder, threads or usable_cores(), dry_run=dry_run)
+    findings = done.findings or ()
+    failure = f"{len(findings):,} findings: the copy is damaged" if findings else ""
+    if as_json:
+        answer_json({**asdict(done), "origin": hub.address, "folder": str(folder)}, failure)
+    else:
+        for each in findings[:SHOWN_FINDINGS]:
+            stdout.print(each, markup=False, highlight=False)
+        outcome = "dry run: nothing was copied" if dry_run else str(folder)
+        revision = f" at {done.revision}" if done.revision else ""
+        size = f"{done.kind}{revision}: {done.num_files:,} files, {size_text(done.num_bytes)}"
+        stdout.print(f"{size}\n{outcome}", markup=False, highlight=False)
+    if failure:
+        exit_1(failure)

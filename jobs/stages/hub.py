@@ -1,0 +1,352 @@
+"""The work of `eicorpus push` and `eicorpus pull`: a corpus or an export at the Hugging Face Hub, or in another folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ingest.corpus.known_files import is_known
+from ingest.corpus.layout import MARKER, open_corpus
+from ingest.corpus.snapshot import load
+from ingest.corpus.writer import UNFINISHED
+from ingest.export.datasets.plan import FREE
+from ingest.export.datasets.run import PAGE, SEGMENTS, check_files, read_page
+from ingest.export.hub import AGAIN, OF_HUB, STATE, Hub, LocalFolder, Stored, files_below
+from jobs.stages.verify import run_verify
+from jobs.ui.output import outside, progress_of
+from schemas.errors import ConfigError, TransientError
+from schemas.parquet_file import read_table
+from schemas.paths import within
+
+NOT_KEPT = ("staging", "cache")  # rooms of a corpus that a copy does not need
+OF_DATASET = ("data", "videos", "meta", "latents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is pushed. `files`: bytes by path, without the marker. `counts`: of `what` by licence class, tier and source."""
+
+    root: Path
+    kind: str  # corpus | export
+    marker: str
+    files: Mapping[str, int]
+    what: str  # episodes | segments
+    hours: float
+    counts: Mapping[str, Mapping[str, int]]
+    snapshot: int  # 0 of an export
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.files.values()) + within(self.root, self.marker).stat().st_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a push did, or would do. `deleted`: files of the target that the source lacks."""
+
+    source: Source
+    card: str
+    is_private: bool
+    deleted: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What a pull did, or would do. `findings`: what is wrong with the files; None before they are there."""
+
+    kind: str
+    num_files: int
+    num_bytes: int
+    revision: str
+    findings: Sequence[str] | None
+
+
+# --- push ---------------------------------------------------------------------------------------------------------------
+
+
+def run_push(
+    root: Path,
+    hub: Hub,
+    *,
+    is_private: bool = True,
+    allowed_licences: Sequence[str] = (),
+    replaces: bool = False,
+    dry_run: bool = False,
+) -> Pushed:
+    """Copy a corpus, as its latest snapshot is at the start, or an export. Takes no lock. Shows progress on standard error.
+
+    Raises:
+        ConfigError: neither a corpus nor an export, a damaged export, a corpus that is being written, a licence that is not allowed,
+            or a target that holds something else or is public; nothing was sent.
+        TransientError: the target does not respond, or the corpus changed meanwhile; run again.
+    """
+    source = source_at(root)
+    _check_licences(source, allowed_licences)
+    if isinstance(hub, LocalFolder):
+        outside(root, hub.folder, "the target")
+    card = card_of(source, hub.address)
+    if dry_run:
+        return Pushed(source=source, card=card, is_private=is_private, deleted=())
+    stored = hub.look()
+    deleted = _left_over(source, hub, stored, replaces=replaces)
+    if stored is not None and is_private and not stored.is_private:
+        raise ConfigError(
+            "the repository is public", remedy="pass --public to push to it", where=hub.address
+        )
+    hub.create(is_private=is_private)
+    with progress_of("files", len(source.files)) as progress:
+        hub.upload(root, sorted(source.files), progress)
+    _check_unchanged(source)
+    hub.finish(root, source.marker, card, deleted)
+    if stored is not None:
+        is_private = stored.is_private  # a repository stays as it is
+    return Pushed(source=source, card=card, is_private=is_private, deleted=deleted)
+
+
+def source_at(root: Path) -> Source:
+    """A corpus or an export, with its files.
+
+    Raises:
+        ConfigError: neither of them, a damaged export, or a corpus that is being written.
+    """
+    if (root / PAGE).is_file():
+        return _export_at(root)
+    corpus = open_corpus(root)
+    _check_idle(root)
+    current = load(corpus.root)
+    columns = ["source", "licence", "licence_class", "hours"]
+    episodes = current.read(root, "episodes", columns)
+    tiers = current.read(root, "tiers", ["tier", "snapshot"])
+    newest = tiers.filter(pc.equal(tiers["snapshot"], pc.max(tiers["snapshot"])))
+    counts = {name: _counted(episodes[name]) for name in columns[:3]}
+    return Source(
+        root=root,
+        kind="corpus",
+        marker=MARKER,
+        files={n: size for n, size in files_below(root).items() if is_of_corpus(n) and n != MARKER},
+        what="episodes",
+        hours=float(pc.sum(episodes["hours"]).as_py() or 0.0),
+        counts=counts | {"tier": _counted(newest["tier"])},
+        snapshot=current.number,
+    )
+
+
+def is_of_corpus(name: str) -> bool:
+    """Whether a file is part of a copy of a corpus: no lock, no half file, nothing staged or cached."""
+    room, *parts = name.split("/")
+    if room in NOT_KEPT or any(part.startswith(".") for part in (room, *parts)):
+        return False
+    if room == "datasets":
+        return len(parts) > 3 and parts[2] in OF_DATASET
+    if room == "catalog":
+        return len(parts) == 2 and name.endswith((".parquet", ".json"))
+    return is_known(name)
+
+
+def _is_of_export(name: str) -> bool:
+    return name not in OF_HUB and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _export_at(root: Path) -> Source:
+    page = read_page(root)
+    files = files_below(root)
+    findings = _findings_of(root, page)
+    if findings:
+        raise ConfigError(
+            f"{len(findings)} files are not as they were exported: {findings[0]}",
+            remedy="export again into a new folder",
+            where=str(root),
+        )
+    return Source(
+        root=root,
+        kind="export",
+        marker=PAGE,
+        files={name: size for name, size in files.items() if name != PAGE},
+        what="segments",
+        hours=sum(each["frames"] / each["fps"] for each in page["datasets"]) / 3600,
+        counts={
+            "licence_class": page["segments_of"]["licence_class"],
+            "tier": page["segments_of"]["tier"],
+            "source": _counted(read_table(root / SEGMENTS, ["source"])["source"]),
+        },
+        snapshot=0,
+    )
+
+
+def _findings_of(root: Path, page: Mapping[str, Any]) -> list[str]:
+    try:
+        return list(check_files(root, page))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"is damaged ({error!r})", where=str(root / PAGE)) from error
+
+
+def _counted(column: Any) -> dict[str, int]:
+    return dict(sorted(Counter(column.to_pylist()).items()))
+
+
+def _check_idle(root: Path) -> None:
+    if (root / UNFINISHED).exists():
+        raise ConfigError(
+            "another eicorpus command is writing to this corpus, or was stopped",
+            remedy="wait until it ends, or run `eicorpus gc`",
+            where=str(root),
+        )
+
+
+def _check_unchanged(source: Source) -> None:
+    """
+    Raises:
+        TransientError: a command wrote to the corpus while its files were copied.
+    """
+    root = source.root
+    if source.kind == "corpus" and (
+        (root / UNFINISHED).exists() or load(root).number != source.snapshot
+    ):
+        raise TransientError(
+            "another eicorpus command wrote to the corpus while it was copied",
+            remedy=f"when it has ended, {AGAIN}",
+            where=str(root),
+        )
+
+
+def _check_licences(source: Source, allowed: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: something has a class that is neither free nor allowed.
+    """
+    classes = source.counts["licence_class"]
+    refused = {name: n for name, n in sorted(classes.items()) if name not in (FREE, *allowed)}
+    if refused:
+        listed = ", ".join(f"{n} {source.what} are {name}" for name, n in refused.items())
+        flags = " ".join(f"--allow-licence {name}" for name in refused)
+        remedy = f"if their terms let you copy them there, pass {flags}"
+        raise ConfigError(f"licence: {listed}", remedy=remedy)
+
+
+def _left_over(source: Source, hub: Hub, stored: Stored | None, *, replaces: bool) -> list[str]:
+    """
+    Raises:
+        ConfigError: the target has files that the source lacks.
+    """
+    known = {*source.files, source.marker, *OF_HUB}
+    others = sorted(set(stored.files) - known) if stored else []
+    if others and not replaces:
+        raise ConfigError(
+            f"the target holds {len(others)} files that {source.root} lacks, such as {others[0]}",
+            remedy="push to another place, or pass --replace to delete them there",
+            where=hub.address,
+        )
+    return others
+
+
+def card_of(source: Source, address: str) -> str:
+    """The dataset card, as the Hub shows it."""
+    number = sum(source.counts["licence_class"].values())
+    read = f"eicorpus pull {address} DIR"
+    if source.kind == "corpus":
+        read += "\neicorpus query DIR 'SELECT source, count(*) FROM episodes GROUP BY source'"
+        holds = f"a corpus of eicorpus, snapshot {source.snapshot}: LeRobot v2.1 datasets"
+    else:
+        holds = "an export of eicorpus: datasets for a trainer, and `eicorpus_export.json`"
+    titles = {
+        "licence": "Licences",
+        "licence_class": "Licence classes",
+        "tier": "Tiers (segments)",
+        "source": "Sources",
+    }
+    tables = [
+        f"## {title}\n\n| | |\n|-|-|\n"
+        + "".join(_line(*row) for row in source.counts[name].items())
+        for name, title in titles.items()
+        if source.counts.get(name)
+    ]
+    return (
+        "---\nlicense: other\ntask_categories:\n- robotics\n"
+        "tags:\n- LeRobot\n- robotics\n- eicorpus\n---\n\n"
+        f"# {address.partition('@')[0].rpartition('/')[2]}\n\nThis is {holds}.\n\n"
+        f"{source.hours:,.2f} hours, {number:,} {source.what}, {len(source.files) + 1:,} files.\n"
+        "The terms of each source apply to its part.\n\n"
+        f"```\n{read}\n```\n\n" + "\n".join(tables)
+    )
+
+
+def _line(name: str, count: int) -> str:
+    text = " ".join(name.split()).replace("|", "\\|").replace("<", "&lt;")
+    return f"| {text} | {count:,} |\n"
+
+
+# --- pull ---------------------------------------------------------------------------------------------------------------
+
+
+def run_pull(hub: Hub, folder: Path, threads: int, *, dry_run: bool = False) -> Pulled:
+    """Copy a corpus or an export to a folder, or go on with it, and verify it. Shows progress on standard error.
+
+    Raises:
+        ConfigError: no corpus or export is there, a path of it leads out of the folder, or the folder holds something else.
+        TransientError: the other end does not respond, or the disk is full; run again to resume.
+    """
+    _check_place(hub, folder)
+    stored = hub.look()
+    if stored is None:
+        raise ConfigError(
+            "nothing is there, or you have no access",
+            remedy="correct the name, or run `hf auth login`",
+            where=hub.address,
+        )
+    marker = next((name for name in (MARKER, PAGE) if name in stored.files), "")
+    if not marker:
+        problem = f"neither a corpus nor an export: no {MARKER} and no {PAGE}"
+        remedy = "finish `eicorpus push` to it, or correct the name"
+        raise ConfigError(problem, remedy=remedy, where=hub.address)
+    is_corpus = marker == MARKER
+    files = {
+        name: size
+        for name, size in stored.files.items()
+        if (is_of_corpus(name) if is_corpus else _is_of_export(name))
+    }
+    others = [n for n in files_below(folder) if n not in files and not n.startswith(f"{STATE}/")]
+    if others:
+        raise ConfigError(
+            f"the folder holds other files, such as {others[0]}",
+            remedy="choose an empty or a new folder",
+            where=str(folder),
+        )
+    findings = None
+    if not dry_run:
+        with progress_of("files", len(files) - 1) as progress:
+            hub.download(stored, sorted(set(files) - {marker}), marker, folder, progress)
+        findings = (
+            _verified(folder, threads) if is_corpus else _findings_of(folder, read_page(folder))
+        )
+    return Pulled(
+        kind="corpus" if is_corpus else "export",
+        num_files=len(files),
+        num_bytes=sum(files.values()),
+        revision=stored.revision,
+        findings=findings,
+    )
+
+
+def _check_place(hub: Hub, folder: Path) -> None:
+    """
+    Raises:
+        ConfigError: the folder is in a corpus, or in the folder that is copied.
+    """
+    if isinstance(hub, LocalFolder):
+        outside(hub.folder, folder, "DIR")
+    for above in (folder.resolve(), *folder.resolve().parents):
+        if (above / MARKER).is_file():
+            raise ConfigError(
+                f"{above} is a corpus",
+                remedy="choose a new folder outside of it",
+                where=str(folder),
+            )
+
+
+def _verified(folder: Path, threads: int) -> list[str]:
+    return [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]
