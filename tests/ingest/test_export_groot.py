@@ -24,7 +24,7 @@ from schemas.errors import ConfigError
 from tests.ingest.export_cases import CAMERAS, manifest_of, numbered_corpus, page_of, plan_of
 from tests.ingest.video_files import number_of
 
-SEGMENTS = [("a", 0, 37), ("a", 3, 12), ("a", 10, 20), ("b", 0, 24), ("c", 0, 12)]
+SEGMENTS = [("a", 0, 37), ("a", 3, 20), ("a", 10, 30), ("b", 0, 24), ("c", 0, 12)]
 TASKS = [["policy"], ["policy"], ["policy", "forward_dynamics"], ["forward_dynamics"], ["policy"]]
 
 
@@ -156,7 +156,11 @@ def test_a_broken_rule_is_seen(told: str, exported: Path, tmp_path: Path) -> Non
 
 def test_rotations_are_rows_and_all_else_is_as_stored(exported: Path, corpus: Path) -> None:
     dataset = dataset_of(exported)
-    chosen = [s for s, tasks in zip(SEGMENTS, TASKS, strict=True) if "policy" in tasks]
+    chosen = [
+        segment
+        for segment, tasks in zip(SEGMENTS, TASKS, strict=True)
+        if "policy" in tasks and segment[2] - segment[1] >= 16
+    ]
     mapping = pq.read_table(exported / "eicorpus_export.parquet").to_pylist()
     assert len(mapping) == len(chosen)
     for row in mapping:
@@ -184,12 +188,17 @@ def test_rotations_are_rows_and_all_else_is_as_stored(exported: Path, corpus: Pa
 
 def test_how_pictures_were_written_and_what_was_left_out_is_counted(exported: Path) -> None:
     page = page_of(exported)
-    assert page["videos"] == {"encoded_again": 2, "file_copied": 4, "packets_copied": 2}
+    assert page["videos"] == {"encoded_again": 2, "file_copied": 2, "packets_copied": 2}
     assert page["left_out"] == [
-        {"code": "no_policy", "text": "may not supervise a policy", "segments": 1}
+        {"code": "no_policy", "text": "may not supervise a policy", "segments": 1},
+        {
+            "code": "too_short",
+            "text": "have fewer than 16 timesteps, which N1.6 and N1.7 cannot read",
+            "segments": 1,
+        },
     ]
-    # The last timestep of an episode has no next one: of the two segments that reach it.
-    assert list(page["timesteps_without_a_valid_pose"].values()) == [2]
+    # The last timestep of an episode has no next one: of the one segment that reaches it.
+    assert list(page["timesteps_without_a_valid_pose"].values()) == [1]
 
 
 def test_statistics_are_of_the_exported_values(exported: Path) -> None:

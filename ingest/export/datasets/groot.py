@@ -1,7 +1,7 @@
 """GR00T N1.5 to N1.7: LeRobot v2.1 files with `meta/modality.json`, statistics, and what to give each generation's trainer.
 
-Facts: NVIDIA/Isaac-GR00T `getting_started/data_preparation.md` and `data_config.md`, and its loaders, by reading; nothing of GR00T was run.
-Rotations are the first two rows of the matrix there; ours are the first two columns. Its loaders know no mask, so timesteps whose pose
+Facts: NVIDIA/Isaac-GR00T `getting_started/data_preparation.md` and `data_config.md`, and its loaders at 4af2b62 (N1.5), 7786639 (N1.6) and
+23ace64 (N1.7), which read an export (docs/how-to/export.md); no training was run. Rotations are the first two rows of the matrix there; ours are the first two columns. Its loaders know no mask, so timesteps whose pose
 is not valid train as they are stored; the page counts them.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.export.datasets.camera_roles import camera_name
 from ingest.export.datasets.format import Finishing
@@ -34,7 +35,9 @@ from schemas.supervision import Task
 STATE, ACTION = "observation.state", "action"
 ROTATION_COLS, ROTATION_ROWS = "rot6d_cols", "rot6d_rows"
 TEXT_KEY = "annotation.human.task_description"
-HORIZON = 16  # timesteps of actions that the snippets predict: 1.6 s
+HORIZON = (
+    16  # timesteps of actions that the snippets predict: 1.6 s; N1.6 cannot read a shorter episode
+)
 EEF = "eef"
 # Slices of a side -> key in modality.json. Position and rotation are one key of nine numbers, as N1.6's EEF type wants them.
 KEYS = {
@@ -57,6 +60,9 @@ class Groot(LeRobotV21):
         tasks = rows["tasks"].to_pylist()
         unfit = np.array([Task.POLICY not in each for each in tasks], dtype=bool)
         yield UnfitRows(code="no_policy", text="may not supervise a policy", rows=unfit)
+        short = pc.less(pc.subtract(rows["end"], rows["start"]), HORIZON).to_numpy() & ~unfit
+        text = f"have fewer than {HORIZON} timesteps, which N1.6 and N1.7 cannot read"
+        yield UnfitRows(code="too_short", text=text, rows=short)
 
     def check(self, plan: ExportPlan) -> None:
         """
@@ -189,7 +195,10 @@ class Keys(BaseDataConfig):
 def _config_of_n16(dataset: DatasetPlan) -> str:
     keys = list(_spans(dataset, ACTION))
     actions = "\n".join(f"            {_action_of_n16(key)}," for key in keys)
-    return f'''"""Modality config of {dataset.name} for GR00T N1.6 and N1.7: --modality-config-path. Rotations are rows of the matrix."""
+    return f'''"""Modality config of {dataset.name} for GR00T N1.6 and N1.7: --modality-config-path. Rotations are rows of the matrix.
+
+GR00T from d0e48c2 (February 2026) on: its code before cannot compute relative poses of a hand; with that, say ABSOLUTE for the EEF keys.
+"""
 
 from gr00t.configs.data.embodiment_configs import register_modality_config
 from gr00t.data.embodiment_tags import EmbodimentTag

@@ -1,7 +1,7 @@
 """LDA-1B: LeRobot v2.1 files with the keys of its stock configs, Euler angles, masks of both wrists, and statistics of differences.
 
-Facts: jiangranlv/LDA-1B `lda/dataloader/gr00t_lerobot/{data_config,datasets,schema,embodiment_tags}.py` at 2d72cf8 and 68753d1, by reading; nothing of LDA was
-run. Its loader makes the motion from row i to row i + 1 itself, so row k has the target for timestep k: `action[k - 1]` where that is valid,
+Facts: jiangranlv/LDA-1B `lda/dataloader/gr00t_lerobot/{data_config,datasets,schema,embodiment_tags}.py` at 2d72cf8 and 68753d1, whose dataset
+classes read an export (docs/how-to/export.md); no training was run. Its loader makes the motion from row i to row i + 1 itself, so row k has the target for timestep k: `action[k - 1]` where that is valid,
 else the measured pose, with the mask unset. It reads no latents.
 """
 
@@ -167,7 +167,9 @@ class Lda(LeRobotV21):
         )
         text = f'''"""What LDA's data config needs for this export: each folder with its weight and robot type, as in its mixtures."""
 
-# The stock backend torchvision_av returns other frames than those asked for (Isaac-GR00T issue 172).
+# The stock backend torchvision_av returns other frames than those asked for (Isaac-GR00T issue 172). A backend in the YAML is ignored:
+# for _, _, robot_type in MIXTURE:
+#     ROBOT_TYPE_CONFIG_MAP[robot_type].video_backend = VIDEO_BACKEND
 VIDEO_BACKEND = "decord"
 MIXTURE = [
 {lines}
