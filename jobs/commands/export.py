@@ -38,6 +38,13 @@ def command(
             help="Also export this licence class: non_commercial, no_redistribution or unknown. Repeatable.",
         ),
     ] = None,
+    low_tier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="lda: leave-out segments that may not supervise a policy, or use their pictures for forecasting. Default leave-out.",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -75,15 +82,21 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Export a manifest as datasets for another trainer, or the catalog as Iceberg tables. Run it again to resume."""
-    latents = {
-        "weights": weights,
-        "untrained": untrained,
-        "frame-stride": frame_stride,
-        "size": size,
+    of_datasets = {"manifest": manifest, "out": out}
+    own: dict[ExportFormat, dict[str, Any]] = {  # options that one format alone has
+        ExportFormat.ICEBERG: {"warehouse": warehouse, "catalog": catalog},
+        ExportFormat.LDA: {"low-tier": low_tier},
+        ExportFormat.LINGBOT_VA: {
+            "weights": weights,
+            "untrained": untrained,
+            "frame-stride": frame_stride,
+            "size": size,
+        },
     }
-    tables = {"warehouse": warehouse, "catalog": catalog}
-    unfit = {"manifest": manifest, "out": out} if to is ExportFormat.ICEBERG else tables
-    for name, value in {**unfit, **({} if to is ExportFormat.LINGBOT_VA else latents)}.items():
+    unfit = of_datasets if to is ExportFormat.ICEBERG else {}
+    for each, options in own.items():
+        unfit |= {} if each is to else options
+    for name, value in unfit.items():
         if value is not None:
             raise ConfigError(f"--{name} does not go with --to {to}")
     if to is ExportFormat.ICEBERG:
@@ -93,17 +106,19 @@ def command(
         return
     if manifest is None or out is None:
         raise ConfigError(f"--to {to} needs --manifest NAME and --out DIR")
-    from jobs.stages.export_datasets import format_of, lingbot_va, run_dataset_export
+    from jobs.stages.export_datasets import format_of, lda, lingbot_va, run_dataset_export
     from jobs.stages.resources import Resources
 
-    is_latents = to is ExportFormat.LINGBOT_VA
-    if is_latents and workers is None:
-        workers = 0  # each worker would load both networks
+    if to is ExportFormat.LINGBOT_VA:
+        chosen = lingbot_va(weights, untrained, frame_stride, size)
+        workers = 0 if workers is None else workers  # each worker would load both networks
+    else:
+        chosen = lda(low_tier) if to is ExportFormat.LDA else format_of(to)
     done = run_dataset_export(
         open_corpus(corpus),
         manifest,
         out,
-        lingbot_va(weights, untrained, frame_stride, size) if is_latents else format_of(to),
+        chosen,
         Resources(workers=workers),
         allowed_licences=allow_licence or (),
         dry_run=dry_run,

@@ -13,6 +13,7 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.export.datasets.format import Format
 from ingest.export.datasets.formats import FORMATS
+from ingest.export.datasets.lda import Lda
 from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from ingest.export.datasets.record import record_export
@@ -89,6 +90,17 @@ def run_dataset_export(
 def format_of(name: str) -> Format:
     """The format of that name, with its usual settings."""
     return FORMATS[name]()
+
+
+def lda(low_tier: str | None) -> Format:
+    """The format `lda` with the option of the command.
+
+    Raises:
+        ConfigError: an unknown word.
+    """
+    if low_tier not in (None, "leave-out", "forecasting"):
+        raise ConfigError(f"--low-tier {low_tier!r}; expected leave-out or forecasting")
+    return Lda(low_as_video=low_tier == "forecasting")
 
 
 def lingbot_va(

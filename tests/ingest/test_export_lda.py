@@ -266,3 +266,14 @@ def test_actions_without_poses_are_refused(corpus: Path) -> None:
     without = replace(plan, datasets=(plan_with(plan.datasets[0], "left.gripper_opening"),))
     with pytest.raises(ConfigError, match="lda needs the pose of a hand"):
         Lda().check(without)
+
+
+def test_a_low_tier_may_train_forecasting_alone(corpus: Path, tmp_path: Path) -> None:
+    to = Lda(low_as_video=True)
+    chosen = manifest_of(corpus, SEGMENTS, tasks=TASKS, text=TEXTS)
+    run_export(plan_of(corpus, chosen, to), to, tmp_path / "out", InlineExecutor())
+    video = folder(tmp_path / "out", "__video")
+    assert page(video / "meta/info.json")["total_episodes"] == 2  # without actions, and low
+    (path,) = video.glob("data/*/episode_000001.parquet")
+    assert not [name for name in pq.read_schema(path).names if "eef" in name or "mask" in name]
+    assert [each["code"] for each in page_of(tmp_path / "out")["left_out"]] == ["no_text"]

@@ -61,6 +61,17 @@ def test_an_export_is_planned_written_found_and_verified(corpus: Path, tmp_path:
         (["--to", "lerobot-v3"], "--to lerobot-v3 needs --manifest NAME and --out DIR"),
         (["--to", "iceberg", "--out", "x"], "--out does not go with --to iceberg"),
         (["--to", "lerobot-v3", "--warehouse", "x"], "--warehouse does not go with"),
+        (["--to", "groot", "--size", "64x64"], "--size does not go with --to groot"),
+        (["--to", "openpi", "--low-tier", "forecasting"], "--low-tier does not go with"),
+        (["--to", "lda", "--low-tier", "all", "--manifest", "chosen", "--out", "x"], "--low-tier"),
+        (
+            ["--to", "lingbot-va", "--manifest", "chosen", "--out", "x"],
+            "pass --weights DIR with Wan-AI",
+        ),
+        (
+            ["--to", "lingbot-va", "--size", "64", "--manifest", "chosen", "--out", "x"],
+            "expected HxW",
+        ),
         (["--to", "iceberg", "--dry-run"], "--dry-run does not go with --to iceberg"),
         (["--to", "lerobot-v3", "--manifest", "no", "--out", "x"], "no manifest.json"),
     ],

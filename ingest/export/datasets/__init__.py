@@ -6,6 +6,7 @@ writes its files. `eicorpus_export.json` in the folder is written last."""
 __all__ = [
     "format",
     "formats",
+    "lda",
     "lingbot_va",
     "plan",
     "record",

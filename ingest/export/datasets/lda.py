@@ -61,9 +61,13 @@ NO_STATISTICS = {
 
 @dataclass(frozen=True, slots=True)
 class Lda(LeRobotV21):
-    """The format `lda`."""
+    """The format `lda`. `low_as_video`: actions that may not supervise a policy are left out, and their pictures train forecasting."""
 
     name: ClassVar[str] = "lda"
+    low_as_video: bool = False
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"low_as_video": self.low_as_video}
 
     def left_out(self, rows: pa.Table) -> Iterable[UnfitRows]:
         """Every robot type of LDA with actions trains the policy on all of them."""
@@ -73,14 +77,14 @@ class Lda(LeRobotV21):
         )
         may_act = np.array([Task.POLICY in each for each in tasks], dtype=bool)
         no_text = np.array([not text.strip() for text in rows["text"].to_pylist()], dtype=bool)
-        low = has_action.astype(bool) & ~may_act
+        low = has_action.astype(bool) & ~may_act & (not self.low_as_video)
         yield UnfitRows(
             code="no_policy", text="have actions that may not supervise a policy", rows=low
         )
         yield UnfitRows(code="no_text", text="have no text", rows=no_text & ~low)
 
     def divide(self, dataset: DatasetPlan) -> Iterable[DatasetPlan]:
-        """Segments without actions into a folder of their own, which trains forecasting alone."""
+        """Segments without actions for a policy into a folder of their own, which trains forecasting alone."""
         may_act = pa.array([Task.POLICY in each for each in dataset.rows["tasks"].to_pylist()])
         # A folder with "test" in its name is skipped by the loader.
         name = dataset.name.replace("test", "tst")
