@@ -133,10 +133,14 @@ class Journal:
             self._nodes.pop(replaced or (0, 0), None)
             if node is None or above is None:
                 return
-            assert new_above == above or what == "link", "a rename into another folder"
             assert new_above is not None
-            event = Event(what=what, folder=new_above, name=old.name, new_name=new.name, node=node)
+            # POSIX promises of a rename into another folder less than disks do: either name may be lost alone.
+            is_move = what == "rename" and new_above != above
+            kind = "link" if is_move else what
+            event = Event(what=kind, folder=new_above, name=old.name, new_name=new.name, node=node)
             self.events.append(event)
+            if is_move:
+                self.events.append(Event(what="remove", folder=above, name=old.name))
 
         return done
 

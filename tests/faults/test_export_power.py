@@ -130,7 +130,7 @@ def test_what_a_commit_names_is_on_the_disk_before_it(tmp_path: Path) -> None:
     assert commits_before_their_files(run) == 0
 
 
-# `datasets/` exports no part of a corpus: what a power cut left of one is written again (tests/ingest/test_export_run.py: kills alone).
+# `datasets/`: tests/faults/test_dataset_export_power.py.
 TABLES_ONLY = (
     "ingest/export/iceberg.py",
     "ingest/export/warehouse.py",

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ingest.export.datasets.plan import PLANNED, DatasetPlan, ExportedSegment, ExportPlan, UnfitRows
 
 UNIT_BYTES = 128 << 20  # about, of the videos of one camera and of the data of a unit
+UNIT_SEGMENTS = 128  # at most, so that workers share an export of short segments too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +86,7 @@ class Format(Protocol):
 def units_of(
     plan: ExportPlan, segments: Callable[[DatasetPlan], Iterator[ExportedSegment]]
 ) -> Iterator[ExportUnit]:
-    """Every unit: segments in their order, until a camera or the data have about UNIT_BYTES."""
+    """Every unit: segments in their order, until a camera or the data have about UNIT_BYTES, or there are UNIT_SEGMENTS."""
     number = 0
     for dataset in plan.datasets:
         travels = replace(dataset, rows=PLANNED.empty_table())
@@ -96,7 +97,7 @@ def units_of(
         )
         for segment, (video, data) in zip(segments(dataset), sizes, strict=True):
             own = max(video, data) * segment.num_frames // max(segment.length, 1)
-            if waiting and size + own > UNIT_BYTES:
+            if waiting and (size + own > UNIT_BYTES or len(waiting) == UNIT_SEGMENTS):
                 yield ExportUnit(
                     number=number, corpus=plan.corpus, dataset=travels, segments=tuple(waiting)
                 )

@@ -30,7 +30,7 @@ from ingest.export.datasets.format import (
 )
 from ingest.export.datasets.plan import ExportPlan, artifacts_of, segments_of
 from ingest.storage.file_tree import entries_below
-from ingest.storage.local import LocalStorage
+from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from schemas.errors import ConfigError, PipelineError, TransientError
 from schemas.json_text import JsonLimits, parse_json
 from schemas.outcome import WorkerFailure
@@ -88,7 +88,9 @@ def run_export(
     chosen.check(plan)
     disk = LocalStorage(out)
     if (out / PAGE).is_file():
-        return ExportDone(page=_same(out, plan), num_units=0, num_written=0)
+        done = ExportDone(page=_same(out, plan), num_units=0, num_written=0)
+        disk.remove_tree(out / UNFINISHED)  # what a power cut left after the page
+        return done
     _claim(out, plan, disk)
     num_units, num_written = _write_units(plan, chosen, out, executor, progress)
     finishing = Finishing(
@@ -157,6 +159,7 @@ def _claim(out: Path, plan: ExportPlan, disk: LocalStorage) -> None:
         )
     disk.make_dir(out)
     disk.put(place, mark, is_durable=True)
+    disk.sync()  # its name too, before anything else is there
 
 
 # --- units --------------------------------------------------------------------------------------------------------------
@@ -255,11 +258,21 @@ def _finish(finishing: Finishing, chosen: Format, disk: LocalStorage) -> Mapping
         disk.make_dir(target.parent)
         if source.exists():  # else an earlier run moved it
             os.replace(source, target)
+        elif not target.is_file():  # neither name outlived a power cut
+            disk.remove(_record_file(out, number))
+            raise TransientError(
+                f"unit {number} lost {name}",
+                remedy="run the same command again to write the unit again",
+                where=str(out),
+            )
         files[place] = known[number, name]
     of_format = chosen.finish(finishing)
     _write_mapping(plan, out / SEGMENTS)
     for place in _names_below(out):
-        if not place.startswith(f"{UNFINISHED}/") and place not in files:
+        name = place.rpartition("/")[2]
+        if name.startswith(".") and name.endswith(HALF_SUFFIX):  # of a run that was ended
+            disk.remove(out / place)
+        elif not place.startswith(f"{UNFINISHED}/") and place not in files:
             files[place] = file_facts(out / place)
     disk.adopt(out / place for place in files)
     disk.sync()
@@ -267,6 +280,7 @@ def _finish(finishing: Finishing, chosen: Format, disk: LocalStorage) -> Mapping
     disk.put(
         PAGE, (json.dumps(page, indent=2, ensure_ascii=False) + "\n").encode(), is_durable=True
     )
+    disk.sync()  # its name too, before what could write it again goes
     disk.remove_tree(out / UNFINISHED)
     return page
 
@@ -342,7 +356,8 @@ def _write_mapping(plan: ExportPlan, path: Path) -> None:
 def check_files(out: Path, page: Mapping[str, Any]) -> Iterable[str]:
     """What is wrong with the files of an export: missing, extra, of another content."""
     files = page["files"]
-    present = set(_names_below(out)) - {PAGE}
+    left = f"{UNFINISHED}/"  # after a power cut; the same command removes it
+    present = {name for name in _names_below(out) if not name.startswith(left)} - {PAGE}
     yield from (f"{place}: missing" for place in sorted(set(files) - present))
     yield from (f"{place}: not part of the export" for place in sorted(present - set(files)))
     for place in sorted(present & set(files)):
