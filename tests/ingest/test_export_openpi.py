@@ -122,10 +122,20 @@ def test_the_config_is_python_that_names_columns_and_views(exported: Path) -> No
     assert len(names["NAMES"]) == columns_of(exported, 0)["actions"].shape[1] == 7
 
 
-def test_more_numbers_than_its_models_take_are_refused(corpus: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([f"left.hand_joints_rad.{k}" for k in range(33)], "openpi holds 32 numbers"),
+        (None, "openpi needs the pose of a hand"),
+    ],
+)
+def test_what_its_models_cannot_take_is_refused(
+    names: list[str] | None, told: str, corpus: Path
+) -> None:
     plan = plan_of(corpus, manifest_of(corpus, SEGMENTS), OpenPi())
     (dataset,) = plan.datasets
-    wide = vector_feature("float32", tuple(f"left.hand_joints_rad.{k}" for k in range(33)))
-    larger = replace(dataset, features={**dataset.features, "action": wide})
-    with pytest.raises(ConfigError, match="openpi holds 32 numbers"):
-        OpenPi().check(replace(plan, datasets=(larger,)))
+    own = [] if names is None else [*dataset.names("action"), *names]
+    action = vector_feature("float32", tuple(own or ["left.gripper_opening"]))
+    other = replace(dataset, features={**dataset.features, "action": action})
+    with pytest.raises(ConfigError, match=told):
+        OpenPi().check(replace(plan, datasets=(other,)))

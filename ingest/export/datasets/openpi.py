@@ -132,10 +132,13 @@ def _problem(dataset: DatasetPlan) -> str:
     absent += [] if dataset.video_keys else ["a camera"]
     if absent:
         return f"needs {' and '.join(absent)}"
-    width = max(len(trained_names(dataset.names("action"))), len(_state_names(dataset)))
+    actions = trained_names(dataset.names("action"))
+    if not any(".delta_position_m." in name for name in actions):
+        return "needs the pose of a hand"
+    width = max(len(actions), len(_state_names(dataset)))
     if width > MOST_NUMBERS:
         return f"holds {MOST_NUMBERS} numbers of a state or an action, not {width}"
-    return "" if width else "needs the pose of a hand or its opening"
+    return ""
 
 
 def _views(dataset: DatasetPlan) -> dict[str, str]:
