@@ -28,7 +28,8 @@ class Batch:
     action: [B, K, E] normalised, has_action the same shape; asked: [B, E] elements that the body has, which is what a policy is asked
     for: it does not receive which of them were recorded, nor where its segment ends. future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
     action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now. text_inputs: what the
-    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`). stored: [B, K, E] the actions as they are
+    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`). later: [B, V * N, D], has_later [B, V], the picture that a
+    latent action leads to, where that is another than the future one; may_teach: [B] whether the tier allows the segment to teach the policy. stored: [B, K, E] the actions as they are
     stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.
     """
 
@@ -43,6 +44,9 @@ class Batch:
     text_inputs: dict[str, Tensor]
     origin: Origin
     stored: Tensor | None = None
+    later: Tensor | None = None
+    has_later: Tensor | None = None
+    may_teach: Tensor | None = None
     replaced: tuple[BadSample, ...] = ()
 
 
@@ -63,4 +67,7 @@ def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
         future=change(batch.future),
         has_future=change(batch.has_future),
         text_inputs={name: change(value) for name, value in batch.text_inputs.items()},
+        later=None if batch.later is None else change(batch.later),
+        has_later=None if batch.has_later is None else change(batch.has_later),
+        may_teach=None if batch.may_teach is None else change(batch.may_teach),
     )

@@ -15,7 +15,8 @@ from torch import Tensor
 from schemas.supervision import Task
 from training.batch import Batch
 from training.flow import noised, velocity
-from training.model.network import Network, Text
+from training.lara.lara import LaraTerms
+from training.model.network import Network, Tap, Text
 from training.model.precondition import error_weight
 from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
 
@@ -37,6 +38,7 @@ class Terms:
     counts: Tensor
     sample_sums: Tensor
     sample_counts: Tensor
+    lara: LaraTerms | None = None  # of LARA, where the recipe has it
 
 
 def loss_of(
@@ -48,13 +50,14 @@ def loss_of(
     future_noise: Tensor,
     loss_over: LossOver = "elements",
     part_of: Tensor = _NO_PARTS,
+    tap: Tap | None = None,
 ) -> Terms:
     """Noise what each task noises, ask the network once, and score what each task scores.
 
     Args:
         text: as `Network` takes it: of fewer samples where they have several draws here.
         t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
-        loss_over: see `action_weights`. part_of: [E] the part of each action element, for "parts".
+        loss_over: see `action_weights`. part_of: [E] the part of each action element, for "parts". tap: is filled.
     """
     task = batch.known.task
     says_action, says_future = scores_action(task), scores_future(task)
@@ -65,7 +68,7 @@ def loss_of(
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(batch.known, text, acting, shown, seeing, t)
+    said_action, said_future = network(batch.known, text, acting, shown, seeing, t, tap)
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
     s = network.settings

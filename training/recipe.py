@@ -19,6 +19,7 @@ from schemas.invalid import invalid
 from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
 from training.data.routing import RoutingSettings
+from training.lara.settings import JointStage, LaraSettings, NoLara
 from training.model.settings import LARGEST, Architecture
 from training.tasks import TASKS
 
@@ -179,10 +180,28 @@ class TrainRecipe(_RecipeSection):
     text: TextSettings = NoText()
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
+    lara: LaraSettings = NoLara()
+
+    @model_validator(mode="after")
+    def _alignment_exists(self) -> TrainRecipe:
+        lara, data = self.lara, self.data
+        if not isinstance(lara, JointStage):
+            return self
+        if lara.after_block > self.architecture.num_layers:
+            raise ValueError(
+                f"lara.after_block is {lara.after_block}; the network has {self.architecture.num_layers} blocks (architecture.num_layers)"
+            )
+        if not -data.num_actions <= lara.action < data.num_actions:
+            raise ValueError(
+                f"lara.action is {lara.action}; a chunk has {data.num_actions} actions (data.num_actions)"
+            )
+        return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name` and `about` are not part of it."""
+        """sha256 of what it decides; `name` and `about` are not part of it, nor is `lara` where it is none: older runs have no such key."""
         content = self.model_dump(mode="json", exclude={"name", "about"})
+        if isinstance(self.lara, NoLara):
+            del content["lara"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

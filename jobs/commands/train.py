@@ -31,6 +31,12 @@ LastStep = Annotated[
 InitFrom = Annotated[
     Path | None, typer.Option(metavar="RUN", help="Fine-tune the weights of this run.")
 ]
+InitLam = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Begin with the latent action model of this run (recipe lam)."
+    ),
+]
 LoaderWorkers = Annotated[
     int | None,
     typer.Option(
@@ -73,6 +79,7 @@ def command(
     ] = None,
     until: LastStep = None,
     init_from: InitFrom = None,
+    init_lam: InitLam = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     cache: ActionsCache = None,
@@ -109,6 +116,7 @@ def command(
         device=device,
         until=until,
         init_from=init_from,
+        init_lam=init_lam,
         cache=cache,
         num_processes=usable_cores(),
         num_threads=compute_threads(),

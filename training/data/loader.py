@@ -41,6 +41,7 @@ from training.data.sample_index import SampleIndexRequest, open_sample_index
 from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
 from training.data.windows import Mask, window_of
+from training.lara.settings import JointStage
 from training.recipe import TrainRecipe
 
 
@@ -103,7 +104,12 @@ class Loader:
         self.encoder_id = encoder_of(manifest, data.encoder)
         is_seen = self._is_seen()
         self.latent_shape = shape = self._shape(is_seen)
-        self.window = window_of(data, rate_hz=shape.rate_hz, grid_stride=shape.grid_stride)
+        self.window = window_of(
+            data,
+            rate_hz=shape.rate_hz,
+            grid_stride=shape.grid_stride,
+            later_s=recipe.lara.future_s if isinstance(recipe.lara, JointStage) else None,
+        )
         self.normaliser = normaliser or normaliser_of(manifest, self.embodiments, data.normalise)
         cache = cache or default_cache(manifest.corpus)
         store = open_actions(

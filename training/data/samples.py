@@ -12,6 +12,7 @@ from torch import Tensor
 
 from schemas.errors import ConfigError
 from schemas.manifest import Latent, ManifestRow
+from schemas.supervision import Task
 from training.batch import Batch, Origin
 from training.conditioning.protocol import TextReader
 from training.data.action_layout import ACTION_WIDTH
@@ -22,7 +23,7 @@ from training.data.latent_reader import LatentReader, Memory, is_finite
 from training.data.normalise import Normaliser
 from training.data.recording import STATE_WIDTH
 from training.data.sample_index import Records
-from training.data.windows import Ints, Mask, Window
+from training.data.windows import BIT, Ints, Mask, Window
 from training.model.network import KnownInputs
 
 Floats = npt.NDArray[np.float32]
@@ -54,6 +55,7 @@ class Assembler:
         """
         embodiment = torch.from_numpy(segments["embodiment"].astype(np.int64))
         pictures, has_pictures = self.pictures(segments, rows, now)
+        first = 0 if self.window.later_step is None else 1
         stored, values, has = self.actions(segments, now)
         history, action, has_history, has_action = (
             torch.from_numpy(part)
@@ -62,8 +64,8 @@ class Assembler:
         )
         return Batch(
             known=KnownInputs(
-                past=pictures[:, :-1],
-                has_past=has_pictures[:, :-1],
+                past=pictures[:, first:-1],
+                has_past=has_pictures[:, first:-1],
                 history=history,
                 has_history=has_history,
                 embodiment=embodiment,
@@ -78,6 +80,9 @@ class Assembler:
             action_t_s=torch.from_numpy(self.window.action_t_s).float(),
             future_t_s=self.window.future_t_s,
             text_inputs=self.reader.read(rows, now),
+            later=pictures[:, 0] if first else None,
+            has_later=has_pictures[:, 0] if first else None,
+            may_teach=torch.from_numpy((segments["may"] & BIT[Task.POLICY]) > 0),
             origin=Origin(row=segments["row"].astype(np.int64), timestep=now.astype(np.int64)),
             stored=(
                 torch.from_numpy(stored[:, self.window.num_history :])
@@ -122,7 +127,7 @@ class Assembler:
     def pictures(
         self, segments: Records, rows: list[ManifestRow], now: Ints
     ) -> tuple[Tensor, Tensor]:
-        """[B, P+1, V * N, D] latents as they are read (`LatentShape.read_as`), the future last, 0 where there are none, and [B, P+1, V] where there are.
+        """[B, P+1, V * N, D] latents as they are read (`LatentShape.read_as`), in the order of `Window.picture_steps`, 0 where there are none, and [B, P+1, V] where there are.
 
         Raises:
             SourceError: see `batch`.

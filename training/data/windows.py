@@ -8,7 +8,7 @@ chunk's row j is reached (j+1) / rate after now. Nothing outside the segment is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class Window:
     future_step: int
     num_actions: int
     num_history: int
+    # Of one more picture, of which nothing depends which windows there are: it is not part of a table's key.
+    later_step: int | None = field(default=None, repr=False)
 
     @property
     def action_t_s(self) -> npt.NDArray[np.float64]:
@@ -46,11 +48,12 @@ class Window:
 
     @property
     def picture_steps(self) -> tuple[int, ...]:
-        """The past, then the future."""
-        return (*self.past_steps, self.future_step)
+        """The one more where there is one, the past, then the future."""
+        more = () if self.later_step is None else (self.later_step,)
+        return (*more, *self.past_steps, self.future_step)
 
     def pictures(self, now: Ints, start: Ints, end: Ints) -> tuple[Ints, Mask]:
-        """[B, P+1] timesteps of the pictures, and whether they lie in the segment."""
+        """[B, P+1], or P+2 with one more, timesteps of the pictures, and whether they lie in the segment."""
         return _inside(now[:, None] + np.array(self.picture_steps), start, end)
 
     def rows(self, now: Ints, start: Ints, end: Ints) -> tuple[Ints, Mask]:
@@ -106,17 +109,20 @@ def from_bits(bits: npt.NDArray[np.uint8]) -> Mask:
     return np.unpackbits(bits[:, None], axis=1, count=len(TASKS), bitorder="little").astype(bool)
 
 
-def window_of(settings: DataSettings, *, rate_hz: float, grid_stride: int) -> Window:
+def window_of(
+    settings: DataSettings, *, rate_hz: float, grid_stride: int, later_s: float | None = None
+) -> Window:
     """The recipe's seconds as timesteps.
 
     Args:
-        rate_hz: timesteps a second. grid_stride: of the latents.
+        rate_hz: timesteps a second. grid_stride: of the latents. later_s: of the picture that LARA's latent action leads to.
 
     Raises:
         ConfigError: a picture is asked for where the latents have none; the message names the nearest that they have.
     """
     past = _steps("data.past_s", settings.past_s, rate_hz, grid_stride)
     future = _steps("data.future_s", (settings.future_s,), rate_hz, grid_stride)
+    later = () if later_s is None else _steps("lara.future_s", (later_s,), rate_hz, grid_stride)
     return Window(
         rate_hz=rate_hz,
         grid_stride=grid_stride,
@@ -124,6 +130,7 @@ def window_of(settings: DataSettings, *, rate_hz: float, grid_stride: int) -> Wi
         future_step=future[0],
         num_actions=settings.num_actions,
         num_history=settings.num_history,
+        later_step=later[0] if later and later != future else None,
     )
 
 

@@ -58,6 +58,19 @@ class Text:
     has: Tensor
 
 
+@dataclass(slots=True, eq=False)
+class Tap:
+    """Takes the hidden states of the action chunk on their way: after so many blocks, counted from 1. A pass fills `chunk` [B, K, width]."""
+
+    after_block: int
+    chunk: Tensor | None = None
+
+    def hidden(self, action: int) -> Tensor:
+        """[B, width] of the token of one action of the chunk, by its place."""
+        assert self.chunk is not None  # a pass went before
+        return self.chunk[:, action]
+
+
 class Network(nn.Module):
     """Velocities of actions and of future pictures. Time runs from noise (0) to data (1)."""
 
@@ -125,6 +138,7 @@ class Network(nn.Module):
         has_action: Tensor,
         future: Tensor,
         t: Tensor,
+        tap: Tap | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the chunk and of the future pictures.
 
@@ -134,6 +148,7 @@ class Network(nn.Module):
             has_action: [B, K, E] bool, elements that there are: those that were recorded, or all that a policy is asked for. Elsewhere
                 the network is shown that nothing is known, which is not the same as standing still.
             t: [B] flow time of what is noisy.
+            tap: is filled on the way.
 
         Returns:
             [B, K, E] and [B, V * N, D]; what the task does not score means nothing.
@@ -150,8 +165,10 @@ class Network(nn.Module):
             self._image_tokens(known, future),
             self._action_tokens(known, action, has_action, t),
         ]
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
             streams = block(streams, condition, shared, words, angle)
+            if tap is not None and tap.after_block == number:
+                tap.chunk = streams[1][:, -self.settings.num_actions :]
         image, acting = self._last(streams, condition)
         chunk = acting[:, -self.settings.num_actions :]
         said_action = self.action_out(chunk, known.embodiment)

@@ -11,10 +11,12 @@ from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
+from training.lara.settings import LatentActionStage
 from training.learner import Learner
 from training.model.network import Network
 from training.recipe import TrainRecipe, stored_recipe
 from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
+from training.run.optimiser import LARA
 from training.run.restore import restore_weights
 
 
@@ -55,7 +57,12 @@ def restored(
         raise ConfigError(
             message, remedy="train with optimiser.ema to store them", where=str(checkpoint.folder)
         )
-    weights = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
+    if isinstance(recipe_of(checkpoint).lara, LatentActionStage):
+        problem = "this run is of a latent action model, which acts by itself on nothing"
+        repair = "train a policy with --recipe lara_joint --init-lam RUN"
+        raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
+    kept = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
+    weights = {name: x for name, x in kept.items() if not name.startswith(LARA)}
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
         shapes = Learner(Network(checkpoint.state.model), conditioner)
     restore_weights(shapes, weights, where=str(checkpoint.folder))

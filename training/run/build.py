@@ -17,18 +17,21 @@ from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.rng_keys import key_of
 from training.data.routing import RoutingSettings
-from training.learner import Learner
+from training.lara.lara import Lara
+from training.lara.latent_action import PictureShape
+from training.lara.settings import JointStage, LatentActionStage, NoLara
+from training.learner import LatentActionLearner, Learner
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
-from training.run.compute import flops_per_sample, matmul_peak
+from training.run.compute import flops_of_lara, flops_per_sample, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
-from training.run.restore import restore_weights
+from training.run.restore import restore_latent_actions, restore_weights
 from training.run.resume import (
     ResumePoint,
     check_encoder,
@@ -88,7 +91,8 @@ def open_session(
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
         validation = _validation(request, loader, ranks, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device)
-    learner = _learner(settings, conditioner, begun, recipe).to(device)
+    with raise_on_any_rank(ranks):
+        learner = _learner(settings, conditioner, begun, recipe, loader.encoder_id).to(device)
     num_text = _num_text(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
@@ -111,20 +115,21 @@ def open_session(
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
-        flops_per_sample=flops_per_sample(settings, num_text, recipe.run.num_draws),
+        flops_per_sample=_flops(learner, settings, num_text, recipe),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
     )
 
 
 def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
-    base = request.init_from
+    base, lam = request.init_from, request.init_lam
     return RunFacts(
         manifest=str(request.manifest.absolute()),
         manifest_name=manifest.facts.name,
         manifest_sha256=manifests.rows_sha256(manifest.rows),
         recipe_sha256=request.recipe.digest(),
         init_from="" if base is None else str(base.absolute()),
+        init_lam="" if lam is None else str(lam.absolute()),
     )
 
 
@@ -242,24 +247,59 @@ def _settings(
 
 
 def _learner(
-    settings: ModelSettings, conditioner: Conditioner, begun: ResumePoint, recipe: TrainRecipe
+    settings: ModelSettings,
+    conditioner: Conditioner,
+    begun: ResumePoint,
+    recipe: TrainRecipe,
+    encoder_id: str,
 ) -> Learner:
-    """With the weights of a base. Those of this run come with its optimiser, later."""
+    """With the weights of a base, and of a latent action model. Those of this run come with its optimiser, later.
+
+    Raises:
+        ConfigError: these weights are of other shapes, or the latent action model is of other pictures.
+    """
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
-    learner = Learner(Network(settings), conditioner, recipe.run.loss_over)
+    if isinstance(recipe.lara, LatentActionStage):
+        learner: Learner = LatentActionLearner(conditioner, _lara(recipe.lara, settings))
+    else:
+        network = Network(settings)  # before LARA: its weights are those of a run without
+        lara = None if isinstance(recipe.lara, NoLara) else _lara(recipe.lara, settings)
+        learner = Learner(network, conditioner, recipe.run.loss_over, lara)
     if begun.base is not None:
         where = str(begun.base.folder)
         restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
+    if begun.lam is not None and learner.lara is not None:
+        restore_latent_actions(learner.lara, begun.lam, encoder_id=encoder_id)
     return learner
+
+
+def _lara(stage: LatentActionStage | JointStage, settings: ModelSettings) -> Lara:
+    shape = PictureShape(
+        num_views=settings.num_views,
+        num_patches=settings.num_patches,
+        latent_width=settings.latent_width,
+    )
+    width = settings.width if isinstance(stage, JointStage) else None
+    return Lara(stage, shape, change_std=settings.change_std, policy_width=width)
+
+
+def _flops(learner: Learner, settings: ModelSettings, num_text: int, recipe: TrainRecipe) -> int:
+    """Of a sample, LARA's included."""
+    tasks = 0
+    if not isinstance(recipe.lara, LatentActionStage):
+        tasks = flops_per_sample(settings, num_text, recipe.run.num_draws)
+    return tasks + (0 if learner.lara is None else flops_of_lara(learner.lara))
 
 
 def _by_parts(
     learner: Learner, settings: ModelSettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
 ) -> dict[int, Memory]:
-    """For every number of parts that divides a rank's share."""
+    """For every number of parts that divides a rank's share. What LARA keeps for the backward pass is not counted."""
     run, share = recipe.run, recipe.run.batch_size // ranks.world_size
     footprint = footprint_of(settings, num_text, run.num_draws, run.precision)
-    block = learner.network.blocks[0]
+    if isinstance(recipe.lara, LatentActionStage):
+        footprint = replace(footprint, block=0, stream=0, rest=0)
+    block = learner.blocks[0]
     return {
         number: memory_of(
             footprint,

@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on as if it had not stopped, in `RUN/checkpoints/step_00001000/`.
 
-    weights.safetensors     what is trained, by name, fp32, whole: as one process has it, however many there were
+    weights.safetensors     what is trained, and all of LARA's parts, by name, fp32, whole: as one process has it, however many there were
     averages.safetensors    the same of the averaged weights, where the recipe has them
     optimiser.safetensors   exp_avg.<name>, exp_avg_sq.<name>, step.<name>
     normaliser.safetensors  tensors of the normaliser, the rest of which is in state.json
@@ -36,7 +36,7 @@ from schemas.text_features import FeatureSettings
 from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
 from training.run.best import Best, load_best, write_best
-from training.run.optimiser import EMA, MOMENTS, trained
+from training.run.optimiser import EMA, MOMENTS, kept, trained
 from training.run.parallel import Ranks, full_tensor
 
 VERSION = 1  # a reader refuses a higher one
@@ -137,7 +137,7 @@ def snapshot(
         for what in (*MOMENTS, "step")
         if p in optimiser.state
     )
-    files = {WEIGHTS: copied(iter(parameters.items())), OPTIMISER: copied(moments)}
+    files = {WEIGHTS: copied(iter(kept(learner).items())), OPTIMISER: copied(moments)}
     if averages is not None:
         files[AVERAGES] = copied(iter(averages.values.items()))
     files[NORMALISER] = copied((k, v) for k, v in normaliser.items() if isinstance(v, Tensor))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
 from torch.utils.checkpoint import checkpoint as computed_again
 
 from training.learner import Learner
@@ -13,8 +12,7 @@ from training.learner import Learner
 
 def prepare_blocks(learner: Learner, *, checkpointed: bool, compiled: bool) -> None:
     """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
-    for block in learner.network.blocks:
-        assert isinstance(block, nn.Module)
+    for block in learner.blocks:
         if checkpointed:
             block.forward = _again(block.forward)
         if compiled:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.learner import Learner
+from training.lara.lara import Lara
+from training.lara.latent_action import LatentActionModel
+from training.learner import LatentActionLearner, Learner
 from training.model.network import KnownInputs, Network, Text, num_parameters
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
@@ -45,6 +47,19 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
         outputs = Network(s)(known, text, action, has_action, future, ones(size))
         (outputs[0].sum() + outputs[1].sum()).backward()
     return int(counter.get_total_flops()) // num_samples
+
+
+def flops_of_lara(lara: Lara) -> int:
+    """Forward and backward of the latent action model on one sample. The projector's are left out: a millionth."""
+    shape = lara.lam.shape
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = LatentActionModel(lara.settings.lam, shape)
+        now = torch.ones(1, shape.num_tokens, shape.latent_width)
+        has = torch.ones(1, shape.num_tokens, dtype=torch.bool)
+        said = model(now, now, has)
+        quantised = said.quantised
+        (said.change.sum() + quantised.codebook.sum() + quantised.commitment.sum()).backward()
+    return int(counter.get_total_flops())
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
@@ -96,9 +111,14 @@ class Estimate:
 
 def parameters_of(learner: Learner) -> dict[str, int]:
     """Trained parameters by part. The conditioner beside those of the network."""
-    parts = num_parameters(learner.network)
-    conditioner = sum(p.numel() for p in trained(learner.conditioner).values())
-    return {k: v for k, v in parts.items() if k != "total"} | {"conditioner": conditioner, "total": parts["total"] + conditioner}  # fmt: skip
+    parts = {}
+    if not isinstance(learner, LatentActionLearner):
+        parts = num_parameters(learner.network)
+        del parts["total"]
+    parts["conditioner"] = sum(p.numel() for p in trained(learner.conditioner).values())
+    if learner.lara is not None:
+        parts |= learner.lara.num_parameters()
+    return parts | {"total": sum(parts.values())}
 
 
 def tokens_of(settings: ModelSettings, num_text: int) -> dict[str, int]:

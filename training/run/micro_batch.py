@@ -15,7 +15,8 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     """The same on `device`, with pictures in float32, whatever they were stored as. It does not wait where the batch lies in pinned memory."""
     copied: Batch = tensors_mapped(batch, lambda x: x.to(device, non_blocking=True))
     known = dataclasses.replace(copied.known, past=copied.known.past.float())
-    return dataclasses.replace(copied, known=known, future=copied.future.float())
+    later = None if copied.later is None else copied.later.float()
+    return dataclasses.replace(copied, known=known, future=copied.future.float(), later=later)
 
 
 def parts(batch: Batch, num: int) -> Iterator[Batch]:

@@ -29,11 +29,18 @@ def lr_at(step: int, settings: OptimiserSettings, num_steps: int) -> float:
 
 MATRICES = (nn.Linear, Bank)  # whose `weight` decays
 MOMENTS = ("exp_avg", "exp_avg_sq")
+LARA = "lara."  # of a learner: how the names of LARA's parts begin
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by name. What is frozen is in no optimiser and in no checkpoint."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def kept(module: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint has: what is trained, and all of LARA's parts, by name; a frozen latent action model and the use of its codes are among them."""
+    lara = {k: v for k, v in module.state_dict(keep_vars=True).items() if k.startswith(LARA)}
+    return {**trained(module), **lara}
 
 
 def decaying(module: nn.Module) -> set[str]:

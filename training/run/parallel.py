@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from schemas.errors import ConfigError, PipelineError
+from training.lara.lara import LaraTerms
 from training.learner import Learner
 from training.loss import Terms
 
@@ -138,10 +139,13 @@ def _sharded(learner: Learner, precision: str) -> Learner:
     if precision == "bf16":
         policy = replace(outer, param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     frozen = {p for p in learner.parameters() if not p.requires_grad}
-    for block in learner.network.blocks:
+    for block in learner.blocks:
+        if not any(p.requires_grad for p in block.parameters()):
+            continue
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(learner, mesh=mesh, mp_policy=outer, ignored_params=frozen)
-    _make_visible(Terms)
+    for kind in (Terms, LaraTerms):
+        _make_visible(kind)
     return learner
 
 

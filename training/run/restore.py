@@ -8,10 +8,15 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from schemas.errors import ConfigError
+from training.lara.lara import Lara
+from training.lara.quantise import perplexity_of
 from training.model.adapters import Bank
 from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, Checkpoint
-from training.run.optimiser import EMA, MOMENTS, trained
+from training.run.optimiser import EMA, LARA, MOMENTS, kept, trained
 from training.run.parallel import full_tensor, shard_like
+
+USAGE = "book.usage"  # of a latent action model
+LEAST_USED = 2.0  # codes: with fewer, a latent action tells next to nothing
 
 
 def restore(
@@ -37,12 +42,17 @@ def restore_weights(
     """Put weights into `learner`.
 
     Args:
-        may_grow: it may have more embodiments, after those of the checkpoint; their layers stay as they were initialised.
+        may_grow: it may have more embodiments, after those of the checkpoint, and LARA's parts where the checkpoint has none; what is new stays as it
+            was initialised. LARA's parts of a checkpoint are left where `learner` has none.
 
     Raises:
         ConfigError: other parameters, or other shapes.
     """
-    parameters = trained(learner)
+    parameters = kept(learner)
+    if may_grow:
+        of_lara = [any(k.startswith(LARA) for k in each) for each in (parameters, weights)]
+        if of_lara[0] != of_lara[1]:
+            parameters, weights = _without_lara(parameters), _without_lara(weights)
     banks = {
         f"{name}.{part}"
         for name, module in learner.named_modules()
@@ -69,6 +79,50 @@ def restore_weights(
                 where=where,
             )
         fill(parameter, value)
+
+
+def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) -> None:
+    """Put the latent action model of another run into `lara`.
+
+    Raises:
+        ConfigError: that run has none, of other pictures or shapes, or with a code book of which next to nothing is used.
+    """
+    where, prefix = str(begun.folder), f"{LARA}lam."
+    weights = {
+        name.removeprefix(prefix): x
+        for name, x in begun.tensors(WEIGHTS).items()
+        if name.startswith(prefix)
+    }
+    if not weights:
+        raise ConfigError(
+            "this run has no latent action model",
+            remedy="train one with --recipe lam",
+            where=f"--init-lam {where}",
+        )
+    if begun.state.encoder_id != encoder_id:
+        problem = f"its latent action model is of encoder {begun.state.encoder_id}; the manifest's latents are of {encoder_id}"
+        repair = f"set data.encoder={begun.state.encoder_id}, or train another with --recipe lam"
+        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
+    tensors = lara.lam.state_dict(keep_vars=True)
+    odd = sorted(
+        name
+        for name in tensors.keys() | weights.keys()
+        if name not in tensors or name not in weights or tensors[name].shape != weights[name].shape
+    )
+    if odd:
+        problem = f"its latent action model has other shapes: {', '.join(odd[:3])}"
+        repair = "set lara.lam and data.cameras as in that run's recipe.yaml"
+        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
+    if (used := perplexity_of(weights[USAGE])) < LEAST_USED:
+        problem = f"its code book collapsed: {used:.2f} of {len(weights[USAGE])} codes are in use (perplexity)"
+        repair = "train it longer, or with a larger lara.lam.dead_share"
+        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
+    for name, x in tensors.items():
+        fill(x, weights[name])
+
+
+def _without_lara(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x for name, x in named.items() if not name.startswith(LARA)}
 
 
 def _grown(fresh: Tensor, stored: Tensor) -> Tensor:

@@ -64,10 +64,14 @@ def check_same_text(text_id: str, ranks: Ranks) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """What has weights already, of which there is one at most: `resumed`, of this run, to go on from; `base` of another, to begin with."""
+    """What has weights already, of which there is one at most: `resumed`, of this run, to go on from; `base` of another, to begin with.
+
+    Beside a base or alone, `lam`: the run of a latent action model.
+    """
 
     resumed: Checkpoint | None
     base: Checkpoint | None
+    lam: Checkpoint | None = None
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -80,6 +84,7 @@ class ResumeDigest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     step: int | None
     base_step: int | None
+    lam_step: int | None
     checkpoint: str
     manifest: str
     recipe: str
@@ -87,11 +92,12 @@ class ResumeDigest(BaseModel):
     @classmethod
     def of(cls, begun: ResumePoint, facts: RunFacts) -> ResumeDigest:
         resumed, base, either = begun.resumed, begun.base, begun.checkpoint
-        state = "" if either is None else either.state.model_dump_json()
+        states = [each.state.model_dump_json() for each in (either, begun.lam) if each is not None]
         return cls(
             step=None if resumed is None else resumed.state.step,
             base_step=None if base is None else base.state.step,
-            checkpoint=hashlib.sha256(state.encode()).hexdigest(),
+            lam_step=None if begun.lam is None else begun.lam.state.step,
+            checkpoint=hashlib.sha256("".join(states).encode()).hexdigest(),
             manifest=facts.manifest_sha256,
             recipe=facts.recipe_sha256,
         )
@@ -114,9 +120,12 @@ def resume_on_all_ranks(request: TrainRequest, facts: RunFacts, ranks: Ranks) ->
 
 def _newest(request: TrainRequest) -> ResumePoint:
     newest = next(reversed(checkpoints(request.out)), None)
-    if newest is not None or request.init_from is None:
+    if newest is not None:
         return ResumePoint(resumed=newest, base=None)
-    return ResumePoint(resumed=None, base=checkpoint_of(request.init_from))
+    base, lam = (
+        None if run is None else checkpoint_of(run) for run in (request.init_from, request.init_lam)
+    )
+    return ResumePoint(resumed=None, base=base, lam=lam)
 
 
 def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> ResumePoint:
@@ -126,7 +135,9 @@ def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> Resu
         problem = f"the latest step is {max(later)} on this rank and {first.step or 0} on rank 0"
         raise ConfigError(problem, remedy=_REPAIR, where=str(request.out))
     begun = ResumePoint(
-        resumed=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
+        resumed=_at(request.out, first.step),
+        base=_at(request.init_from, first.base_step),
+        lam=_at(request.init_lam, first.lam_step),
     )
     own, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
     if odd := [name for name, value in own.items() if value != theirs[name]]:
@@ -139,4 +150,4 @@ def _at(run: Path | None, step: int | None) -> Checkpoint | None:
     return None if run is None or step is None else checkpoint_of(run, step)
 
 
-_REPAIR = "use storage that all machines share for MANIFEST, --out and --init-from"
+_REPAIR = "use storage that all machines share for MANIFEST, --out, --init-from and --init-lam"

@@ -67,6 +67,7 @@ class RunFacts(BaseModel):
     manifest_sha256: str
     recipe_sha256: str
     init_from: str = ""  # the run whose weights it began with
+    init_lam: str = ""  # and the one whose latent action model
 
 
 def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
@@ -112,8 +113,12 @@ def check_same(
         return
     was, old = begun
     other = f"choose another --out, or add {{}} to resume in {out}"
-    if not may_change_recipe and (problem := _other_base(was.init_from, facts.init_from)):
-        raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
+    for option, before, now in (
+        ("--init-from", was.init_from, facts.init_from),
+        ("--init-lam", was.init_lam, facts.init_lam),
+    ):
+        if not may_change_recipe and (problem := _other_base(before, now, option)):
+            raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
         problem = f"the run was started with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), not {facts.manifest_name} ({facts.manifest_sha256[:12]})"
         raise ConfigError(problem, remedy=other.format("--allow-other-manifest"), where=str(out))
@@ -133,17 +138,17 @@ def going_on(out: Path, facts: RunFacts) -> RunFacts:
     begun = load_run(out)
     if begun is None:
         return facts
-    return facts.model_copy(update={"init_from": begun[0].init_from})
+    return facts.model_copy(update={"init_from": begun[0].init_from, "init_lam": begun[0].init_lam})
 
 
-def _other_base(was: str, now: str) -> str:
+def _other_base(was: str, now: str, option: str) -> str:
     """What is to be said against `now`, or nothing. Folders are compared: the weights of then may be gone."""
     if bool(was) == bool(now) and Path(was).resolve() == Path(now).resolve():
         return ""
     began, asked = (
         f"from the weights of {each}" if each else "from new weights" for each in (was, now)
     )
-    again = f"add --init-from {was}" if was else "remove --init-from"
+    again = f"add {option} {was}" if was else f"remove {option}"
     return f"the run was started {began}, not {asked}; {again}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from training.data.loader import Loader
+from training.lara.log import LaraLog
 from training.learner import Learner
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
@@ -46,6 +47,7 @@ class TrainRequest:
     device: str = "auto"
     until: int | None = None
     init_from: Path | None = None
+    init_lam: Path | None = None  # a run whose latent action model it begins with
     cache: Path | None = None
     num_processes: int = 1  # that derive actions, the first time
     num_threads: int | None = None  # of a matrix product on a CPU; None is torch's own choice
@@ -134,6 +136,11 @@ class Session:
             losses=Losses(self._groupings()),
             flops_per_sample=self.flops_per_sample,
             peak=self.peak_flops,
+            lara_log=(
+                None
+                if self.learner.lara is None
+                else LaraLog(self.learner.lara.settings.lam.num_codes)
+            ),
             hooks=Hooks(
                 clock_s=world.clock_s,
                 should_stop=world.should_stop,

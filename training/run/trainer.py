@@ -14,6 +14,8 @@ from torch.optim import AdamW
 from schemas.errors import InvariantError
 from training.batch import Batch
 from training.data.rng_keys import key_of
+from training.lara.lara import LaraTerms, scored_of
+from training.lara.log import LaraLog, joined_terms
 from training.learner import Learner
 from training.loss import num_scored, weighted
 from training.precision import computing
@@ -24,7 +26,16 @@ from training.run.micro_batch import moved, parts
 from training.run.mishaps import Diverged, Mishaps, culprits, diverged
 from training.run.noise import noise_for
 from training.run.optimiser import EMA, clip, gradient_norm, lr_at, set_lr
-from training.run.parallel import Ranks, any_rank, no_sync, raise_on_any_rank, sum_over
+from training.run.parallel import (
+    Ranks,
+    all_gather_rows,
+    any_rank,
+    full_tensor,
+    no_sync,
+    raise_on_any_rank,
+    sum_over,
+)
+from training.run.restore import fill
 from training.run.validation import Validated
 
 DROPOUT = 8  # purpose of a key, beside that of the noise
@@ -40,10 +51,22 @@ class StepResult:
     sample_counts: Tensor
     gradient_norm: float
     lr: float
+    lara: LaraTerms | None = None  # of this rank's samples
+    lara_loss: float = 0.0
 
     def loss(self, recipe: TrainRecipe) -> float:
         """What was descended."""
-        return weighted(self.sums, self.counts, recipe.run.loss_weights).item()
+        tasks = weighted(self.sums, self.counts, recipe.run.loss_weights).item()
+        return tasks + self.lara_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartTerms:
+    """[B] sums and counts of the samples of all parts of this rank's batch, and LARA's."""
+
+    sample_sums: Tensor
+    sample_counts: Tensor
+    lara: LaraTerms | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,21 +97,28 @@ class Trainer:
         run, settings = self.recipe.run, self.recipe.optimiser
         scored = num_scored(batch, self.learner.loss_over)
         counts = sum_over(scored * run.num_draws, self.ranks)
+        lara_counts = self._lara_counts(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
-        sample_sums, sample_counts = self._accumulate(batch, step, counts)
+        terms = self._accumulate(batch, step, counts, lara_counts)
+        sample_sums, sample_counts = terms.sample_sums, terms.sample_counts
         norm = gradient_norm(self.learner)
         own = torch.zeros(len(counts), device=self.device, dtype=torch.float64)
         sums = sum_over(own.index_add(0, batch.known.task, sample_sums.double()), self.ranks)
+        lara_sums = None if terms.lara is None else sum_over(terms.lara.sums.sum(0), self.ranks)
         if not bool(norm.isfinite() & sums.isfinite().all()):
-            named = culprits(batch.origin, batch.known.task, sample_sums, self.ranks)
+            blamed = sample_sums if terms.lara is None else sample_sums + terms.lara.sums.sum(1)
+            named = culprits(batch.origin, batch.known.task, blamed, self.ranks)
             raise diverged(step, [(self.uid_of(row), t, i) for row, t, i in named])
         clip(self.learner, norm, settings.clip_norm)
         lr = lr_at(step, settings, run.num_steps)
         set_lr(self.optimiser, lr)
         self.optimiser.step()
+        if terms.lara is not None:
+            self._move_dead_codes(terms.lara, step)
         if self.averages is not None:
             self.averages.update(self.learner)
+        lara = self.learner.lara
         return StepResult(
             sums=sums,
             counts=counts,
@@ -96,10 +126,39 @@ class Trainer:
             sample_counts=sample_counts,
             gradient_norm=norm.item(),
             lr=lr,
+            lara=terms.lara,
+            lara_loss=(
+                0.0
+                if lara is None or lara_sums is None or lara_counts is None
+                else lara.loss(lara_sums, lara_counts).item()
+            ),
         )
 
-    def _accumulate(self, batch: Batch, step: int, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of all parts of the batch; [B] sums and counts of its samples."""
+    def _lara_counts(self, batch: Batch) -> Tensor | None:
+        """[4] of the global batch; None without LARA."""
+        lara, num_draws = self.learner.lara, self.recipe.run.num_draws
+        if lara is None:
+            return None
+        return sum_over(scored_of(batch, lara.settings, num_draws).sum(0), self.ranks)
+
+    @torch.no_grad()
+    def _move_dead_codes(self, terms: LaraTerms, step: int) -> None:
+        """By the latent actions of all ranks, so that all have the same codes."""
+        lara = self.learner.lara
+        if lara is None or lara.is_frozen:
+            return
+        z, code, is_scored = (
+            all_gather_rows(x, self.ranks) for x in (terms.z, terms.code, terms.is_scored)
+        )
+        z, code = z[is_scored].flatten(0, 1), code[is_scored].flatten()
+        book = lara.lam.book
+        codes = full_tensor(book.codes)
+        fill(book.codes, book.moved_codes(codes, z, code, seed=self.recipe.seed, step=step))
+
+    def _accumulate(
+        self, batch: Batch, step: int, counts: Tensor, lara_counts: Tensor | None
+    ) -> PartTerms:
+        """Gradients of all parts of the batch; sums and counts of its samples."""
         run = self.recipe.run
         size = len(batch.known.task) // run.num_parts
         first = self.ranks.rank * len(batch.known.task)
@@ -116,11 +175,18 @@ class Trainer:
                 with computing(run.precision, self.device):
                     terms = self.model(part, noise.t, noise.action, noise.future)
                 # Both wrappers take the mean over ranks where the sum is wanted.
-                loss = weighted(terms.sums, counts, run.loss_weights) * self.ranks.world_size
-                loss.backward()  # type: ignore[no-untyped-call]
-            by_part.append((terms.sample_sums, terms.sample_counts))
-        sums, numbers = zip(*by_part, strict=True)
-        return torch.cat(sums), torch.cat(numbers)
+                loss = weighted(terms.sums, counts, run.loss_weights)
+                if self.learner.lara is not None and terms.lara is not None:
+                    assert lara_counts is not None
+                    loss = loss + self.learner.lara.loss(terms.lara.sums.sum(0), lara_counts)
+                (loss * self.ranks.world_size).backward()  # type: ignore[no-untyped-call]
+            by_part.append(terms)
+        lara = [terms.lara for terms in by_part if terms.lara is not None]
+        return PartTerms(
+            sample_sums=torch.cat([terms.sample_sums for terms in by_part]),
+            sample_counts=torch.cat([terms.sample_counts for terms in by_part]),
+            lara=joined_terms(lara) if lara else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +215,7 @@ class Loop:
     flops_per_sample: float
     peak: float  # floating point operations a second of this device
     hooks: Hooks
+    lara_log: LaraLog | None = None
 
     def run(self, batches: Iterator[Batch], first: int, end: int) -> int:
         """How many steps are done: `end`, or less where it was asked to stop. That many are saved.
@@ -216,6 +283,8 @@ class Loop:
             mishaps.skipped(step, error)
             return None
         self.losses.add(batch.origin, batch.known.task, stepped.sample_sums, stepped.sample_counts)
+        if self.lara_log is not None and stepped.lara is not None:
+            self.lara_log.add(stepped.lara)
         pace.num_steps += 1
         pace.num_samples += len(batch.known.task)
         return stepped
@@ -241,6 +310,9 @@ class Loop:
         trainer = self.trainer
         means = self.losses.means(trainer.ranks)
         self.losses.reset()
+        if self.lara_log is not None:
+            means |= self.lara_log.means(trainer.ranks)
+            self.lara_log.reset()
         line: dict[str, Any] = {
             "step": done,
             "loss": stepped.loss(trainer.recipe),

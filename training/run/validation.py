@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
@@ -20,8 +20,9 @@ from training.batch import Batch
 from training.data.loader import Loader
 from training.data.rng_keys import Ints
 from training.data.sampler import Drawn
+from training.lara.lara import TERMS
 from training.learner import Learner
-from training.loss import weighted
+from training.loss import Terms, weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.micro_batch import moved
@@ -91,25 +92,32 @@ class Validation:
         self, learner: Learner, model: nn.Module, averages: EMA | None, device: torch.device
     ) -> Validated:
         """Every rank calls this. Weights and their averages are as they were afterwards."""
-        losses, loss = self._losses(model, device)
+        losses, loss = self._losses(learner, model, device)
         line: dict[str, object] = {"val_loss": loss, "val_loss_by_task": losses}
         if averages is not None:
             with _averaged(learner, averages):
-                losses, loss = self._losses(model, device)
+                losses, loss = self._losses(learner, model, device)
             line |= {"val_averages_loss": loss, "val_averages_loss_by_task": losses}
         return Validated(line=line, loss=loss)
 
     @torch.no_grad()
-    def _losses(self, model: nn.Module, device: torch.device) -> tuple[dict[str, float], float]:
+    def _losses(
+        self, learner: Learner, model: nn.Module, device: torch.device
+    ) -> tuple[dict[str, float], float]:
+        """By task, and the one that is descended, LARA's part included."""
         sums = torch.zeros(len(TASKS), dtype=torch.float64, device=device)
         counts = torch.zeros_like(sums)
+        lara = torch.zeros(2, len(TERMS), dtype=torch.float64, device=device)
         was_training = model.training
         model.eval()
         try:
             for task, share in self.shares.items():
-                for batch_sum, batch_count in self._terms(model, task, share, device):
-                    sums[INDEX[task]] += batch_sum
-                    counts[INDEX[task]] += batch_count
+                for own, terms in self._terms(model, task, share, device):
+                    sums[INDEX[task]] += terms.sample_sums[own].double().sum()
+                    counts[INDEX[task]] += terms.sample_counts[own].double().sum()
+                    if terms.lara is not None:
+                        lara[0] += terms.lara.sums[own].double().sum(0)
+                        lara[1] += terms.lara.counts[own].double().sum(0)
         finally:
             let_go(model)
             model.train(was_training)
@@ -119,11 +127,15 @@ class Validation:
             for task in self.shares
             if counts[INDEX[task]] > 0
         }
-        return by_task, float(weighted(sums, counts, self._recipe.run.loss_weights))
+        loss = weighted(sums, counts, self._recipe.run.loss_weights)
+        if learner.lara is not None:
+            loss = loss + learner.lara.loss(*sum_over(lara, self._ranks))
+        return by_task, float(loss)
 
     def _terms(
         self, model: nn.Module, task: Task, share: Share, device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[slice, Terms]]:
+        """Of each batch, and which of its samples are this rank's own."""
         run, seed = self._recipe.run, self._recipe.seed
         first, left = self._ranks.rank * len(share.numbers), share.num_own
         for batch in self._batches(task, share):
@@ -133,7 +145,7 @@ class Validation:
                 terms = model(here, noise.t, noise.action, noise.future)
             own = slice(0, max(left, 0))
             first, left = first + len(here.known.task), left - len(here.known.task)
-            yield terms.sample_sums[own].double().sum(), terms.sample_counts[own].double().sum()
+            yield own, terms
 
     def _batches(self, task: Task, share: Share) -> Iterator[Batch]:
         """As many on every rank. Where one rank cannot read a batch, or one sample too many is replaced, all raise.
