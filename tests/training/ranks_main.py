@@ -18,8 +18,10 @@ from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.training.running import (
     CPU,
+    LAM,
     batches,
     global_batch,
+    joint,
     learner,
     recipe,
     snapshot_of,
@@ -27,8 +29,10 @@ from tests.training.running import (
 )
 from training.batch import Batch
 from training.data.sampler import Drawn
+from training.lara.log import LaraLog
 from training.run.checkpoint import checkpoint_of, write
 from training.run.micro_batch import parts
+from training.run.optimiser import kept
 from training.run.parallel import (
     Ranks,
     all_gather_rows,
@@ -45,20 +49,31 @@ NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
 
 
 def steps(how: str, ranks: Ranks, folder: Path) -> None:
-    """Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint."""
-    with_recipe = recipe(parallel=how, accumulate=2, num_draws=2, optimiser={"ema": 0.5})
+    """Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint. With LARA: what it has in the mean too."""
+    lara = joint(weight_align=0.5, weight_lam=0.5)
+    with_recipe = recipe(parallel=how, accumulate=2, num_draws=2, optimiser={"ema": 0.5}, lara=lara)
     made = trainer(with_recipe, ranks=ranks)
     given = batches(0, ranks)
     norms = [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE)]
-    kept = snapshot_of(made, NUM_BEFORE)
-    if kept is not None:
-        write(folder / how / "checkpoints", kept, keep=1)
+    saved = snapshot_of(made, NUM_BEFORE)
+    if saved is not None:
+        write(folder / how / "checkpoints", saved, keep=1)
     sum_over(torch.zeros(1), ranks)  # the others wait for the file
-    made = trainer(with_recipe, ranks=ranks, made=learner(seed=9))
+    made = trainer(with_recipe, ranks=ranks, made=learner(seed=9, lara=with_recipe.lara))
     restore(made.learner, made.optimiser, made.averages, checkpoint_of(folder / how))
-    norms += [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE, NUM_STEPS)]
+    told, last = LaraLog(LAM["num_codes"]), None
+    for step in range(NUM_BEFORE, NUM_STEPS):
+        last = made.step(next(given), step)
+        norms.append(last.gradient_norm)
+        assert last.lara is not None
+        told.add(last.lara)
     assert made.averages is not None
-    found = {name: full_tensor(p).clone() for name, p in made.learner.named_parameters()}
+    assert last is not None
+    found = {name: full_tensor(p).clone() for name, p in kept(made.learner).items()}
+    means = told.means(ranks)["lara"]
+    del means["cosine_of_others"]  # which others is a matter of the parts
+    found |= {f"lara {name}": torch.tensor(value) for name, value in means.items()}
+    found["lara loss"] = torch.tensor(last.lara_loss)
     found |= {f"average.{name}": full_tensor(p).clone() for name, p in made.averages.values.items()}
     if ranks.is_first:
         save_file(found | {"norms": torch.tensor(norms)}, folder / f"{how}.safetensors")

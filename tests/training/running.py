@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from tests.training.tiny import SETTINGS, batch
 from training.batch import Batch
 from training.conditioning.protocol import Conditioner
+from training.lara.lara import Lara
+from training.lara.latent_action import PictureShape
+from training.lara.settings import JointStage, LaraSettings
 from training.learner import Learner
 from training.model.network import Network, Text
 from training.recipe import TrainRecipe
@@ -21,6 +24,7 @@ from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
 from training.run.trainer import Trainer
 
+Module = TypeVar("Module", bound=torch.nn.Module)
 CPU = torch.device("cpu")
 GLOBAL_BATCH = 8
 CENTRE = torch.tensor([[1.0, 2.0]])
@@ -46,16 +50,35 @@ def recipe(**run: Any) -> TrainRecipe:
         "optimiser", {}
     )
     seed = run.pop("seed", 3)
+    lara = run.pop("lara", {"kind": "none"})
     given = {"num_steps": 6, "batch_size": GLOBAL_BATCH, "precision": "fp32", "log_every": 2} | run
     return TrainRecipe.model_validate(
-        {"name": "test", "seed": seed, "run": given, "optimiser": optimiser}
+        {"name": "test", "seed": seed, "run": given, "optimiser": optimiser, "lara": lara}
     )
 
 
-def learner(*, seed: int = 0, **changed: Any) -> Learner:
+LAM = {"width": 16, "num_heads": 2, "num_layers": 1, "decoder_layers": 1, "num_queries": 2, "code_width": 4, "num_codes": 8}  # fmt: skip
+
+
+def joint(**changed: Any) -> dict[str, Any]:
+    """LARA beside the four tasks, as a recipe says it."""
+    return {"kind": "joint", "after_block": 1, "lam": LAM, **changed}
+
+
+def learner(*, seed: int = 0, lara: LaraSettings | None = None, **changed: Any) -> Learner:
     """The same weights each time; nothing starts at zero."""
     torch.manual_seed(seed)
-    made = Learner(Network(SETTINGS.model_copy(update=changed)), Told())
+    s = SETTINGS.model_copy(update=changed)
+    made = _awake(Learner(Network(s), Told()))
+    if isinstance(lara, JointStage):  # afterwards: the others are as without it
+        shape = PictureShape(
+            num_views=s.num_views, num_patches=s.num_patches, latent_width=s.latent_width
+        )
+        made.lara = _awake(Lara(lara, shape, change_std=s.change_std, policy_width=s.width))
+    return made
+
+
+def _awake(made: Module) -> Module:
     with torch.no_grad():
         for p in made.parameters():
             if p.requires_grad and not p.any():
@@ -66,7 +89,7 @@ def learner(*, seed: int = 0, **changed: Any) -> Learner:
 def trainer(
     with_recipe: TrainRecipe, *, ranks: Ranks | None = None, made: Learner | None = None
 ) -> Trainer:
-    ranks, made, run = ranks or Ranks(), made or learner(), with_recipe.run
+    ranks, made, run = ranks or Ranks(), made or learner(lara=with_recipe.lara), with_recipe.run
     model = wrapped(made, run.parallel, ranks, run.precision)
     ema = with_recipe.optimiser.ema
     return Trainer(
@@ -86,7 +109,14 @@ def global_batch(step: int) -> Batch:
     tasks = [0, 0, 0, 1, 2, 3, 3, 0]
     turned = tasks[step % 8 :] + tasks[: step % 8]
     made = batch(turned, seed=100 + step)
-    return dataclasses.replace(made, has_future=torch.rand(GLOBAL_BATCH, 1) < 2)
+    g = torch.Generator().manual_seed(200 + step)
+    return dataclasses.replace(
+        made,
+        has_future=torch.rand(GLOBAL_BATCH, 1) < 2,
+        later=torch.randn(made.future.shape, generator=g),
+        has_later=torch.rand(GLOBAL_BATCH, 1, generator=g) < 0.8,
+        may_teach=torch.rand(GLOBAL_BATCH, generator=g) < 0.7,
+    )
 
 
 def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:
