@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,9 +37,14 @@ from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from jobs.ui.tables import FittedTable
+    from schemas.manifest import Manifest
     from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
+    from training.evaluation.motion_probe import Probed
     from training.evaluation.summary import Comparison, MetricLine
+    from training.run.checkpoint import Checkpoint
 
 
 def command(
@@ -113,16 +119,34 @@ def command(
         num_shown=4 if html else 0,
         verify_latents=verify_latents,
     )
-    about, evaluated = _evaluated(run, checkpoint, manifest, request, device=device, cache=cache)
+    asked = Asked(
+        run=run,
+        checkpoint=checkpoint,
+        manifest=manifest,
+        request=request,
+        device=device,
+        cache=cache,
+    )
+    if not asked.has_policy:
+        if must_beat or html is not None:
+            problem = "this run is of a latent action model, which has no errors of actions"
+            raise ConfigError(problem, remedy="remove --must-beat and --html", where=str(run))
+        _tell_latent_actions(asked, as_json=as_json)
+        return
+    about, evaluated = _evaluated(asked)
+    actions = _latent_actions(asked) if split != "train" else None
     if html is not None:
         from jobs.ui.eval_page import write_page
 
         write_page(html, about, evaluated)
     failure = not_beaten(must_beat or [], evaluated.comparisons, clearly=clearly)
     if as_json:
-        answer_json(about | _content(evaluated), failure)
+        more = {} if actions is None else {"latent_actions": actions.as_object()}
+        answer_json(about | _content(evaluated) | more, failure)
     else:
         _show(about, evaluated, must_beat or [], clearly=clearly, has_details=details)
+        if actions is not None:
+            show_latent_actions(actions)
     if failure:
         exit_1(failure)
 
@@ -135,30 +159,86 @@ def _check_known(baselines: Sequence[str]) -> None:
         raise ConfigError(f"no baseline {odd[0]!r}; expected one of {known}", where="--must-beat")
 
 
-def _evaluated(
-    run: Path,
-    checkpoint: str | None,
-    manifest: Path | None,
-    request: EvaluationRequest,
-    *,
-    device: str,
-    cache: Path | None,
-) -> tuple[dict[str, Any], Evaluated]:
-    """A description of the evaluation, and its results."""
-    from schemas import manifest as manifests
-    from training.evaluation.evaluate_checkpoint import held_out
-    from training.run.checkpoint import checkpoint_of
-    from training.run.parallel import Ranks, device_for
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which checkpoint is evaluated, on what, and where. Opening raises ConfigError."""
 
-    opened = checkpoint_of(run, step_from(checkpoint))
+    run: Path
+    checkpoint: str | None
+    manifest: Path | None
+    request: EvaluationRequest
+    device: str
+    cache: Path | None
+
+    @property
+    def opened(self) -> Checkpoint:
+        from training.run.checkpoint import checkpoint_of
+
+        return checkpoint_of(self.run, step_from(self.checkpoint))
+
+    @property
+    def has_policy(self) -> bool:
+        from training.policy.restored import has_policy
+
+        return has_policy(self.opened)
+
+    @property
+    def segments(self) -> Manifest:
+        from schemas.manifest import load
+
+        return load(self.manifest or _manifest_of(self.run))
+
+    @property
+    def torch_device(self) -> torch.device:
+        from training.run.parallel import Ranks, device_for
+
+        return device_for(Ranks(), self.device)
+
+
+def _latent_actions(asked: Asked) -> Probed | None:
+    """Of a run with LARA."""
+    from training.evaluation.evaluate_checkpoint import latent_actions_probed
+
+    return latent_actions_probed(
+        asked.segments,
+        asked.opened,
+        asked.request,
+        device=asked.torch_device,
+        cache=asked.cache,
+    )
+
+
+def _tell_latent_actions(asked: Asked, *, as_json: bool) -> None:
+    """Of a run that has nothing else."""
+    opened = asked.opened
+    with stderr.status("evaluating"):
+        actions = _latent_actions(asked)
+    assert actions is not None  # it has no policy, so it has these
+    about = {
+        "run": str(asked.run),
+        "step": opened.state.step,
+        "manifest": opened.state.manifest_name,
+        "split": asked.request.split,
+    }
+    if as_json:
+        answer_json(about | {"latent_actions": actions.as_object()})
+    else:
+        show_latent_actions(actions)
+
+
+def _evaluated(asked: Asked) -> tuple[dict[str, Any], Evaluated]:
+    """A description of the evaluation, and its results."""
+    from training.evaluation.evaluate_checkpoint import held_out
+
+    opened, run, request = asked.opened, asked.run, asked.request
     started = time.monotonic()
     with stderr.status("evaluating") as status:
         evaluated = held_out(
-            manifests.load(manifest or _manifest_of(run)),
+            asked.segments,
             opened,
             request,
-            device=device_for(Ranks(), device),
-            cache=cache,
+            device=asked.torch_device,
+            cache=asked.cache,
             progress=lambda task, done, whole: status.update(
                 f"{task}: {done:,} of {whole:,} samples"
             ),
@@ -236,6 +316,21 @@ def _show(
     parts = [line for line in evaluated.lines if not is_whole(line)]
     stdout.print(_errors("\nerrors by embodiment and tier", parts))
     stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(evaluated.comparisons)))
+
+
+def show_latent_actions(actions: Probed) -> None:
+    """What they tell of motion, and of the later picture."""
+    rows = [
+        [name.replace("_", " "), f"{each.value:.3f}", interval_text(each)]
+        for name, each in actions.r2.items()
+    ]
+    title = f"\nmotion explained by a linear probe: {actions.num_scored} samples of {actions.num_episodes} episodes"
+    stdout.print(table(title, ["probe of", "R2", "95 %"], rows))
+    line = (
+        f"error of the later picture: {actions.reconstruction:.3f} of that of the picture of now, {actions.reconstruction_with_other:.3f} with the latent "
+        f"action of another sample; codes in use (perplexity): {actions.perplexity:.1f}"
+    )
+    stdout.print(line, markup=False, highlight=False)
 
 
 def _errors(title: str, lines: Sequence[MetricLine]) -> FittedTable:

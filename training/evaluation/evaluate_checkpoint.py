@@ -14,17 +14,20 @@ from schemas.errors import ConfigError
 from schemas.manifest import Manifest, rows_sha256
 from schemas.supervision import Task
 from training.batch import Origin
+from training.conditioning.hashed_words import NoTextReader
 from training.conditioning.open import open_conditioner
+from training.conditioning.protocol import TextReader
 from training.data.loader import Loader
-from training.data.normalise import Normaliser, checked_statistics
+from training.data.normalise import Normaliser, checked_statistics, from_state
 from training.data.routing import RoutingSettings
 from training.evaluation.accumulate import Group
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import Shown, shown_of
+from training.evaluation.motion_probe import Probed, probed, samples_of
 from training.evaluation.summary import Comparison, MetricLine, compared, lines
 from training.learner import Learner
-from training.policy.restored import recipe_of, restored
+from training.policy.restored import recipe_of, restored, restored_latent_actions
 from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
 from training.run.checkpoint import Checkpoint
@@ -33,6 +36,7 @@ from training.run.resume import check_text
 
 # Of each task, where nobody says otherwise: minutes on a CPU, and its mean is within 1 / sqrt(2000), 2 %, of a sample's spread
 NUM_SAMPLES = 2000
+FITTED = "train"  # the split on which a probe is fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +117,72 @@ def open_checkpoint(
     )
     check_text(checkpoint, conditioner.text_id)
     ready = restored(checkpoint, conditioner, use_averages=request.use_averages, device=device)
+    loader = _loader(manifest, checkpoint, request, reader, ready.normaliser, cache, request.split)
+    return Opened(recipe=recipe, learner=ready.learner, normaliser=ready.normaliser, loader=loader)
+
+
+def _loader(
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    request: EvaluationRequest,
+    reader: TextReader,
+    normaliser: Normaliser,
+    cache: Path | None,
+    split: str,
+) -> Loader:
+    """All tasks of a split, with the latents, bodies and scales of the checkpoint."""
+    recipe = recipe_of(checkpoint)
     data = recipe.data.model_copy(
         update={"encoder": checkpoint.state.encoder_id or recipe.data.encoder}
     )
-    loader = Loader(
+    return Loader(
         manifest,
         recipe.model_copy(update={"data": data, "routing": RoutingSettings(min_per_batch=0)}),
         reader=reader,
-        split=request.split,
+        split=split,
         cache=cache,
         embodiments=checkpoint.state.embodiments,
-        normaliser=ready.normaliser,
+        normaliser=normaliser,
         verify_latents=request.verify_latents,
     )
-    return Opened(recipe=recipe, learner=ready.learner, normaliser=ready.normaliser, loader=loader)
+
+
+def latent_actions_probed(
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    request: EvaluationRequest,
+    *,
+    device: torch.device,
+    cache: Path | None = None,
+) -> Probed | None:
+    """What the latent actions of a run tell of motion on the split; None for a run without a latent action model. Each split gives `request.max_samples` at most.
+
+    Raises:
+        ConfigError: another manifest, latents of another encoder, a damaged checkpoint, or too few episodes that act.
+        SourceError: a file of latents cannot be read.
+    """
+    if not request.may_be_other_manifest:
+        check_manifest(manifest, checkpoint)
+    lara = restored_latent_actions(checkpoint, device=device)
+    if lara is None:
+        return None
+    if request.split == FITTED:
+        problem = (
+            "the probe of latent actions is fitted on the split train, and cannot be scored on it"
+        )
+        raise ConfigError(problem, remedy="evaluate on val or test", where="--split")
+    normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
+    fitted, scored = (
+        samples_of(
+            _loader(manifest, checkpoint, request, NoTextReader(), normaliser, cache, split),
+            lara,
+            max_samples=request.max_samples,
+            batch_size=request.batch_size,
+            device=device,
+        )
+        for split in (FITTED, request.split)
+    )
+    return probed(fitted, scored, num_codes=lara.settings.lam.num_codes, seed=request.seed)
 
 
 def held_out(

@@ -11,13 +11,15 @@ from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
-from training.lara.settings import LatentActionStage
+from training.lara.lara import Lara
+from training.lara.latent_action import PictureShape
+from training.lara.settings import LatentActionStage, NoLara
 from training.learner import Learner
 from training.model.network import Network
 from training.recipe import TrainRecipe, stored_recipe
 from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
 from training.run.optimiser import LARA
-from training.run.restore import restore_weights
+from training.run.restore import latent_action_tensors, restore_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +44,30 @@ def recipe_of(checkpoint: Checkpoint) -> TrainRecipe:
         ) from error
 
 
+def has_policy(checkpoint: Checkpoint) -> bool:
+    """A run of LARA's first stage has a latent action model and nothing else."""
+    return not isinstance(recipe_of(checkpoint).lara, LatentActionStage)
+
+
+def restored_latent_actions(checkpoint: Checkpoint, *, device: torch.device) -> Lara | None:
+    """LARA's latent action model of a run, without the projector; None for a run without LARA.
+
+    Raises:
+        ConfigError: the checkpoint cannot be read or is damaged.
+    """
+    settings, model = recipe_of(checkpoint).lara, checkpoint.state.model
+    if isinstance(settings, NoLara):
+        return None
+    shape = PictureShape(
+        num_views=model.num_views, num_patches=model.num_patches, latent_width=model.latent_width
+    )
+    with torch.device("meta"):  # a damaged width is refused before memory is asked for it
+        lara = Lara(settings, shape, change_std=model.change_std, policy_width=None)
+    tensors = latent_action_tensors(lara, checkpoint)
+    lara.lam.load_state_dict(tensors, assign=True)
+    return lara.to(device).eval()
+
+
 def restored(
     checkpoint: Checkpoint, conditioner: Conditioner, *, use_averages: bool, device: torch.device
 ) -> Restored:
@@ -57,7 +83,7 @@ def restored(
         raise ConfigError(
             message, remedy="train with optimiser.ema to store them", where=str(checkpoint.folder)
         )
-    if isinstance(recipe_of(checkpoint).lara, LatentActionStage):
+    if not has_policy(checkpoint):
         problem = "this run is of a latent action model, which acts by itself on nothing"
         repair = "train a policy with --recipe lara_joint --init-lam RUN"
         raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))

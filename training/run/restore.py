@@ -87,6 +87,26 @@ def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) ->
     Raises:
         ConfigError: that run has none, of other pictures or shapes, or with a code book of which next to nothing is used.
     """
+    where = f"--init-lam {begun.folder}"
+    weights = latent_action_tensors(lara, begun)
+    if begun.state.encoder_id != encoder_id:
+        problem = f"its latent action model is of encoder {begun.state.encoder_id}; the manifest's latents are of {encoder_id}"
+        repair = f"set data.encoder={begun.state.encoder_id}, or train another with --recipe lam"
+        raise ConfigError(problem, remedy=repair, where=where)
+    if (used := perplexity_of(weights[USAGE])) < LEAST_USED:
+        problem = f"its code book collapsed: {used:.2f} of {len(weights[USAGE])} codes are in use (perplexity)"
+        repair = "train it longer, or with a larger lara.lam.dead_share"
+        raise ConfigError(problem, remedy=repair, where=where)
+    for name, x in lara.lam.state_dict(keep_vars=True).items():
+        fill(x, weights[name])
+
+
+def latent_action_tensors(lara: Lara, begun: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of another run's latent action model, by their names in `lara.lam`, which may have no memory of its own.
+
+    Raises:
+        ConfigError: that run has none, or one of other shapes.
+    """
     where, prefix = str(begun.folder), f"{LARA}lam."
     weights = {
         name.removeprefix(prefix): x
@@ -94,15 +114,8 @@ def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) ->
         if name.startswith(prefix)
     }
     if not weights:
-        raise ConfigError(
-            "this run has no latent action model",
-            remedy="train one with --recipe lam",
-            where=f"--init-lam {where}",
-        )
-    if begun.state.encoder_id != encoder_id:
-        problem = f"its latent action model is of encoder {begun.state.encoder_id}; the manifest's latents are of {encoder_id}"
-        repair = f"set data.encoder={begun.state.encoder_id}, or train another with --recipe lam"
-        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
+        problem = "this run has no latent action model"
+        raise ConfigError(problem, remedy="train one with --recipe lam", where=where)
     tensors = lara.lam.state_dict(keep_vars=True)
     odd = sorted(
         name
@@ -112,13 +125,8 @@ def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) ->
     if odd:
         problem = f"its latent action model has other shapes: {', '.join(odd[:3])}"
         repair = "set lara.lam and data.cameras as in that run's recipe.yaml"
-        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
-    if (used := perplexity_of(weights[USAGE])) < LEAST_USED:
-        problem = f"its code book collapsed: {used:.2f} of {len(weights[USAGE])} codes are in use (perplexity)"
-        repair = "train it longer, or with a larger lara.lam.dead_share"
-        raise ConfigError(problem, remedy=repair, where=f"--init-lam {where}")
-    for name, x in tensors.items():
-        fill(x, weights[name])
+        raise ConfigError(problem, remedy=repair, where=where)
+    return weights
 
 
 def _without_lara(named: dict[str, Tensor]) -> dict[str, Tensor]:
