@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jobs.ui.tables import FittedTable
     from schemas.manifest import Manifest
     from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
-    from training.evaluation.motion_probe import Probed
+    from training.evaluation.motion_probe import MotionProbe
     from training.evaluation.summary import Comparison, MetricLine
     from training.run.checkpoint import Checkpoint
 
@@ -195,7 +195,7 @@ class Asked:
         return device_for(Ranks(), self.device)
 
 
-def _latent_actions(asked: Asked) -> Probed | None:
+def _latent_actions(asked: Asked) -> MotionProbe | None:
     """Of a run with LARA."""
     from training.evaluation.evaluate_checkpoint import latent_actions_probed
 
@@ -318,7 +318,7 @@ def _show(
     stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(evaluated.comparisons)))
 
 
-def show_latent_actions(actions: Probed) -> None:
+def show_latent_actions(actions: MotionProbe) -> None:
     """What they tell of motion, and of the later picture."""
     rows = [
         [name.replace("_", " "), f"{each.value:.3f}", interval_text(each)]

@@ -24,7 +24,7 @@ from training.evaluation.accumulate import Group
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import Shown, shown_of
-from training.evaluation.motion_probe import Probed, probed, samples_of
+from training.evaluation.motion_probe import MotionProbe, probed, samples_of
 from training.evaluation.summary import Comparison, MetricLine, compared, lines
 from training.learner import Learner
 from training.policy.restored import recipe_of, restored, restored_latent_actions
@@ -154,7 +154,7 @@ def latent_actions_probed(
     *,
     device: torch.device,
     cache: Path | None = None,
-) -> Probed | None:
+) -> MotionProbe | None:
     """What the latent actions of a run tell of motion on the split; None for a run without a latent action model. Each split gives `request.max_samples` at most.
 
     Raises:

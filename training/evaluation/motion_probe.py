@@ -38,7 +38,7 @@ LEAST_EPISODES = 2  # of a body, in either split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
+class MotionProbe:
     """r2: by FEATURES; the interval is over episodes. reconstruction: mean squared error of the change of the picture, as a share of that of saying that nothing
     changes; with_other: the same with the latent action of another sample. perplexity: of the codes. Of held-out samples.
     """
@@ -128,7 +128,7 @@ def samples_of(
 
 def _of_batch(batch: Batch, lara: Lara, reach: int) -> Iterator[ProbeSamples]:
     seen = pairs_of(batch)
-    said = lara.lam(seen.now, seen.later, seen.has)
+    pair = lara.lam(seen.now, seen.later, seen.has)
     assert batch.stored is not None
     stored, has_action = batch.stored.cpu().numpy(), batch.has_action.cpu().numpy()
     targets, known = [], []
@@ -143,15 +143,15 @@ def _of_batch(batch: Batch, lara: Lara, reach: int) -> Iterator[ProbeSamples]:
     usable = seen.has.any(1).cpu().numpy() & has.any(axis=1)
     if not usable.any():
         return
-    where = torch.from_numpy(np.flatnonzero(usable)).to(said.z.device)
-    code = said.quantised.code[where]
+    where = torch.from_numpy(np.flatnonzero(usable)).to(pair.z.device)
+    code = pair.quantised.code[where]
     book = lara.lam.book.codes.detach()
     chance = torch.randint(
         len(book), code.shape, generator=torch.Generator().manual_seed(int(batch.origin.row.sum()))
     )
     yield ProbeSamples(
         features={
-            "latent_action": _rows(said.z[where]),
+            "latent_action": _rows(pair.z[where]),
             "code": _rows(book[code]),
             "random_code": _rows(book[chance.to(book.device)]),
             "picture_of_now": _rows(_pooled(seen.now, seen.has)[where]),
@@ -160,17 +160,19 @@ def _of_batch(batch: Batch, lara: Lara, reach: int) -> Iterator[ProbeSamples]:
         has=has[usable],
         body=batch.known.embodiment.cpu().numpy()[usable],
         episode=np.asarray(batch.origin.row)[usable],
-        sums=_errors(lara, seen.now, seen.later, seen.has, said.change, said.quantised.values),
+        sums=_errors(lara, seen.now, seen.later, seen.has, pair.change, pair.quantised.values),
         code=code.flatten(1).cpu().numpy(),
     )
 
 
 def _errors(
-    lara: Lara, now: Tensor, later: Tensor, has: Tensor, said: Tensor, values: Tensor
+    lara: Lara, now: Tensor, later: Tensor, has: Tensor, change_by: Tensor, values: Tensor
 ) -> Array:
     change = (later - now) / lara.change_std
     other = lara.lam.decoder(torch.where(has[..., None], now, 0.0), values.roll(1, dims=0))
-    squared = [(x - change).square()[has].sum() for x in (said, other, torch.zeros_like(change))]
+    squared = [
+        (x - change).square()[has].sum() for x in (change_by, other, torch.zeros_like(change))
+    ]
     return torch.stack(squared).double().cpu().numpy()
 
 
@@ -187,7 +189,9 @@ def _rows(x: Tensor) -> Array:
     return x.flatten(1).double().cpu().numpy()
 
 
-def probed(fitted: ProbeSamples, scored: ProbeSamples, *, num_codes: int, seed: int = 0) -> Probed:
+def probed(
+    fitted: ProbeSamples, scored: ProbeSamples, *, num_codes: int, seed: int = 0
+) -> MotionProbe:
     """
     Args:
         fitted: of the split train. scored: of another, with other episodes.
@@ -215,13 +219,13 @@ def probed(fitted: ProbeSamples, scored: ProbeSamples, *, num_codes: int, seed: 
         episodes.append(scored.episode[test])
         errors["nothing_moves"].append((truth**2).sum(axis=1))
         for name, x in fitted.features.items():
-            said = ridge(x[own], y, fitted.episode[own], scored.features[name][test])
-            errors[name].append(((said - truth) ** 2).sum(axis=1))
+            predicted = ridge(x[own], y, fitted.episode[own], scored.features[name][test])
+            errors[name].append(((predicted - truth) ** 2).sum(axis=1))
     if not episodes:
         problem = f"no body has {LEAST_EPISODES} episodes with motions in the split train and in the other"
         raise ConfigError(problem, where="eicorpus eval")
     spread, episode = np.concatenate(spreads), np.concatenate(episodes)
-    return Probed(
+    return MotionProbe(
         r2={
             name: _r2(np.concatenate(each), spread, episode, seed) for name, each in errors.items()
         },
@@ -249,8 +253,8 @@ def ridge(x: Array, y: Array, episode: npt.NDArray[np.int64], at: Array) -> Arra
         out = fold == each
         if out.all():
             continue
-        for number, said in enumerate(_ridges(x[~out], y[~out], x[out])):
-            errors[number] += ((said - y[out]) ** 2).sum()
+        for number, predicted in enumerate(_ridges(x[~out], y[~out], x[out])):
+            errors[number] += ((predicted - y[out]) ** 2).sum()
     return _ridges(x, y, at)[int(errors.argmin())]
 
 
@@ -258,8 +262,8 @@ def _ridges(x: Array, y: Array, at: Array) -> list[Array]:
     """With every penalty, by one singular value decomposition."""
     centre, mean = x.mean(axis=0), y.mean(axis=0)
     u, s, vt = np.linalg.svd(x - centre, full_matrices=False)
-    told, shown = u.T @ (y - mean), (at - centre) @ vt.T
-    return [mean + shown @ ((s / (s**2 + alpha))[:, None] * told) for alpha in ALPHAS]
+    along, shown = u.T @ (y - mean), (at - centre) @ vt.T
+    return [mean + shown @ ((s / (s**2 + alpha))[:, None] * along) for alpha in ALPHAS]
 
 
 def _r2(

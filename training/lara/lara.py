@@ -94,16 +94,16 @@ class Lara(nn.Module):
             tap: filled by the policy's pass over `num_draws` draws of each sample, beside each other.
         """
         seen = pairs_of(batch)
-        said = self.lam(seen.now, seen.later, seen.has)
+        pair = self.lam(seen.now, seen.later, seen.has)
         change = (seen.later - seen.now) / self.change_std
-        error = torch.where(seen.has[..., None], said.change.float() - change, 0.0).square()
+        error = torch.where(seen.has[..., None], pair.change.float() - change, 0.0).square()
         copied = torch.where(seen.has[..., None], change, 0.0).square().flatten(1).sum(1)
         is_scored = seen.has.any(1)
-        aligned, strange = self._alignment(batch, tap, said.z, num_draws)
+        aligned, strange = self._alignment(batch, tap, pair.z, num_draws)
         columns = [
             error.flatten(1).sum(1),
-            torch.where(is_scored, said.quantised.codebook, 0.0),
-            torch.where(is_scored, said.quantised.commitment, 0.0),
+            torch.where(is_scored, pair.quantised.codebook, 0.0),
+            torch.where(is_scored, pair.quantised.commitment, 0.0),
             aligned,
         ]
         return LaraTerms(
@@ -111,8 +111,8 @@ class Lara(nn.Module):
             counts=scored_of(batch, self.settings, num_draws),
             copied=copied.detach(),
             strange=strange,
-            z=said.z.detach().float(),
-            code=said.quantised.code,
+            z=pair.z.detach().float(),
+            code=pair.quantised.code,
             is_scored=is_scored,
         )
 
@@ -128,10 +128,10 @@ class Lara(nn.Module):
             hidden = hidden.detach()
         if self.settings.stop_gradient == "to_lam":
             target = target.detach()
-        told = self.projector(hidden).float().view(len(z), num_draws, -1)
-        cosine = fn.cosine_similarity(told, target.float()[:, None], dim=-1).sum(1)
+        projected = self.projector(hidden).float().view(len(z), num_draws, -1)
+        cosine = fn.cosine_similarity(projected, target.float()[:, None], dim=-1).sum(1)
         other = target.float().detach().roll(1, dims=0)[:, None]
-        strange = fn.cosine_similarity(told.detach(), other, dim=-1).sum(1)
+        strange = fn.cosine_similarity(projected.detach(), other, dim=-1).sum(1)
         may = is_aligned(batch)
         return torch.where(may, num_draws - cosine, 0.0), torch.where(may, strange, 0.0)
 
@@ -146,7 +146,7 @@ class Lara(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pairs:
+class PicturePairs:
     """[B, L, D] latents of now and later, and [B, L] where both are there."""
 
     now: Tensor
@@ -154,7 +154,7 @@ class Pairs:
     has: Tensor
 
 
-def pairs_of(batch: Batch) -> Pairs:
+def pairs_of(batch: Batch) -> PicturePairs:
     """The picture of now with the one that the latent action leads to: `Batch.later`, or the future picture where the batch has no other."""
     later, has_later = (
         (batch.future, batch.has_future)
@@ -163,7 +163,7 @@ def pairs_of(batch: Batch) -> Pairs:
     )
     has = batch.known.has_past[:, -1] & has_later
     num_patches = later.shape[1] // has.shape[1]
-    return Pairs(
+    return PicturePairs(
         now=batch.known.past[:, -1], later=later, has=has.repeat_interleave(num_patches, dim=1)
     )
 

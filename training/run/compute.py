@@ -56,9 +56,9 @@ def flops_of_lara(lara: Lara) -> int:
         model = LatentActionModel(lara.settings.lam, shape)
         now = torch.ones(1, shape.num_tokens, shape.latent_width)
         has = torch.ones(1, shape.num_tokens, dtype=torch.bool)
-        said = model(now, now, has)
-        quantised = said.quantised
-        (said.change.sum() + quantised.codebook.sum() + quantised.commitment.sum()).backward()
+        pair = model(now, now, has)
+        quantised = pair.quantised
+        (pair.change.sum() + quantised.codebook.sum() + quantised.commitment.sum()).backward()
     return int(counter.get_total_flops())
 
 
@@ -91,7 +91,7 @@ USUAL_SHARE = 0.4  # of the matmul peak: the target of the design for a sensible
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Of one rank, where not said otherwise."""
+    """Of one rank, where not pair otherwise."""
 
     parameters: dict[str, int]  # by part, of the whole network
     tokens: dict[str, int]  # of a sample
