@@ -31,6 +31,7 @@ from docs.site.markdown import DOCS, code, page, paragraphs, table
 from docs.site.python_page import python_page
 from docs.site.results import filled
 from docs.site.rooms import picture, rooms_before, rooms_now
+from docs.site.routes_page import routes_page
 from docs.site.source_pages import facts_page, source_page, sources_page
 from ingest.curation.measurements.registry import measures
 from ingest.verify.finding import REMEDIES, RULES
@@ -406,6 +407,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/sources.md": sources_page,
     "reference/facts.md": facts_page,
     "reference/python.md": python_page,
+    "reference/routes.md": routes_page,
     "adr/README.md": decisions_page,
     **{f"results/{name}": partial(filled, name) for name in RESULTS},
     "results/figures/house_before.svg": lambda: picture(rooms_before(), "ingest before: folders"),

@@ -37,8 +37,6 @@ from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from jobs.ui.tables import FittedTable
     from schemas.manifest import Manifest
     from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
@@ -188,22 +186,17 @@ class Asked:
 
         return load(self.manifest or _manifest_of(self.run))
 
-    @property
-    def torch_device(self) -> torch.device:
-        from training.run.parallel import Ranks, device_for
-
-        return device_for(Ranks(), self.device)
-
 
 def _latent_actions(asked: Asked) -> MotionProbe | None:
     """Of a run with LARA."""
     from training.evaluation.evaluate_checkpoint import latent_actions_probed
+    from training.run.parallel import Ranks, device_for
 
     return latent_actions_probed(
         asked.segments,
         asked.opened,
         asked.request,
-        device=asked.torch_device,
+        device=device_for(Ranks(), asked.device),
         cache=asked.cache,
     )
 
@@ -229,6 +222,7 @@ def _tell_latent_actions(asked: Asked, *, as_json: bool) -> None:
 def _evaluated(asked: Asked) -> tuple[dict[str, Any], Evaluated]:
     """A description of the evaluation, and its results."""
     from training.evaluation.evaluate_checkpoint import held_out
+    from training.run.parallel import Ranks, device_for
 
     opened, run, request = asked.opened, asked.run, asked.request
     started = time.monotonic()
@@ -237,7 +231,7 @@ def _evaluated(asked: Asked) -> tuple[dict[str, Any], Evaluated]:
             asked.segments,
             opened,
             request,
-            device=asked.torch_device,
+            device=device_for(Ranks(), asked.device),
             cache=asked.cache,
             progress=lambda task, done, whole: status.update(
                 f"{task}: {done:,} of {whole:,} samples"

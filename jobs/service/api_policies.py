@@ -43,7 +43,10 @@ class PolicyAnswer(StrictModel):
 
 @router.post("/policies", status_code=201)
 def save_policy(request: Request, question: PolicyQuestion, number: Number = None) -> PolicyAnswer:
-    """Save a policy with other thresholds under a new name, which jobs take. It never changes: another one of the name is 409."""
+    """Save a policy with other thresholds under a new name, which jobs take. It never changes: another one of the name is 409.
+
+    409 `policy_changed`: `base` has another digest than `base_digest`. It lies in `policies/NAME.yaml` beside the spec, else in the state folder.
+    """
     refuse_read_only(request)
     folder = folder_of(keeper_of(request).folder, request.app.state.jobs.spec)
     base = policy_of(request, served_by(request, number))

@@ -132,7 +132,10 @@ def submit_reviews(
         ),
     ] = None,
 ) -> ReceiptsAnswer:
-    """Store reviews, all or none; the author is the holder of the token. The next job that writes publishes them."""
+    """Store reviews, all or none; the author is the holder of the token. The next job that writes publishes them.
+
+    409 `review_id`: the UUID is of another review. 422 `place`: no such episode or timesteps. 503 `busy`: send the same again.
+    """
     refuse_read_only(request)
     author, at = caller_of(request).holder.name, datetime.now(UTC)
     if number is None:
