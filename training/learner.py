@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
 from training.data.action_layout import part_of_slots
-from training.loss import LossOver, Terms, loss_of
+from training.loss import LossOver, Terms, loss_of, num_scored
 from training.model.network import Network
+from training.run.noise import noise_for
+from training.trainable import ScoredRows, Trainable
 
 
-class Learner(nn.Module):
+class Learner(Trainable):
     """One forward pass is one set of terms; noise and times come from outside, so that a pass can be repeated exactly."""
 
     part_of: Tensor  # [172] of each action element
@@ -26,6 +28,25 @@ class Learner(nn.Module):
         self.loss_over: LossOver = loss_over
         self.register_buffer("part_of", torch.from_numpy(part_of_slots()), persistent=False)
         self.network, self.conditioner = network, conditioner
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.network.blocks
+
+    def drawn(
+        self, batch: Batch, *, seed: int, step: int, first: int, num_draws: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flow times, and noise of actions and of future pictures."""
+        noise = noise_for(batch, seed=seed, step=step, first=first, num_draws=num_draws)
+        return noise.t, noise.action, noise.future
+
+    def num_scored(self, batch: Batch) -> Tensor:
+        return num_scored(batch, self.loss_over)
+
+    def rows_of(self, batch: Batch) -> ScoredRows:
+        """A sample has one task."""
+        task = batch.known.task
+        return ScoredRows(sample=torch.arange(len(task), device=task.device), task=task)
 
     def forward(self, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor) -> Terms:
         """R draws of the same samples share their text: it is encoded once, and every block makes its keys and values once.

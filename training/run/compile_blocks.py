@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint as computed_again
 
-from training.learner import Learner
+from training.trainable import Trainable
 
 
-def prepare_blocks(learner: Learner, *, checkpointed: bool, compiled: bool) -> None:
+def prepare_blocks(learner: Trainable, *, checkpointed: bool, compiled: bool) -> None:
     """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
-    for block in learner.network.blocks:
+    for block in learner.blocks:
         assert isinstance(block, nn.Module)
         if checkpointed:
             block.forward = _again(block.forward)

@@ -20,16 +20,15 @@ from training.batch import Batch
 from training.data.loader import Loader
 from training.data.rng_keys import Ints
 from training.data.sampler import Drawn
-from training.learner import Learner
 from training.loss import weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps
-from training.run.noise import noise_for
 from training.run.optimiser import EMA, trained
 from training.run.parallel import Ranks, let_go, own_shard, raise_on_any_rank, sum_over
 from training.tasks import INDEX, TASKS
+from training.trainable import Trainable
 
 STEP = -1  # of the keys of noise and flow times: no step of training
 
@@ -88,52 +87,63 @@ class Validation:
         return Share(drawn=every.part(numbers), numbers=numbers, num_own=num_own)
 
     def run(
-        self, learner: Learner, model: nn.Module, averages: EMA | None, device: torch.device
+        self, learner: Trainable, model: nn.Module, averages: EMA | None, device: torch.device
     ) -> Validated:
         """Every rank calls this. Weights and their averages are as they were afterwards."""
-        losses, loss = self._losses(model, device)
+        losses, loss = self._losses(learner, model, device)
         line: dict[str, object] = {"val_loss": loss, "val_loss_by_task": losses}
         if averages is not None:
             with _averaged(learner, averages):
-                losses, loss = self._losses(model, device)
+                losses, loss = self._losses(learner, model, device)
             line |= {"val_averages_loss": loss, "val_averages_loss_by_task": losses}
         return Validated(line=line, loss=loss)
 
     @torch.no_grad()
-    def _losses(self, model: nn.Module, device: torch.device) -> tuple[dict[str, float], float]:
+    def _losses(
+        self, learner: Trainable, model: nn.Module, device: torch.device
+    ) -> tuple[dict[str, float], float]:
         sums = torch.zeros(len(TASKS), dtype=torch.float64, device=device)
         counts = torch.zeros_like(sums)
         was_training = model.training
         model.eval()
         try:
             for task, share in self.shares.items():
-                for batch_sum, batch_count in self._terms(model, task, share, device):
-                    sums[INDEX[task]] += batch_sum
-                    counts[INDEX[task]] += batch_count
+                for row_task, row_sums, row_counts in self._terms(
+                    learner, model, task, share, device
+                ):
+                    sums.index_add_(0, row_task, row_sums)
+                    counts.index_add_(0, row_task, row_counts)
         finally:
             let_go(model)
             model.train(was_training)
         sums, counts = sum_over(sums, self._ranks), sum_over(counts, self._ranks)
         by_task = {
             task.value: float(sums[INDEX[task]] / counts[INDEX[task]])
-            for task in self.shares
+            for task in TASKS
             if counts[INDEX[task]] > 0
         }
         return by_task, float(weighted(sums, counts, self._recipe.run.loss_weights))
 
     def _terms(
-        self, model: nn.Module, task: Task, share: Share, device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        self,
+        learner: Trainable,
+        model: nn.Module,
+        task: Task,
+        share: Share,
+        device: torch.device,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each batch the tasks, sums and counts of the rows of this rank's own samples."""
         run, seed = self._recipe.run, self._recipe.seed
         first, left = self._ranks.rank * len(share.numbers), share.num_own
         for batch in self._batches(task, share):
             here = moved(batch, device)
-            noise = noise_for(here, seed=seed, step=STEP, first=first, num_draws=1)
+            drawn = learner.drawn(here, seed=seed, step=STEP, first=first, num_draws=1)
             with computing(run.precision, device):
-                terms = model(here, noise.t, noise.action, noise.future)
-            own = slice(0, max(left, 0))
+                terms = model(here, *drawn)
+            rows = learner.rows_of(here)
+            own = rows.sample < max(left, 0)
             first, left = first + len(here.known.task), left - len(here.known.task)
-            yield terms.sample_sums[own].double().sum(), terms.sample_counts[own].double().sum()
+            yield rows.task[own], terms.sample_sums[own].double(), terms.sample_counts[own].double()
 
     def _batches(self, task: Task, share: Share) -> Iterator[Batch]:
         """As many on every rank. Where one rank cannot read a batch, or one sample too many is replaced, all raise.
@@ -161,7 +171,7 @@ class Validation:
 
 
 @contextmanager
-def _averaged(learner: Learner, averages: EMA) -> Iterator[None]:
+def _averaged(learner: Trainable, averages: EMA) -> Iterator[None]:
     """With the averaged weights in the learner, each rank its own piece of them."""
     pairs = [
         (own_shard(p.detach()), own_shard(averages.values[n])) for n, p in trained(learner).items()
