@@ -19,6 +19,7 @@ from training.trainable import ScoredRows, Trainable
 class Learner(Trainable):
     """One forward pass is one set of terms; noise and times come from outside, so that a pass can be repeated exactly."""
 
+    network: Network
     part_of: Tensor  # [172] of each action element
 
     def __init__(

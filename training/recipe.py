@@ -181,6 +181,22 @@ class TrainRecipe(_RecipeSection):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
 
+    @model_validator(mode="after")
+    def _block_causal_fits(self) -> TrainRecipe:
+        """What a block-causal network has no place for."""
+        if isinstance(self.architecture, CausalArchitecture):
+            odd = {
+                "routing.shares.inverse_dynamics (policy trains it: actions look at their frames)": (
+                    Task.INVERSE_DYNAMICS in self.routing.trained
+                ),
+                "run.num_draws": self.run.num_draws != 1,
+                "run.loss_over": self.run.loss_over != "elements",
+                "data.with_state": self.data.with_state,
+            }
+            if names := [name for name, is_set in odd.items() if is_set]:
+                raise ValueError(f"block_causal takes no {', '.join(names)}")
+        return self
+
     def digest(self) -> str:
         """sha256 of what it decides; `name` and `about` are not part of it."""
         content = self.model_dump(mode="json", exclude={"name", "about"})

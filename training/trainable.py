@@ -20,6 +20,7 @@ class ScoredRows(NamedTuple):
 class Trainable(nn.Module):
     """A network and its conditioner. `forward(batch, *drawn)` is one set of `training.loss.Terms`."""
 
+    network: nn.Module
     conditioner: Conditioner
 
     @property

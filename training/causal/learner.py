@@ -78,6 +78,8 @@ class _Scored:
 class CausalLearner(Trainable):
     """One forward pass is one set of terms."""
 
+    network: CausalNetwork
+
     def __init__(self, network: CausalNetwork, conditioner: Conditioner) -> None:
         super().__init__()
         self.network, self.conditioner = network, conditioner

@@ -13,6 +13,7 @@ from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
 from training.learner import Learner
 from training.model.network import Network
+from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe, stored_recipe
 from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
 from training.run.restore import restore_weights
@@ -55,11 +56,16 @@ def restored(
         raise ConfigError(
             message, remedy="train with optimiser.ema to store them", where=str(checkpoint.folder)
         )
+    settings = checkpoint.state.model
+    if not isinstance(settings, ModelSettings):
+        problem = "this run has a block-causal network, which is asked chunk by chunk"
+        remedy = "serve it with `eicorpus serve-policy`; its held-out loss is in the log (run.eval_every)"
+        raise ConfigError(problem, remedy=remedy, where=str(checkpoint.folder))
     weights = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
-        shapes = Learner(Network(checkpoint.state.model), conditioner)
+        shapes = Learner(Network(settings), conditioner)
     restore_weights(shapes, weights, where=str(checkpoint.folder))
-    learner = Learner(Network(checkpoint.state.model), conditioner)
+    learner = Learner(Network(settings), conditioner)
     restore_weights(learner, weights, where=str(checkpoint.folder))
     normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
     return Restored(learner=learner.to(device).eval(), normaliser=normaliser)

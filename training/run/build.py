@@ -17,13 +17,18 @@ from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.rng_keys import key_of
 from training.data.routing import RoutingSettings
-from training.learner import Learner
-from training.model.network import Network
-from training.model.settings import ModelSettings
+from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe
-from training.run.compute import flops_per_sample, matmul_peak
+from training.run.architecture import (
+    AnySettings,
+    causal_settings,
+    flops_of,
+    footprint_for,
+    learner_of,
+)
+from training.run.compute import matmul_peak
 from training.run.data_scale import measured_spreads
-from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
+from training.run.memory import Memory, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
@@ -39,6 +44,7 @@ from training.run.resume import (
 from training.run.run_folder import RunFacts, check_same, going_on
 from training.run.session import RunHooks, Session, TrainRequest
 from training.run.validation import Validation
+from training.trainable import Trainable
 
 HELD_OUT = "val"  # the split that is looked at while training
 INITIAL = 6  # purpose of the key from which weights are drawn
@@ -111,7 +117,7 @@ def open_session(
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
-        flops_per_sample=flops_per_sample(settings, num_text, recipe.run.num_draws),
+        flops_per_sample=flops_of(settings, num_text, recipe),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
     )
@@ -228,12 +234,17 @@ def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
 
 def _settings(
     loader: Loader, conditioner: Conditioner, begun: ResumePoint, ranks: Ranks, device: torch.device
-) -> ModelSettings:
+) -> AnySettings:
     """Spreads stay those that the weights learned with."""
-    before = begun.checkpoint
-    spreads = before.state.model if before else measured_spreads(loader, ranks, device)
+    architecture = loader.recipe.architecture
+    if not isinstance(architecture, Architecture):
+        return causal_settings(architecture, loader, conditioner.width)
+    before = None if begun.checkpoint is None else begun.checkpoint.state.model
+    spreads = (
+        before if isinstance(before, ModelSettings) else measured_spreads(loader, ranks, device)
+    )
     return ModelSettings(
-        **loader.recipe.architecture.model_dump(),
+        **architecture.model_dump(),
         **loader.shapes().settings(),
         text_width=conditioner.width,
         action_std=spreads.action_std,
@@ -242,11 +253,11 @@ def _settings(
 
 
 def _learner(
-    settings: ModelSettings, conditioner: Conditioner, begun: ResumePoint, recipe: TrainRecipe
-) -> Learner:
+    settings: AnySettings, conditioner: Conditioner, begun: ResumePoint, recipe: TrainRecipe
+) -> Trainable:
     """With the weights of a base. Those of this run come with its optimiser, later."""
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
-    learner = Learner(Network(settings), conditioner, recipe.run.loss_over)
+    learner = learner_of(settings, conditioner, recipe)
     if begun.base is not None:
         where = str(begun.base.folder)
         restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
@@ -254,12 +265,12 @@ def _learner(
 
 
 def _by_parts(
-    learner: Learner, settings: ModelSettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
+    learner: Trainable, settings: AnySettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
 ) -> dict[int, Memory]:
     """For every number of parts that divides a rank's share."""
-    run, share = recipe.run, recipe.run.batch_size // ranks.world_size
-    footprint = footprint_of(settings, num_text, run.num_draws, run.precision)
-    block = learner.network.blocks[0]
+    share = recipe.run.batch_size // ranks.world_size
+    footprint = footprint_for(settings, num_text, recipe)
+    block = learner.blocks[0]
     return {
         number: memory_of(
             footprint,
@@ -289,7 +300,7 @@ def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.d
 
 
 @torch.no_grad()
-def _num_text(learner: Learner, batch: Batch) -> int:
+def _num_text(learner: Trainable, batch: Batch) -> int:
     """Tokens of a batch, as the conditioner tells it."""
     return int(learner.conditioner(batch.text_inputs).has.shape[1])
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.learner import Learner
 from training.model.network import KnownInputs, Network, Text, num_parameters
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
 from training.run.optimiser import trained
 from training.tasks import TASKS
+from training.trainable import Trainable
 
 ROUNDS = 5
 SIZE_OF = {"cuda": 8192, "cpu": 1024}  # of a square matrix: large enough that the kernel is all
@@ -94,7 +94,7 @@ class Estimate:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def parameters_of(learner: Learner) -> dict[str, int]:
+def parameters_of(learner: Trainable) -> dict[str, int]:
     """Trained parameters by part. The conditioner beside those of the network."""
     parts = num_parameters(learner.network)
     conditioner = sum(p.numel() for p in trained(learner.conditioner).values())

@@ -1,0 +1,77 @@
+"""What a recipe's architecture decides of a run: the settings of its network, what is trained, and what a step of it costs."""
+
+from __future__ import annotations
+
+from schemas.errors import ConfigError
+from training.causal.compute import causal_flops, causal_footprint, causal_tokens
+from training.causal.learner import CausalLearner
+from training.causal.network import CausalNetwork
+from training.causal.settings import CausalArchitecture, CausalModelSettings
+from training.conditioning.protocol import Conditioner
+from training.data.loader import Loader
+from training.data.sequences import check_sequence
+from training.learner import Learner
+from training.model.network import Network
+from training.model.settings import ModelSettings
+from training.recipe import TrainRecipe
+from training.run.compute import flops_per_sample, tokens_of
+from training.run.memory import Footprint, footprint_of
+from training.trainable import Trainable
+
+AnySettings = ModelSettings | CausalModelSettings
+
+
+def causal_settings(
+    architecture: CausalArchitecture, loader: Loader, text_width: int
+) -> CausalModelSettings:
+    """
+    Raises:
+        ConfigError: the window of the recipe is no sequence, or the latents do not divide into patches.
+    """
+    check_sequence(loader.window)
+    shape, data = loader.latent_shape, loader.recipe.data
+    patch = architecture.patch
+    if shape.grid_height % patch or shape.grid_width % patch:
+        problem = f"latents of {shape.grid_height} x {shape.grid_width} are not divisible into patches of {patch}"
+        repair = "add --set architecture.patch=1"
+        raise ConfigError(problem, remedy=repair, where="recipe key architecture.patch")
+    return CausalModelSettings(
+        **architecture.model_dump(),
+        latent_width=shape.width,
+        grid_height=shape.grid_height,
+        grid_width=shape.grid_width,
+        num_views=len(data.cameras),
+        num_frames=len(data.past_s) + 1,
+        text_width=text_width,
+        actions_per_frame=data.num_actions,
+        num_embodiments=len(loader.embodiments),
+    )
+
+
+def learner_of(settings: AnySettings, conditioner: Conditioner, recipe: TrainRecipe) -> Trainable:
+    """As initialised."""
+    if isinstance(settings, CausalModelSettings):
+        return CausalLearner(CausalNetwork(settings), conditioner)
+    return Learner(Network(settings), conditioner, recipe.run.loss_over)
+
+
+def flops_of(settings: AnySettings, num_text: int, recipe: TrainRecipe) -> int:
+    """Of a sample, forward and backward."""
+    if isinstance(settings, CausalModelSettings):
+        return causal_flops(settings, num_text)
+    return flops_per_sample(settings, num_text, recipe.run.num_draws)
+
+
+def footprint_for(settings: AnySettings, num_text: int, recipe: TrainRecipe) -> Footprint:
+    """Of a sample."""
+    run = recipe.run
+    if isinstance(settings, CausalModelSettings):
+        return causal_footprint(settings, num_text, run.precision)
+    return footprint_of(settings, num_text, run.num_draws, run.precision)
+
+
+def tokens_for(settings: AnySettings, num_text: int) -> dict[str, int]:
+    """Of a sample."""
+    if isinstance(settings, CausalModelSettings):
+        return causal_tokens(settings, num_text)
+    return tokens_of(settings, num_text)
