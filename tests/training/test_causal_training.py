@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from schemas.errors import ConfigError
 from tests.training.corpus import Trainable
-from tests.training.test_train_cli import weights_of, words
+from tests.training.test_train_cli import words
 from training.causal.settings import CausalModelSettings
 from training.run.checkpoint import checkpoint_of
 

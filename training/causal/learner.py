@@ -103,7 +103,8 @@ class CausalLearner(Trainable):
         size = like.latents.shape[:2]
         generator = torch.Generator(device=device)
         u = torch.empty(3, *size, device=device)
-        latents = torch.empty(2, *like.latents.shape, device=device)
+        # the samples first: numbers drawn into memory with gaps are others
+        latents = torch.empty(size[0], 2, *like.latents.shape[1:], device=device)
         action = torch.empty(like.action.shape, device=device)
         chance = torch.empty(len(u[0]), 2, device=device)
         for i in range(size[0]):
@@ -111,7 +112,7 @@ class CausalLearner(Trainable):
             chance[i].uniform_(generator=generator)
             u[:2, i] = drawn_u((2, size[1]), generator)
             u[2, i] = drawn_u((size[1],), generator, highest=NEARER_TO_DATA)
-            latents[:, i].normal_(generator=generator)
+            latents[i].normal_(generator=generator)
             action[i].normal_(generator=generator)
         is_noisy = chance[:, :1] < objective.noisy_history
         draw = CausalDraw(
@@ -119,8 +120,8 @@ class CausalLearner(Trainable):
             video_u=u[0],
             history_u=torch.where(is_noisy, u[2], 0.0),
             action_u=u[1],
-            video_noise=latents[0],
-            history_noise=latents[1],
+            video_noise=latents[:, 0],
+            history_noise=latents[:, 1],
             action_noise=action,
             drops_text=chance[:, 1] < objective.text_dropout,
         )
