@@ -20,6 +20,11 @@ class Origin:
     row: npt.NDArray[np.int64]
     timestep: npt.NDArray[np.int64]
 
+    def at(self, sample: Tensor) -> Origin:
+        """Of these samples; one may be named several times."""
+        which = sample.cpu().numpy()
+        return Origin(row=self.row[which], timestep=self.timestep[which])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:

@@ -11,14 +11,17 @@ from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
 from training.data.action_layout import part_of_slots
 from training.lara.lara import Lara
-from training.loss import LossOver, Terms, loss_of
+from training.loss import LossOver, Terms, loss_of, num_scored
 from training.model.network import Network
+from training.run.noise import noise_for
 from training.tasks import TASKS
+from training.trainable import ScoredRows, Trainable
 
 
-class Learner(nn.Module):
+class Learner(Trainable):
     """One forward pass is one set of terms; noise and times come from outside, so that a pass can be repeated exactly."""
 
+    network: Network
     part_of: Tensor  # [172] of each action element
 
     def __init__(
@@ -35,8 +38,22 @@ class Learner(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """What is sharded, compiled and computed again one by one."""
         return [*self.network.blocks, *([] if self.lara is None else self.lara.lam.blocks)]
+
+    def drawn(
+        self, batch: Batch, *, seed: int, step: int, first: int, num_draws: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flow times, and noise of actions and of future pictures."""
+        noise = noise_for(batch, seed=seed, step=step, first=first, num_draws=num_draws)
+        return noise.t, noise.action, noise.future
+
+    def num_scored(self, batch: Batch) -> Tensor:
+        return num_scored(batch, self.loss_over)
+
+    def rows_of(self, batch: Batch) -> ScoredRows:
+        """A sample has one task."""
+        task = batch.known.task
+        return ScoredRows(sample=torch.arange(len(task), device=task.device), task=task)
 
     def forward(self, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor) -> Terms:
         """R draws of the same samples share their text: it is encoded once, and every block makes its keys and values once.
@@ -70,21 +87,36 @@ class Learner(nn.Module):
         )
 
 
-class LatentActionLearner(Learner):
-    """LARA's first stage: the latent action model alone. No task is scored, and there is no network."""
+class LatentActionLearner(Trainable):
+    """LARA's first stage: the latent action model alone. No task is scored, and nothing is drawn."""
+
+    lara: Lara
 
     def __init__(self, conditioner: Conditioner, lara: Lara) -> None:
-        nn.Module.__init__(self)
-        self.loss_over = "elements"
+        super().__init__()
         self.conditioner, self.lara = conditioner, lara
 
     @property
+    def network(self) -> nn.Module:  # type: ignore[override]
+        return self.lara.lam
+
+    @property
     def blocks(self) -> list[nn.Module]:
-        assert self.lara is not None
         return self.lara.lam.blocks
 
-    def forward(self, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor) -> Terms:
-        assert self.lara is not None
+    def drawn(
+        self, batch: Batch, *, seed: int, step: int, first: int, num_draws: int
+    ) -> tuple[Tensor, ...]:
+        return ()
+
+    def num_scored(self, batch: Batch) -> Tensor:
+        return torch.zeros(len(TASKS), dtype=torch.long, device=batch.future.device)
+
+    def rows_of(self, batch: Batch) -> ScoredRows:
+        task = batch.known.task
+        return ScoredRows(sample=torch.arange(len(task), device=task.device), task=task)
+
+    def forward(self, batch: Batch) -> Terms:
         none = torch.zeros(len(batch.known.task), device=batch.future.device)
         by_task = none.new_zeros(len(TASKS))
         return Terms(
@@ -92,7 +124,7 @@ class LatentActionLearner(Learner):
             counts=by_task.long(),
             sample_sums=none,
             sample_counts=none.long(),
-            lara=self.lara(batch, None, len(t)),
+            lara=self.lara(batch, None, 1),
         )
 
 

@@ -18,6 +18,7 @@ from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
+from training.causal.settings import CausalArchitecture
 from training.data.routing import RoutingSettings
 from training.lara.settings import JointStage, LaraSettings, NoLara
 from training.model.settings import LARGEST, Architecture
@@ -174,7 +175,7 @@ class TrainRecipe(_RecipeSection):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     about: str = ""
     seed: int = 0
-    architecture: Architecture = Architecture()
+    architecture: Architecture | CausalArchitecture = Architecture()
     data: DataSettings = DataSettings()
     routing: RoutingSettings = RoutingSettings()
     text: TextSettings = NoText()
@@ -185,6 +186,8 @@ class TrainRecipe(_RecipeSection):
     @model_validator(mode="after")
     def _alignment_exists(self) -> TrainRecipe:
         lara, data = self.lara, self.data
+        if isinstance(self.architecture, CausalArchitecture) and not isinstance(lara, NoLara):
+            raise ValueError("lara needs the network of the four tasks, not a block-causal one")
         if not isinstance(lara, JointStage):
             return self
         if lara.after_block > self.architecture.num_layers:
@@ -195,6 +198,22 @@ class TrainRecipe(_RecipeSection):
             raise ValueError(
                 f"lara.action is {lara.action}; a chunk has {data.num_actions} actions (data.num_actions)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _block_causal_fits(self) -> TrainRecipe:
+        """What a block-causal network has no place for."""
+        if isinstance(self.architecture, CausalArchitecture):
+            odd = {
+                "routing.shares.inverse_dynamics (policy trains it: actions look at their frames)": (
+                    Task.INVERSE_DYNAMICS in self.routing.trained
+                ),
+                "run.num_draws": self.run.num_draws != 1,
+                "run.loss_over": self.run.loss_over != "elements",
+                "data.with_state": self.data.with_state,
+            }
+            if names := [name for name, is_set in odd.items() if is_set]:
+                raise ValueError(f"block_causal takes no {', '.join(names)}")
         return self
 
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from training.lara.latent_action import PictureShape
 from training.lara.settings import LatentActionStage, NoLara
 from training.learner import Learner
 from training.model.network import Network
+from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe, stored_recipe
 from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
 from training.run.optimiser import LARA
@@ -56,7 +57,7 @@ def restored_latent_actions(checkpoint: Checkpoint, *, device: torch.device) -> 
         ConfigError: the checkpoint cannot be read or is damaged.
     """
     settings, model = recipe_of(checkpoint).lara, checkpoint.state.model
-    if isinstance(settings, NoLara):
+    if isinstance(settings, NoLara) or not isinstance(model, ModelSettings):
         return None
     shape = PictureShape(
         num_views=model.num_views, num_patches=model.num_patches, latent_width=model.latent_width
@@ -87,12 +88,17 @@ def restored(
         problem = "this run is of a latent action model, which acts by itself on nothing"
         repair = "train a policy with --recipe lara_joint --init-lam RUN"
         raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
+    settings = checkpoint.state.model
+    if not isinstance(settings, ModelSettings):
+        problem = "this run has a block-causal network, which is asked chunk by chunk"
+        remedy = "serve it with `eicorpus serve-policy`; its held-out loss is in the log (run.eval_every)"
+        raise ConfigError(problem, remedy=remedy, where=str(checkpoint.folder))
     kept = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
     weights = {name: x for name, x in kept.items() if not name.startswith(LARA)}
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
-        shapes = Learner(Network(checkpoint.state.model), conditioner)
+        shapes = Learner(Network(settings), conditioner)
     restore_weights(shapes, weights, where=str(checkpoint.folder))
-    learner = Learner(Network(checkpoint.state.model), conditioner)
+    learner = Learner(Network(settings), conditioner)
     restore_weights(learner, weights, where=str(checkpoint.folder))
     normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
     return Restored(learner=learner.to(device).eval(), normaliser=normaliser)

@@ -17,16 +17,19 @@ from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.rng_keys import key_of
 from training.data.routing import RoutingSettings
-from training.lara.lara import Lara
-from training.lara.latent_action import PictureShape
-from training.lara.settings import JointStage, LatentActionStage, NoLara
-from training.learner import LatentActionLearner, Learner
-from training.model.network import Network
-from training.model.settings import ModelSettings
+from training.lara.settings import LatentActionStage
+from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe
-from training.run.compute import flops_of_lara, flops_per_sample, matmul_peak
+from training.run.architecture import (
+    AnySettings,
+    causal_settings,
+    flops_of,
+    footprint_for,
+    learner_of,
+)
+from training.run.compute import matmul_peak
 from training.run.data_scale import measured_spreads
-from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
+from training.run.memory import Memory, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
@@ -42,6 +45,7 @@ from training.run.resume import (
 from training.run.run_folder import RunFacts, check_same, going_on
 from training.run.session import RunHooks, Session, TrainRequest
 from training.run.validation import Validation
+from training.trainable import Trainable
 
 HELD_OUT = "val"  # the split that is looked at while training
 INITIAL = 6  # purpose of the key from which weights are drawn
@@ -115,7 +119,7 @@ def open_session(
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
-        flops_per_sample=_flops(learner, settings, num_text, recipe),
+        flops_per_sample=flops_of(learner, settings, num_text, recipe),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
     )
@@ -233,12 +237,17 @@ def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
 
 def _settings(
     loader: Loader, conditioner: Conditioner, begun: ResumePoint, ranks: Ranks, device: torch.device
-) -> ModelSettings:
+) -> AnySettings:
     """Spreads stay those that the weights learned with."""
-    before = begun.checkpoint
-    spreads = before.state.model if before else measured_spreads(loader, ranks, device)
+    architecture = loader.recipe.architecture
+    if not isinstance(architecture, Architecture):
+        return causal_settings(architecture, loader, conditioner.width)
+    before = None if begun.checkpoint is None else begun.checkpoint.state.model
+    spreads = (
+        before if isinstance(before, ModelSettings) else measured_spreads(loader, ranks, device)
+    )
     return ModelSettings(
-        **loader.recipe.architecture.model_dump(),
+        **architecture.model_dump(),
         **loader.shapes().settings(),
         text_width=conditioner.width,
         action_std=spreads.action_std,
@@ -247,24 +256,19 @@ def _settings(
 
 
 def _learner(
-    settings: ModelSettings,
+    settings: AnySettings,
     conditioner: Conditioner,
     begun: ResumePoint,
     recipe: TrainRecipe,
     encoder_id: str,
-) -> Learner:
+) -> Trainable:
     """With the weights of a base, and of a latent action model. Those of this run come with its optimiser, later.
 
     Raises:
         ConfigError: these weights are of other shapes, or the latent action model is of other pictures.
     """
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
-    if isinstance(recipe.lara, LatentActionStage):
-        learner: Learner = LatentActionLearner(conditioner, _lara(recipe.lara, settings))
-    else:
-        network = Network(settings)  # before LARA: its weights are those of a run without
-        lara = None if isinstance(recipe.lara, NoLara) else _lara(recipe.lara, settings)
-        learner = Learner(network, conditioner, recipe.run.loss_over, lara)
+    learner = learner_of(settings, conditioner, recipe)
     if begun.base is not None:
         where = str(begun.base.folder)
         restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
@@ -273,30 +277,12 @@ def _learner(
     return learner
 
 
-def _lara(stage: LatentActionStage | JointStage, settings: ModelSettings) -> Lara:
-    shape = PictureShape(
-        num_views=settings.num_views,
-        num_patches=settings.num_patches,
-        latent_width=settings.latent_width,
-    )
-    width = settings.width if isinstance(stage, JointStage) else None
-    return Lara(stage, shape, change_std=settings.change_std, policy_width=width)
-
-
-def _flops(learner: Learner, settings: ModelSettings, num_text: int, recipe: TrainRecipe) -> int:
-    """Of a sample, LARA's included."""
-    tasks = 0
-    if not isinstance(recipe.lara, LatentActionStage):
-        tasks = flops_per_sample(settings, num_text, recipe.run.num_draws)
-    return tasks + (0 if learner.lara is None else flops_of_lara(learner.lara))
-
-
 def _by_parts(
-    learner: Learner, settings: ModelSettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
+    learner: Trainable, settings: AnySettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
 ) -> dict[int, Memory]:
     """For every number of parts that divides a rank's share. What LARA keeps for the backward pass is not counted."""
-    run, share = recipe.run, recipe.run.batch_size // ranks.world_size
-    footprint = footprint_of(settings, num_text, run.num_draws, run.precision)
+    share = recipe.run.batch_size // ranks.world_size
+    footprint = footprint_for(settings, num_text, recipe)
     if isinstance(recipe.lara, LatentActionStage):
         footprint = replace(footprint, block=0, stream=0, rest=0)
     block = learner.blocks[0]
@@ -329,7 +315,7 @@ def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.d
 
 
 @torch.no_grad()
-def _num_text(learner: Learner, batch: Batch) -> int:
+def _num_text(learner: Trainable, batch: Batch) -> int:
     """Tokens of a batch, as the conditioner tells it."""
     return int(learner.conditioner(batch.text_inputs).has.shape[1])
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch.utils.checkpoint import checkpoint as computed_again
 
-from training.learner import Learner
+from training.trainable import Trainable
 
 
-def prepare_blocks(learner: Learner, *, checkpointed: bool, compiled: bool) -> None:
+def prepare_blocks(learner: Trainable, *, checkpointed: bool, compiled: bool) -> None:
     """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
     for block in learner.blocks:
         if checkpointed:

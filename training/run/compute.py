@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.lara.lara import Lara
 from training.lara.latent_action import LatentActionModel
-from training.learner import LatentActionLearner, Learner
 from training.model.network import KnownInputs, Network, Text, num_parameters
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
 from training.run.optimiser import trained
 from training.tasks import TASKS
+from training.trainable import Trainable
 
 ROUNDS = 5
 SIZE_OF = {"cuda": 8192, "cpu": 1024}  # of a square matrix: large enough that the kernel is all
@@ -109,10 +109,10 @@ class Estimate:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def parameters_of(learner: Learner) -> dict[str, int]:
+def parameters_of(learner: Trainable) -> dict[str, int]:
     """Trained parameters by part. The conditioner beside those of the network."""
     parts = {}
-    if not isinstance(learner, LatentActionLearner):
+    if learner.lara is None or learner.network is not learner.lara.lam:
         parts = num_parameters(learner.network)
         del parts["total"]
     parts["conditioner"] = sum(p.numel() for p in trained(learner.conditioner).values())

@@ -5,6 +5,7 @@ Counted on fake tensors of the CPU (shapes and types, no memory), eager: `torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,7 @@ def footprint_of(
         block=two - one,
         stream=num_draws * joint * s.width * itemsize,
         rest=max(0, 2 * one - two),
-        batch=_bytes_of(batch),
+        batch=bytes_of(batch),
     )
 
 
@@ -150,15 +151,7 @@ def _per_sample(
 def _kept(
     settings: ModelSettings, size: int, num_text: int, num_draws: int, precision: Precision
 ) -> int:
-    """Bytes that the backward pass of `size` samples needs. Tensors that share memory once, parameters not."""
-    kept: dict[int, Any] = {}
-
-    def pack(x: Tensor) -> Tensor:
-        if not isinstance(x, nn.Parameter):
-            storage = x.untyped_storage()
-            kept[storage._cdata] = storage  # held, so that no other gets its number
-        return x
-
+    """Bytes that the backward pass of `size` samples needs."""
     with FakeTensorMode():
         network = Network(settings)
         batch = _batch(settings, size * num_draws, num_text)
@@ -167,8 +160,23 @@ def _kept(
             has=torch.ones(size, num_text, dtype=torch.bool),
         )
         t, like = torch.ones(size * num_draws), torch.ones_like
-        with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
-            loss_of(network, batch, text, t, like(batch.action), like(batch.future))
+        noise = like(batch.action), like(batch.future)
+        return kept_bytes(lambda: loss_of(network, batch, text, t, *noise), precision)
+
+
+def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:
+    """Bytes that autograd keeps of a forward pass on fake tensors. Tensors that share memory once, parameters not."""
+    kept: dict[int, Any] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        if not isinstance(x, nn.Parameter):
+            storage = x.untyped_storage()
+            kept[storage._cdata] = storage  # held, so that no other gets its number
+        return x
+
+    with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
+        output = forward()
+    del output
     return sum(int(storage.nbytes()) for storage in kept.values())
 
 
@@ -199,7 +207,8 @@ def _batch(s: ModelSettings, size: int, num_text: int) -> Batch:
     )
 
 
-def _bytes_of(batch: Batch) -> int:
+def bytes_of(batch: Batch) -> int:
+    """Of all its tensors."""
     sizes: list[int] = []
 
     def counted(x: Tensor) -> Tensor:

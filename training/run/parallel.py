@@ -24,8 +24,8 @@ from torch.utils import _pytree as pytree
 
 from schemas.errors import ConfigError, PipelineError
 from training.lara.lara import LaraTerms
-from training.learner import Learner
 from training.loss import Terms
+from training.trainable import Trainable
 
 # By kind of device. With GPUs too, what is only said, such as numbers for the log, goes over the CPU and waits for none.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
@@ -118,7 +118,7 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def wrapped(learner: Learner, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
+def wrapped(learner: Trainable, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
     """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change. It is on its device already."""
     if ranks.is_alone:
         return learner
@@ -127,7 +127,7 @@ def wrapped(learner: Learner, how: Wrapper, ranks: Ranks, precision: str) -> nn.
     return _sharded(learner, precision)
 
 
-def _sharded(learner: Learner, precision: str) -> Learner:
+def _sharded(learner: Trainable, precision: str) -> Trainable:
     """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
     first = next(learner.parameters())
     mesh = init_device_mesh(first.device.type, (dist.get_world_size(),))

@@ -12,9 +12,8 @@ import torch
 
 from training.data.loader import Loader
 from training.lara.log import LaraLog
-from training.learner import Learner
-from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
+from training.run.architecture import AnySettings, tokens_for
 from training.run.best import Best, load_best
 from training.run.checkpoint import (
     FOLDER,
@@ -25,7 +24,7 @@ from training.run.checkpoint import (
     sweep,
 )
 from training.run.compile_blocks import prepare_blocks
-from training.run.compute import Estimate, hours_of, parameters_of, tokens_of
+from training.run.compute import Estimate, hours_of, parameters_of
 from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps
@@ -35,6 +34,7 @@ from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
 from training.run.trainer import Hooks, Loop, Trainer
 from training.run.validation import Validated, Validation
+from training.trainable import Trainable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,8 @@ class Session:
     device: torch.device
     facts: RunFacts
     loader: Loader
-    learner: Learner
-    settings: ModelSettings
+    learner: Trainable
+    settings: AnySettings
     resumed: Checkpoint | None  # of this run, to go on from
     measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
     mishaps: Mishaps
@@ -103,7 +103,7 @@ class Session:
         epoch = self.loader.steps_per_epoch
         return Estimate(
             parameters=parameters_of(self.learner),
-            tokens=tokens_of(self.settings, self.num_text),
+            tokens=tokens_for(self.settings, self.num_text),
             samples_per_epoch=round(epoch * recipe.run.batch_size),
             steps_per_epoch=epoch,
             flops_per_sample=self.flops_per_sample,

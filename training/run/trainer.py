@@ -12,19 +12,17 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from schemas.errors import InvariantError
-from training.batch import Batch
+from training.batch import Batch, Origin
 from training.data.rng_keys import key_of
 from training.lara.lara import LaraTerms, scored_of
 from training.lara.log import LaraLog, joined_terms
-from training.learner import Learner
-from training.loss import num_scored, weighted
+from training.loss import weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
 from training.run.metrics import Losses, Throughput
 from training.run.micro_batch import moved, parts
 from training.run.mishaps import Diverged, Mishaps, culprits, diverged
-from training.run.noise import noise_for
 from training.run.optimiser import EMA, clip, gradient_norm, lr_at, set_lr
 from training.run.parallel import (
     Ranks,
@@ -37,16 +35,19 @@ from training.run.parallel import (
 )
 from training.run.restore import fill
 from training.run.validation import Validated
+from training.trainable import ScoredRows, Trainable
 
 DROPOUT = 8  # purpose of a key, beside that of the noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepResult:
-    """One step. sums, counts: [4] of the global batch. sample_sums, sample_counts: [B] of this rank."""
+    """One step. sums, counts: [4] of the global batch. origin, task, sample_sums, sample_counts: of this rank, a row for each sample and term."""
 
     sums: Tensor
     counts: Tensor
+    origin: Origin
+    task: Tensor
     sample_sums: Tensor
     sample_counts: Tensor
     gradient_norm: float
@@ -62,8 +63,9 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartTerms:
-    """[B] sums and counts of the samples of all parts of this rank's batch, and LARA's."""
+    """[R] sums and counts of rows of samples of all parts of this rank's batch, and LARA's."""
 
+    rows: ScoredRows
     sample_sums: Tensor
     sample_counts: Tensor
     lara: LaraTerms | None
@@ -76,7 +78,7 @@ class Trainer:
     `uid_of` names the episode of a row of the manifest.
     """
 
-    learner: Learner
+    learner: Trainable
     model: nn.Module
     optimiser: AdamW
     averages: EMA | None
@@ -95,20 +97,21 @@ class Trainer:
             Diverged: a loss or gradient is not finite; the weights are as they were.
         """
         run, settings = self.recipe.run, self.recipe.optimiser
-        scored = num_scored(batch, self.learner.loss_over)
+        scored = self.learner.num_scored(batch)
         counts = sum_over(scored * run.num_draws, self.ranks)
         lara_counts = self._lara_counts(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
         terms = self._accumulate(batch, step, counts, lara_counts)
-        sample_sums, sample_counts = terms.sample_sums, terms.sample_counts
+        rows, sample_sums = terms.rows, terms.sample_sums
+        origin = batch.origin.at(rows.sample)
         norm = gradient_norm(self.learner)
         own = torch.zeros(len(counts), device=self.device, dtype=torch.float64)
-        sums = sum_over(own.index_add(0, batch.known.task, sample_sums.double()), self.ranks)
+        sums = sum_over(own.index_add(0, rows.task, sample_sums.double()), self.ranks)
         lara_sums = None if terms.lara is None else sum_over(terms.lara.sums.sum(0), self.ranks)
         if not bool(norm.isfinite() & sums.isfinite().all()):
             blamed = sample_sums if terms.lara is None else sample_sums + terms.lara.sums.sum(1)
-            named = culprits(batch.origin, batch.known.task, blamed, self.ranks)
+            named = culprits(origin, rows.task, blamed, self.ranks)
             raise diverged(step, [(self.uid_of(row), t, i) for row, t, i in named])
         clip(self.learner, norm, settings.clip_norm)
         lr = lr_at(step, settings, run.num_steps)
@@ -122,8 +125,10 @@ class Trainer:
         return StepResult(
             sums=sums,
             counts=counts,
+            origin=origin,
+            task=rows.task,
             sample_sums=sample_sums,
-            sample_counts=sample_counts,
+            sample_counts=terms.sample_counts,
             gradient_norm=norm.item(),
             lr=lr,
             lara=terms.lara,
@@ -158,13 +163,14 @@ class Trainer:
     def _accumulate(
         self, batch: Batch, step: int, counts: Tensor, lara_counts: Tensor | None
     ) -> PartTerms:
-        """Gradients of all parts of the batch; sums and counts of its samples."""
+        """Gradients of all parts of the batch; rows of its samples, and the sums and counts of each."""
         run = self.recipe.run
         size = len(batch.known.task) // run.num_parts
         first = self.ranks.rank * len(batch.known.task)
         by_part = []
+        lara: list[LaraTerms] = []
         for index, part in enumerate(parts(batch, run.num_parts)):
-            noise = noise_for(
+            drawn = self.learner.drawn(
                 part,
                 seed=self.recipe.seed,
                 step=step,
@@ -173,18 +179,24 @@ class Trainer:
             )
             with no_sync(self.model, is_last=index == run.num_parts - 1):
                 with computing(run.precision, self.device):
-                    terms = self.model(part, noise.t, noise.action, noise.future)
+                    terms = self.model(part, *drawn)
                 # Both wrappers take the mean over ranks where the sum is wanted.
                 loss = weighted(terms.sums, counts, run.loss_weights)
                 if self.learner.lara is not None and terms.lara is not None:
                     assert lara_counts is not None
                     loss = loss + self.learner.lara.loss(terms.lara.sums.sum(0), lara_counts)
                 (loss * self.ranks.world_size).backward()  # type: ignore[no-untyped-call]
-            by_part.append(terms)
-        lara = [terms.lara for terms in by_part if terms.lara is not None]
+            rows = self.learner.rows_of(part)
+            by_part.append(
+                (rows.sample + index * size, rows.task, terms.sample_sums, terms.sample_counts)
+            )
+            if terms.lara is not None:
+                lara.append(terms.lara)
+        sample, task, sums, numbers = (torch.cat(each) for each in zip(*by_part, strict=True))
         return PartTerms(
-            sample_sums=torch.cat([terms.sample_sums for terms in by_part]),
-            sample_counts=torch.cat([terms.sample_counts for terms in by_part]),
+            rows=ScoredRows(sample=sample, task=task),
+            sample_sums=sums,
+            sample_counts=numbers,
             lara=joined_terms(lara) if lara else None,
         )
 
@@ -282,7 +294,7 @@ class Loop:
                 raise
             mishaps.skipped(step, error)
             return None
-        self.losses.add(batch.origin, batch.known.task, stepped.sample_sums, stepped.sample_counts)
+        self.losses.add(stepped.origin, stepped.task, stepped.sample_sums, stepped.sample_counts)
         if self.lara_log is not None and stepped.lara is not None:
             self.lara_log.add(stepped.lara)
         pace.num_steps += 1

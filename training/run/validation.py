@@ -21,16 +21,15 @@ from training.data.loader import Loader
 from training.data.rng_keys import Ints
 from training.data.sampler import Drawn
 from training.lara.lara import TERMS
-from training.learner import Learner
 from training.loss import Terms, weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps
-from training.run.noise import noise_for
 from training.run.optimiser import EMA, trained
 from training.run.parallel import Ranks, let_go, own_shard, raise_on_any_rank, sum_over
 from training.tasks import INDEX, TASKS
+from training.trainable import ScoredRows, Trainable
 
 STEP = -1  # of the keys of noise and flow times: no step of training
 
@@ -89,7 +88,7 @@ class Validation:
         return Share(drawn=every.part(numbers), numbers=numbers, num_own=num_own)
 
     def run(
-        self, learner: Learner, model: nn.Module, averages: EMA | None, device: torch.device
+        self, learner: Trainable, model: nn.Module, averages: EMA | None, device: torch.device
     ) -> Validated:
         """Every rank calls this. Weights and their averages are as they were afterwards."""
         losses, loss = self._losses(learner, model, device)
@@ -102,7 +101,7 @@ class Validation:
 
     @torch.no_grad()
     def _losses(
-        self, learner: Learner, model: nn.Module, device: torch.device
+        self, learner: Trainable, model: nn.Module, device: torch.device
     ) -> tuple[dict[str, float], float]:
         """By task, and the one that is descended, LARA's part included."""
         sums = torch.zeros(len(TASKS), dtype=torch.float64, device=device)
@@ -112,19 +111,20 @@ class Validation:
         model.eval()
         try:
             for task, share in self.shares.items():
-                for own, terms in self._terms(model, task, share, device):
-                    sums[INDEX[task]] += terms.sample_sums[own].double().sum()
-                    counts[INDEX[task]] += terms.sample_counts[own].double().sum()
+                for rows, num_own, terms in self._terms(learner, model, task, share, device):
+                    own = rows.sample < num_own
+                    sums.index_add_(0, rows.task[own], terms.sample_sums[own].double())
+                    counts.index_add_(0, rows.task[own], terms.sample_counts[own].double())
                     if terms.lara is not None:
-                        lara[0] += terms.lara.sums[own].double().sum(0)
-                        lara[1] += terms.lara.counts[own].double().sum(0)
+                        lara[0] += terms.lara.sums[:num_own].double().sum(0)
+                        lara[1] += terms.lara.counts[:num_own].double().sum(0)
         finally:
             let_go(model)
             model.train(was_training)
         sums, counts = sum_over(sums, self._ranks), sum_over(counts, self._ranks)
         by_task = {
             task.value: float(sums[INDEX[task]] / counts[INDEX[task]])
-            for task in self.shares
+            for task in TASKS
             if counts[INDEX[task]] > 0
         }
         loss = weighted(sums, counts, self._recipe.run.loss_weights)
@@ -133,19 +133,25 @@ class Validation:
         return by_task, float(loss)
 
     def _terms(
-        self, model: nn.Module, task: Task, share: Share, device: torch.device
-    ) -> Iterator[tuple[slice, Terms]]:
-        """Of each batch, and which of its samples are this rank's own."""
+        self,
+        learner: Trainable,
+        model: nn.Module,
+        task: Task,
+        share: Share,
+        device: torch.device,
+    ) -> Iterator[tuple[ScoredRows, int, Terms]]:
+        """Of each batch the rows of its terms, and how many of its first samples are this rank's own."""
         run, seed = self._recipe.run, self._recipe.seed
         first, left = self._ranks.rank * len(share.numbers), share.num_own
         for batch in self._batches(task, share):
             here = moved(batch, device)
-            noise = noise_for(here, seed=seed, step=STEP, first=first, num_draws=1)
+            drawn = learner.drawn(here, seed=seed, step=STEP, first=first, num_draws=1)
             with computing(run.precision, device):
-                terms = model(here, noise.t, noise.action, noise.future)
-            own = slice(0, max(left, 0))
+                terms = model(here, *drawn)
+            rows = learner.rows_of(here)
+            own = max(left, 0)
             first, left = first + len(here.known.task), left - len(here.known.task)
-            yield own, terms
+            yield rows, own, terms
 
     def _batches(self, task: Task, share: Share) -> Iterator[Batch]:
         """As many on every rank. Where one rank cannot read a batch, or one sample too many is replaced, all raise.
@@ -173,7 +179,7 @@ class Validation:
 
 
 @contextmanager
-def _averaged(learner: Learner, averages: EMA) -> Iterator[None]:
+def _averaged(learner: Trainable, averages: EMA) -> Iterator[None]:
     """With the averaged weights in the learner, each rank its own piece of them."""
     pairs = [
         (own_shard(p.detach()), own_shard(averages.values[n])) for n, p in trained(learner).items()

@@ -1,0 +1,1 @@
+"""The block-causal video and action model (LingBot-VA's kind): one backbone over noisy and clean frames and actions."""
