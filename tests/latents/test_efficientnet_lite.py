@@ -25,6 +25,8 @@ from ingest.models.efficientnet_lite import (
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource, package_bytes
 from ingest.models.encoders import WeightPackage, encoder_spec
+from jobs.commands.policy_encoder import encoder_for
+from jobs.stages.request_checks import weight_source
 from schemas.errors import ConfigError
 
 NAME = "efficientnet_lite0"
@@ -217,6 +219,12 @@ def test_weights_of_elsewhere_are_refused(other: dict[str, str]) -> None:
         opened(**other)
 
 
+def test_no_option_need_say_where_the_weights_are() -> None:
+    assert weight_source(encoder_spec(NAME), None, None, None) == WeightSource()
+    with pytest.raises(ConfigError, match="no weights"):
+        weight_source(encoder_spec("dinov2_vits14"), None, None, None)
+
+
 # --- the weights of the package --------------------------------------------------------------------------------------
 
 
@@ -284,3 +292,15 @@ def test_a_token_sees_its_own_place_most() -> None:
     assert abs(row - 5) <= 1
     assert abs(column - 9) <= 1
     assert replace(encoder.choice, device="auto").num_tokens == 196
+
+
+@needs_package
+def test_a_policy_gets_its_eyes_back_by_the_id_of_its_latents() -> None:
+    """The grid and the storage of the id too, without any option."""
+    choice = EncoderChoice(
+        model="efficientnet_lite0_coarse", source=WeightSource(), storage="int8", grid_stride=2
+    )
+    encoder = ImageEncoder.open(choice)
+    encode = encoder_for(encoder.id, weights=None, hub_id=None, device="cpu")
+    assert encode is not None
+    np.testing.assert_array_equal(encode(noise(128)), encoder.encode(noise(128)).numpy())
