@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from ingest.models.encoders import CLASSES, EncoderSpec, WeightPackage
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, TransientError
 from schemas.json_text import DOCUMENT, read_json
+from schemas.regular_file import read_regular
 
+MAX_PACKAGE_BYTES = 1 << 28  # of the weights in a package
 HUB_TIMEOUT_S = 10.0  # to say what it has; a download that has begun may take as long as it needs
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 INDEX = "model.safetensors.index.json"
@@ -138,9 +140,9 @@ def package_bytes(package: WeightPackage) -> bytes:
         problem = f"{package.distribution}, which carries the weights, is not installed"
         raise ConfigError(problem, remedy=remedy) from error
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        problem = f"the weights cannot be read: {error.strerror}"
+        data = read_regular(path, max_bytes=MAX_PACKAGE_BYTES)
+    except (SourceError, TransientError) as error:
+        problem = f"the weights cannot be read: {error}"
         raise ConfigError(problem, remedy=again, where=str(path)) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != package.sha256:
