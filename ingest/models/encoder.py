@@ -1,6 +1,7 @@
 """A picture encoder: uint8 pictures in, tokens out. One wrapper for every entry of `ingest/models/encoders.py`, without torchvision.
 
-Weights and arithmetic are bfloat16 (on this project's CPU 39 pictures/s against 13 in float32), positions and normalisation of pixels float32.
+Weights and arithmetic are bfloat16 (DINOv3 on this project's CPU: 39 pictures/s against 13 in float32) unless an entry says float32,
+positions and normalisation of pixels float32.
 Batches have few fixed sizes, the last one filled up with black pictures, so that a compiled network or a CUDA graph sees the same
 shapes again. How a file is cut into batches depends on the file alone: the same pictures give the same bytes, whatever else is encoded.
 """
@@ -89,7 +90,8 @@ class ImageEncoder:
         self.device = device_of(choice.device)
         self.batch = choice.batch or (128 if self.device == "cuda" else 16)
         self._sizes = sorted({max(1, self.batch >> k) for k in range(NUM_SIZES)})
-        self._dtype = torch.float32 if is_exact else torch.bfloat16
+        has_float32 = is_exact or choice.spec.is_float32
+        self._dtype = torch.float32 if has_float32 else torch.bfloat16
         for parameter in network.parameters():
             # not buffers: the frequencies of rotary positions lose their meaning in bfloat16
             parameter.data = parameter.data.to(self._dtype)
@@ -125,7 +127,7 @@ class ImageEncoder:
     def encode(self, pictures: Pictures) -> Any:
         """Tokens [n, T, D] of pictures [n, S, S, 3] as `ingest/latents/frame_grid.py` makes them, on the device.
 
-        bfloat16 (float32 where exact); on a GPU they may still be in the making when this returns.
+        bfloat16 (float32 where exact, or where the entry says so); on a GPU they may still be in the making when this returns.
 
         Raises:
             ConfigError: the device's memory does not hold a batch.

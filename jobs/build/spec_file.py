@@ -191,7 +191,7 @@ def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
         if section == "latents":
             key = "encoder"
             sources = (part.weights, part.hub_id, part.untrained)
-            if encoder_spec(part.encoder).has_weights and all(each is None for each in sources):
+            if encoder_spec(part.encoder).needs_source and all(each is None for each in sources):
                 raise ConfigError(f"{part.encoder} needs weights, hub_id or untrained")
         if section in ("manifests", "latents", "text_features"):
             key = "where"

