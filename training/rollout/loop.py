@@ -37,8 +37,11 @@ class Steered(Protocol):
     embodiment: str
     instruction: str
     spec: ActionSpec
-    is_success: bool
-    is_over: bool
+
+    @property
+    def is_success(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
 
     def reset(self, seed: int) -> None:
         """The scene of that seed."""
