@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ MAX_MESSAGE_BYTES = 32 << 20
 
 
 class ServedPolicy:
-    """Use as a context manager.
+    """Use as a context manager: it connects when it is entered.
 
     Raises:
         ConfigError: no such server, or it refuses the key.
@@ -29,25 +30,29 @@ class ServedPolicy:
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
         self.url = url
-        headers = {} if token is None else {"Authorization": f"Api-Key {token}"}
+        self._headers = {} if token is None else {"Authorization": f"Api-Key {token}"}
+        self._facts: dict[str, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
         try:
-            self._connection = connect(
-                url,
-                additional_headers=headers,
+            connecting = connect(
+                self.url,
+                additional_headers=self._headers,
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 open_timeout=TIMEOUT_S,
                 proxy=None,
             )
+            self._connection = self._stack.enter_context(connecting)
         except (OSError, InvalidHandshake, InvalidURI) as error:
-            problem = system_error_text(error, url) if isinstance(error, OSError) else str(error)
-            remedy = "start `eicorpus serve-policy`, and pass its address"
+            problem = system_error_text(error, self.url) if isinstance(error, OSError) else error
             raise ConfigError(
-                f"no policy answers: {problem}", remedy=remedy, where=f"--server {url}"
+                f"no policy answers: {problem}",
+                remedy="start `eicorpus serve-policy`, and pass its address",
+                where=f"--server {self.url}",
             ) from error
         self._facts = unpacked(self._received())
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -56,7 +61,7 @@ class ServedPolicy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._stack.close()
 
     def facts(self) -> dict[str, Any]:
         """As `Policy.facts`."""
