@@ -130,6 +130,10 @@ _PANELS = {
             "jobs.commands.serve_policy:command",
             "Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it.",
         ),
+        "rollout": (
+            "jobs.commands.rollout:command",
+            "Drive a policy in a simulator in closed loop: success with its interval, and videos. Run it again to resume.",
+        ),
     },
     "Maintain": {
         "digest": (

@@ -19,18 +19,10 @@ from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
 from benchmarks.routing.commands import POLICIES, num_steps_of, recipe_text
 from benchmarks.routing.compare import compared
 from benchmarks.routing.page import page
-from benchmarks.routing.plan import Budget, Play, Take, scene_seed, takes
+from benchmarks.routing.plan import Budget, Play, Take, takes
 from benchmarks.routing.record import Recording, is_whole, record_all, write
 from benchmarks.routing.replay import Playback
-from benchmarks.routing.rollout import (
-    Horizon,
-    Outcome,
-    as_target,
-    body_position_m,
-    hand_pose,
-    rollout,
-    spec,
-)
+from benchmarks.routing.rollout import rollout
 from benchmarks.routing.scenes import TASKS, Task
 from benchmarks.routing.settings import ARMS, Places, Settings, arm_named
 from benchmarks.routing.state import State
@@ -38,12 +30,13 @@ from benchmarks.routing.statistics import auroc, auroc_estimate, paired_differen
 from benchmarks.routing.stored import Judged, Stored
 from benchmarks.routing.tiers import report
 from benchmarks.routing.trained import rolled_out, rollout_report, scenes
-from benchmarks.routing.world import Felt
 from ingest.curation.tiers.policy import load_policy
 from schemas.errors import ConfigError
 from schemas.geometry import rotmat_from_rotvec, transform
 from training.policy.embodiments import integrated
 from training.policy.observation import ActionChunk, Observation
+from training.rollout.loop import Horizon, Outcome, scene_seed
+from training.rollout.sawyer import Felt, as_target, body_position_m, hand_pose, spec
 
 DOWN_WXYZ = np.array([0.5**0.5, 0.0, 0.5**0.5, 0.0])
 TASK = Task(name="toy", instruction="go there")
@@ -466,7 +459,7 @@ needs_sim = pytest.mark.skipif(
 def test_a_scene_is_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Played in a fresh world and in one that was used before: the same numbers to the last bit."""
     from benchmarks.routing.record import play
-    from benchmarks.routing.world import World
+    from training.rollout.sawyer import World
 
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     take = Take(task="reach-v3", number=0, seed=scene_seed(0, 9), play=Play.EXPERT)

@@ -27,9 +27,9 @@ from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array, rotmat_from_quat_wxyz, transform
+from schemas.metaworld import opening_of
 from schemas.rate import instants_ns, ns_from_seconds, rate_from
 
-OPEN_GAP_M, SHUT_GAP_M = 0.10, 0.03
 ACTION = ("dx", "dy", "dz", "effort")
 ENV = "Farama-Foundation/Metaworld:metaworld/sawyer_xyz_env.py"
 MODEL = "Farama-Foundation/Metaworld:metaworld/assets/objects/assets/xyz_base.xml"
@@ -79,12 +79,6 @@ def motion_streams(file: Hdf5File, clock: MetaworldClock) -> Iterator[Stream]:
     yield Stream(spec=spec, t_ns=clock.due_ns, values=is_open)
     spec = vector_channel("raw_command", len(ACTION), Unit.SOURCE, names=ACTION, hold=True)
     yield Stream(spec=spec, t_ns=clock.t_ns, values=action)
-
-
-def opening_of(gap_m: npt.ArrayLike) -> Array:
-    """0 shut to 1 open, of any shape, from the gap between the claws."""
-    gap = np.asarray(gap_m, dtype=np.float64)
-    return np.clip((gap - SHUT_GAP_M) / (OPEN_GAP_M - SHUT_GAP_M), 0.0, 1.0)
 
 
 def motion_facts(clock: MetaworldClock, *, has_actions: bool) -> Iterator[Fact]:

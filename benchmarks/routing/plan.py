@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from benchmarks.routing.scenes import TASKS, Task
+from training.rollout.loop import scene_seed
 
 SIGMAS = (
     0.5,
@@ -78,11 +79,6 @@ def takes(budget: Budget, seed: int) -> Iterator[Take]:
                 sigma=sigma,
                 has_actions=has_actions,
             )
-
-
-def scene_seed(seed: int, *key: int) -> int:
-    """A scene of its own for every key."""
-    return int(np.random.default_rng([seed, *key]).integers(2**31))
 
 
 def _needed(task: Task, budget: Budget) -> Iterator[tuple[Play, float, bool]]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.routing.plan import Play, Take
 from benchmarks.routing.scenes import LIMIT, SPEED
-from benchmarks.routing.world import OPEN, Array, Expert, World
+from benchmarks.routing.world import Expert
+from training.rollout.sawyer import OPEN, Array, World
 
 AFTER = 5  # timesteps that go on after a success
 NEARER_M, FARTHER_M = (

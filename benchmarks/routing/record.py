@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.routing.plan import Take
 from benchmarks.routing.play import AFTER, rule_of
-from benchmarks.routing.scenes import TIMESTEP_S, task_named
-from benchmarks.routing.world import Array, Felt, Picture, World
+from benchmarks.routing.scenes import task_named
+from training.rollout.sawyer import TIMESTEP_S, Array, Felt, Picture, World
 
 LAYOUT = "metaworld_hdf5 1"
 RATE_HZ = 10

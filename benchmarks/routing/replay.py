@@ -18,14 +18,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.routing.rollout import Horizon, as_target, body_position_m, rollout, spec
-from benchmarks.routing.scenes import TASKS, TIMESTEP_S, task_named
+from benchmarks.routing.rollout import rollout
+from benchmarks.routing.scenes import TASKS, task_named
 from benchmarks.routing.statistics import wilson
 from benchmarks.routing.stored import Stored, label_of, stored
-from benchmarks.routing.world import Picture, World
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
 from training.policy.embodiments import integrated
 from training.policy.observation import ActionChunk, Observation
+from training.rollout.loop import Horizon
+from training.rollout.sawyer import TIMESTEP_S, Picture, World, as_target, body_position_m, spec
 
 NUM_ACTIONS = 16
 

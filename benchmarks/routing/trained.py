@@ -8,11 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.routing.plan import scene_seed
-from benchmarks.routing.rollout import Acting, Horizon, Outcome, rollout
-from benchmarks.routing.scenes import TASKS, TIMESTEP_S, Task
+from benchmarks.routing.rollout import rollout
+from benchmarks.routing.scenes import TASKS, Task
 from benchmarks.routing.statistics import wilson
-from benchmarks.routing.world import World
+from training.rollout.loop import Acting, Horizon, Outcome, scene_seed
+from training.rollout.sawyer import TIMESTEP_S, World
 
 SCENES_FOR_ROLLOUTS = 1_000  # keys the scenes that no recording has
 

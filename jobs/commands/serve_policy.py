@@ -68,7 +68,7 @@ def command(
 ) -> None:
     """Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it."""
     check_installed()
-    _check_served()
+    check_served("eicorpus serve-policy")
     from jobs.commands.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
     from training.run.checkpoint import checkpoint_of
@@ -85,7 +85,7 @@ def command(
     served = ServerSettings(
         host=host,
         port=port,
-        token=None if token_file is None else _token(token_file),
+        token=None if token_file is None else token_of(token_file),
         max_message_bytes=max_message_mb << 20,
         max_clients=max_clients,
     )
@@ -95,7 +95,7 @@ def command(
     asyncio.run(_serve(policy, served))
 
 
-def _check_served() -> None:
+def check_served(command: str) -> None:
     """Raises ConfigError where the extra is missing."""
     try:
         import msgpack  # noqa: F401
@@ -105,11 +105,11 @@ def _check_served() -> None:
         raise ConfigError(
             problem,
             remedy="run pip install 'eicorpus[policy-server,train]'",
-            where="eicorpus serve-policy",
+            where=command,
         ) from error
 
 
-def _token(path: Path) -> str:
+def token_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             token = file.read(MAX_TOKEN_BYTES + 1).decode().strip()

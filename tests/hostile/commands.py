@@ -69,6 +69,7 @@ OPEN_NONE = {
     ),
     "models get": "a download",
     "serve-policy": "a run",
+    "rollout": "a run, and a simulator: tests/training/test_rollout.py",
     "latents text": "a vision-language model",
 }
 
