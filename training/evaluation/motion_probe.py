@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 FEATURES = ("latent_action", "code", "random_code", "picture_of_now", "nothing_moves")
 NUM_FOLDS, ALPHAS = 5, tuple(10.0**power for power in range(-3, 7))
 NUM_DRAWS = 1000  # of episodes, with replacement
-PURPOSE = 14  # of the key of random codes and of the bootstrap
+PURPOSE = 16  # of the key of random codes and of the bootstrap
 LEAST_EPISODES = 2  # of a body, in either split
 
 
