@@ -33,10 +33,8 @@ from training.rollout.robocasa_gr1 import (
 )
 
 SAMPLE = "lerobot_v20_gr1_picknplace"
-SPEC = action_spec(
-    [("left.position_m", 3), ("left.rot6d_cols", 6), ("right.position_m", 3)]
-    + [("right.rot6d_cols", 6), ("right.gripper_opening", 1)]
-)
+_PARTS = {"left.position_m": 3, "left.rot6d_cols": 6, "right.position_m": 3, "right.rot6d_cols": 6}
+SPEC = action_spec([*_PARTS.items(), ("right.gripper_opening", 1)])
 # What a robot of the simulator moves, read from its converters by hand.
 MOVED = {
     "GR1ArmsOnly": {"left_arm", "left_hand", "right_arm", "right_hand"},
@@ -150,14 +148,14 @@ def test_what_is_seen_is_named_as_in_a_corpus() -> None:
     assert image_of(seen(joints))[0, 0].tolist() == [7, 7, 7]
     with pytest.raises(ConfigError, match=r"state.waist has nothing; expected \[3\]"):
         joints_of(seen(joints), "GR1ArmsAndWaist")
-    with pytest.raises(ConfigError, match="no video.ego_view_pad"):
+    with pytest.raises(ConfigError, match=r"no video.ego_view_pad"):
         image_of({"state.waist": 0})
 
 
 class StraightArms:
     """Joints that are a place and a rotation vector, and a seventh that counts for nothing."""
 
-    def pose(self, side: str, joints: np.ndarray) -> np.ndarray:
+    def tip_pose(self, side: str, joints: np.ndarray) -> np.ndarray:
         sign = 1.0 if side == "left" else -1.0
         return np.asarray(transform(rotmat_from_rotvec(joints[3:6]), sign * joints[:3]))
 
@@ -225,7 +223,7 @@ def test_what_this_client_cannot_do_is_refused() -> None:
     spec = action_spec([("left.hand_joints_rad", 6)])
     assert spec is not None
     assert SPEC is not None
-    with pytest.raises(ConfigError, match="acts with left.hand_joints_rad"):
+    with pytest.raises(ConfigError, match=r"acts with left.hand_joints_rad"):
         Gr1Environment(Cup(), StraightArms(), spec, "GR1ArmsOnly")
     with pytest.raises(ConfigError, match="15 Hz do not divide 20 Hz"):
         Gr1Environment(Cup(), StraightArms(), SPEC, "GR1ArmsOnly", rate_hz=15.0)

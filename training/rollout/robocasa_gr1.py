@@ -160,7 +160,7 @@ def _joined(values: Mapping[str, Any], kind: str, robot: str) -> Array:
 class ArmSolver(Protocol):
     """The kinematics of both arms, by a URDF: tip `<side>_hand_pitch_link` in `base_link`, seven joints in radians."""
 
-    def pose(self, side: Side, joints: Array) -> Array:
+    def tip_pose(self, side: Side, joints: Array) -> Array:
         """[4, 4] from [7]."""
         ...
 
@@ -227,7 +227,7 @@ class Gr1Environment:
     def state(self) -> Array:
         out = np.zeros(self.spec.width)
         for side in self._sides:
-            T = self._arms.pose(side, self._joints[slice_of(f"{side}_arm")])
+            T = self._arms.tip_pose(side, self._joints[slice_of(f"{side}_arm")])
             T = T @ self._T_tip_hand[side]
             fingers = self._joints[slice_of(f"{side}_hand")][:4]
             parts = {
