@@ -35,7 +35,7 @@ from schemas.errors import ConfigError
 from schemas.geometry import rotmat_from_rotvec, transform
 from training.policy.embodiments import integrated
 from training.policy.observation import ActionChunk, Observation
-from training.rollout.loop import Horizon, Outcome, scene_seed
+from training.rollout.loop import Horizon, RolloutOutcome, scene_seed
 from training.rollout.sawyer import Felt, as_target, body_position_m, hand_pose, spec
 
 DOWN_WXYZ = np.array([0.5**0.5, 0.0, 0.5**0.5, 0.0])
@@ -127,7 +127,7 @@ def test_a_policy_reaches_its_goal_and_is_asked_as_seldom_as_the_horizon_says() 
     outcome = rollout(policy, world, TASK, 0, Horizon(execute=3, past_steps=(-2, 0)))
     away = float(np.linalg.norm(GOAL_M - START_M))
     expected = int(np.ceil((away - 0.01) / 0.02))
-    assert outcome == Outcome(
+    assert outcome == RolloutOutcome(
         task="toy", seed=0, success_at=expected, length=expected, num_asked=-(-expected // 3)
     )
     assert world.openings == [False] * expected
@@ -380,7 +380,7 @@ def test_differences_are_of_the_same_seed() -> None:
 def test_arms_are_compared_seed_by_seed() -> None:
     def answer(*success: bool) -> dict[str, object]:
         outcomes = [
-            Outcome(task="t", seed=i, success_at=5 if s else None, length=9, num_asked=2)
+            RolloutOutcome(task="t", seed=i, success_at=5 if s else None, length=9, num_asked=2)
             for i, s in enumerate(success)
         ]
         return rollout_report(outcomes)

@@ -7,11 +7,13 @@ through the same door shows that nothing of the way from corpus to simulator is 
 from __future__ import annotations
 
 from benchmarks.routing.scenes import Task
-from training.rollout.loop import Acting, Horizon, Outcome, closed_loop
-from training.rollout.sawyer import SawyerHand, Scene
+from training.rollout.loop import Acting, Horizon, RolloutOutcome, closed_loop
+from training.rollout.sawyer import SawyerHand, SimulatedScene
 
 
-def rollout(policy: Acting, world: Scene, task: Task, seed: int, horizon: Horizon) -> Outcome:
+def rollout(
+    policy: Acting, world: SimulatedScene, task: Task, seed: int, horizon: Horizon
+) -> RolloutOutcome:
     """Let `policy` act in the scene of `seed` until it succeeds or `horizon.limit` timesteps are over."""
     hand = SawyerHand(world, task.instruction)
     return closed_loop(policy, hand, seed, horizon, task=task.name)

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.routing.rollout import rollout
 from benchmarks.routing.scenes import TASKS, Task
 from benchmarks.routing.statistics import wilson
-from training.rollout.loop import Acting, Horizon, Outcome, scene_seed
+from training.rollout.loop import Acting, Horizon, RolloutOutcome, scene_seed
 from training.rollout.sawyer import TIMESTEP_S, World
 
 SCENES_FOR_ROLLOUTS = 1_000  # keys the scenes that no recording has
@@ -46,7 +46,9 @@ def _opened(run: Path, weights: Path | None) -> tuple[Acting, Horizon]:
     return policy_of(run, weights), horizon_of(run)
 
 
-def outcomes_of(run: Path, weights: Path | None, seed: int, count: int, task: str) -> list[Outcome]:
+def outcomes_of(
+    run: Path, weights: Path | None, seed: int, count: int, task: str
+) -> list[RolloutOutcome]:
     """Rollouts of one run in one task; what a process of its own is given."""
     policy, horizon = _opened(run, weights)
     tasks = [each for each in TASKS if each.name == task]
@@ -76,7 +78,7 @@ def rolled_out(
     horizon: Horizon,
     tasks: Iterable[Task] = TASKS,
     world_of: Callable[[str], Any] = World,
-) -> Iterator[Outcome]:
+) -> Iterator[RolloutOutcome]:
     """`count` rollouts of each trained task."""
     for task in tasks:
         if not task.is_trained:
@@ -86,10 +88,10 @@ def rolled_out(
                 yield rollout(policy, world, task, scene, horizon)
 
 
-def rollout_report(results: Iterable[Outcome]) -> dict[str, Any]:
+def rollout_report(results: Iterable[RolloutOutcome]) -> dict[str, Any]:
     """Success in all and by task, and every rollout."""
     outcomes = list(results)
-    by_task: dict[str, list[Outcome]] = {}
+    by_task: dict[str, list[RolloutOutcome]] = {}
     for one in outcomes:
         by_task.setdefault(one.task, []).append(one)
     return {

@@ -127,7 +127,11 @@ def command(
                 step=step_from(checkpoint), use_averages=ema, num_steps=sampling_steps, seed=seed
             )
             policy = _opened(run, settings, weights=weights, hub_id=hub_id, vlm=vlm, device=device)
-        about = {"run": None if run is None else str(run.resolve()), "averaged": ema}
+        about = {
+            "run": None if run is None else str(run.resolve()),
+            "averaged": ema,
+            "sampling_steps": sampling_steps,
+        }
         result = _rolled_out(policy, request, out, episodes, about=about)
     share = result["success"]["value"]
     failure = ""
@@ -324,7 +328,7 @@ def _metaworld(request: RolloutRequest, facts: Mapping[str, Any]) -> Iterator[St
     if spec_of_embodiment(facts, sawyer.EMBODIMENT) != sawyer.spec():
         problem = "the policy acts with other elements than position, rotation and opening"
         raise ConfigError(problem, where="--env")
-    if round(1 / facts["rate_hz"], 6) != sawyer.TIMESTEP_S:
+    if abs(facts["rate_hz"] * sawyer.TIMESTEP_S - 1) > 1e-6:
         problem = f"the policy has {facts['rate_hz']:g} timesteps a second, and this world has 10"
         raise ConfigError(problem, where="--env")
     with sawyer.World(task) as world:

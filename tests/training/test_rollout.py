@@ -71,7 +71,7 @@ assert SPEC is not None
 def in_base(place_m: np.ndarray) -> np.ndarray:
     """Written out: a quarter turn about z, then the shift."""
     x, y, z = place_m
-    return np.array([-y, x, z]) + BASE_M
+    return np.array([BASE_M[0] - y, BASE_M[1] + x, BASE_M[2] + z])
 
 
 class Reach:

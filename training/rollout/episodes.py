@@ -16,7 +16,7 @@ from typing import Any
 
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import DOCUMENT, read_json
+from schemas.json_text import DOCUMENT, parse_json, read_json
 from training.durable import make_folder, write_durably
 from training.rollout.loop import scene_seed
 
@@ -43,7 +43,7 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> None:
         ConfigError: the folder holds episodes of other settings, or something else.
     """
     path = out / SETTINGS_FILE
-    stored = json.loads(json.dumps(dict(settings)))  # as a file has it: no tuples
+    stored = parse_json(json.dumps(dict(settings)))  # as a file has it: no tuples
     if path.exists():
         before = _object_of(path)
         changed = sorted(k for k in {*before, *stored} if before.get(k) != stored.get(k))
@@ -78,8 +78,8 @@ def play_all(
         make_folder(out / folder)
     episodes, num_new = [], 0
     for number in range(count):
-        path = out / EPISODES / f"{number:06d}.json"
-        stored = _finished(out, path)
+        path = out / episode_path(number)
+        stored = _finished(out, number)
         if stored is None:
             stored = play(number, scene_seed(seed, number))
             write_durably(path, json.dumps(stored, indent=1) + "\n")
@@ -95,8 +95,14 @@ def video_path(number: int, camera: str) -> str:
     return f"{VIDEOS}/{number:06d}_{name}.mp4"
 
 
-def _finished(out: Path, path: Path) -> dict[str, Any] | None:
+def episode_path(number: int) -> str:
+    """Relative to OUT."""
+    return f"{EPISODES}/{number:06d}.json"
+
+
+def _finished(out: Path, number: int) -> dict[str, Any] | None:
     """An episode whose videos are there too; None when it must be played (again)."""
+    path = out / episode_path(number)
     if not path.exists():
         return None
     stored = _object_of(path)
@@ -106,7 +112,11 @@ def _finished(out: Path, path: Path) -> dict[str, Any] | None:
         problem = f"damaged: {', '.join(odd) or 'videos'}"
         remedy = "remove the file, and the episode is played again"
         raise ConfigError(problem, remedy=remedy, where=str(path))
-    is_whole = all(_num_bytes(out / each["path"]) == each["num_bytes"] for each in videos.values())
+    is_whole = all(
+        isinstance(facts, dict)
+        and _num_bytes(out / video_path(number, camera)) == facts.get("num_bytes")
+        for camera, facts in videos.items()
+    )
     return stored if is_whole else None
 
 

@@ -43,11 +43,11 @@ METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 RADIANS = {"rad": 1.0, "deg": np.pi / 180}
 
 
-class _Strict(BaseModel):
+class _MappingPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MappedPose(_Strict):
+class MappedPose(_MappingPart):
     """A constant pose."""
 
     position_m: tuple[float, float, float]
@@ -66,7 +66,7 @@ class MappedPose(_Strict):
         return transform(rotmat_from_quat_wxyz(self.quat_wxyz), self.position_m)
 
 
-class MappedCamera(_Strict):
+class MappedCamera(_MappingPart):
     """RGB pictures [H, W, 3] uint8 in the observation; `key: render` takes `env.render()`."""
 
     key: str
@@ -82,7 +82,7 @@ def _ascending(at: Range | None) -> Range | None:
 Place = Annotated[Range, AfterValidator(_ascending)]
 
 
-class ReadVector(_Strict):
+class ReadVector(_MappingPart):
     """Where a vector lies: a key of the observation, and which part of it."""
 
     key: str
@@ -114,7 +114,7 @@ class ReadJoints(ReadVector):
     unit: Literal["rad", "deg"]
 
 
-class HandState(_Strict):
+class HandState(_MappingPart):
     """Readings of one hand in the observation."""
 
     position_m: ReadPosition | None = None
@@ -123,13 +123,13 @@ class HandState(_Strict):
     hand_joints_rad: ReadJoints | None = None
 
 
-class WrittenPosition(_Strict):
+class WrittenPosition(_MappingPart):
     at: Place
     form: Literal["absolute", "delta"]
     unit_m: float = Field(gt=0)
 
 
-class WrittenRotation(_Strict):
+class WrittenRotation(_MappingPart):
     """`fixed` is for hands that the environment does not turn: nothing is written."""
 
     at: Place | None = None
@@ -143,18 +143,18 @@ class WrittenRotation(_Strict):
         return self
 
 
-class WrittenOpening(_Strict):
+class WrittenOpening(_MappingPart):
     at: Place
     shut: float
     open: float
 
 
-class WrittenJoints(_Strict):
+class WrittenJoints(_MappingPart):
     at: Place
     unit: Literal["rad", "deg"]
 
 
-class HandAction(_Strict):
+class HandAction(_MappingPart):
     """Elements of one hand in the environment's action."""
 
     position_m: WrittenPosition | None = None
@@ -163,19 +163,19 @@ class HandAction(_Strict):
     hand_joints_rad: WrittenJoints | None = None
 
 
-class MappedHand(_Strict):
+class MappedHand(_MappingPart):
     tool: MappedPose | None = None
     state: HandState
     action: HandAction
 
 
-class SuccessRule(_Strict):
+class SuccessRule(_MappingPart):
     """`info`: a key of the info of a step that is true once the task is done."""
 
     info: str
 
 
-class GymMapping(_Strict):
+class GymMapping(_MappingPart):
     """The file; see the module."""
 
     embodiment: str

@@ -74,7 +74,7 @@ class Horizon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RolloutOutcome:
     """One rollout: `success_at` timesteps until it succeeded, None when it never did; `num_asked` chunks."""
 
     task: str
@@ -101,7 +101,7 @@ def closed_loop(
     *,
     task: str,
     watch: Callable[[Mapping[str, Pixels]], None] | None = None,
-) -> Outcome:
+) -> RolloutOutcome:
     """Let `policy` act in the scene of `seed` until it succeeds, the environment is over, or `horizon.limit` timesteps are.
 
     Args:
@@ -135,7 +135,7 @@ def closed_loop(
         length += 1
     if watch is not None:
         watch(steered.shown())
-    return Outcome(
+    return RolloutOutcome(
         task=task,
         seed=seed,
         success_at=length if steered.is_success else None,

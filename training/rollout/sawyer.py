@@ -61,7 +61,7 @@ class Felt:
     target_quat_wxyz: Array  # [4], of norm 1
 
 
-class Scene(Protocol):
+class SimulatedScene(Protocol):
     """What a rollout asks of a world; `World` is one."""
 
     is_success: bool
@@ -214,7 +214,7 @@ def as_target(T_base_hand: Array, opening: float) -> Array:
 class SawyerHand:
     """A world of Meta-World as `training.rollout.loop.Steered`."""
 
-    def __init__(self, world: Scene, instruction: str) -> None:
+    def __init__(self, world: SimulatedScene, instruction: str) -> None:
         self._world = world
         self.embodiment, self.instruction, self.spec = EMBODIMENT, instruction, spec()
         self.is_over = False  # a world has no end of its own: `NEVER`
