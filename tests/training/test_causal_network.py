@@ -184,7 +184,7 @@ def test_tokens_of_patches_go_back_where_they_came_from() -> None:
     assert torch.equal(
         tokens[0, 2, :12], latents[0, 0, [8, 9, 10, 11]].flatten()
     )  # the second view
-    model._shifted = lambda x, plain, shifts: x  # type: ignore[method-assign]
+    model._shifted = lambda x, plain, shifts: x  # type: ignore[method-assign, assignment]
     assert torch.equal(model.read_video(tokens, torch.zeros(1, 3, 48)), latents)
 
 

@@ -114,7 +114,7 @@ def test_the_digest_is_of_what_is_decided() -> None:
         ("architecture: {width: 30, num_heads: 4}", "width 30 must be 4 times"),
         ("run: {batch_size: 8, accumulate: 3}", "8 is not divisible by 3"),
         ("speed: 3", "speed"),
-        ("extends: nothing", "no recipe 'nothing'; expected one of finetune"),
+        ("extends: nothing", "no recipe 'nothing'; expected one of causal_tiny"),
         ("- a", "expected a mapping"),
         ("{", "not valid YAML"),
     ],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.causal.layout import FrameIndex, Layout, Tokens, training_layout
+from training.causal.layout import FrameIndex, TokenLayout, Tokens, training_layout
 from training.causal.mask import attend_where, mask_for, padded_length
 from training.causal.settings import CausalModelSettings
 from training.model.adapters import VectorDecoder, VectorEncoder
@@ -238,7 +238,7 @@ class CausalNetwork(nn.Module):
         self,
         x: Tensor,
         levels: Levels,
-        layout: Layout,
+        layout: TokenLayout,
         mask: Mask,
         words: CausalWords,
         past: list[KeyValue] | None = None,
@@ -312,7 +312,7 @@ class CausalNetwork(nn.Module):
         return normed * (1 + each + shifts[1]) + each + shifts[0]
 
 
-def _padded(x: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+def _padded(x: Tensor, layout: TokenLayout) -> tuple[Tensor, TokenLayout]:
     """To a multiple of FlexAttention's block, by tokens of no sample."""
     more = padded_length(x.shape[1]) - x.shape[1]
     sample, order, is_clean = layout.tokens
@@ -321,7 +321,7 @@ def _padded(x: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
         order=fn.pad(order, (0, more)),
         is_clean=fn.pad(is_clean, (0, more)),
     )
-    padded = Layout(
+    padded = TokenLayout(
         tokens=tokens,
         places=fn.pad(layout.places, (0, 0, 0, more)),
         slot=fn.pad(layout.slot, (0, more)),

@@ -6,19 +6,16 @@ from schemas.errors import ConfigError
 from training.causal.compute import causal_flops, causal_footprint, causal_tokens
 from training.causal.learner import CausalLearner
 from training.causal.network import CausalNetwork
-from training.causal.settings import CausalArchitecture, CausalModelSettings
+from training.causal.settings import AnySettings, CausalArchitecture, CausalModelSettings
 from training.conditioning.protocol import Conditioner
 from training.data.loader import Loader
 from training.data.sequences import check_sequence
 from training.learner import Learner
 from training.model.network import Network
-from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
 from training.run.compute import flops_per_sample, tokens_of
 from training.run.memory import Footprint, footprint_of
 from training.trainable import Trainable
-
-AnySettings = ModelSettings | CausalModelSettings
 
 
 def causal_settings(
