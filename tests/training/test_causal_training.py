@@ -14,18 +14,26 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from schemas.errors import ConfigError
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, load
 from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from tests.training.test_train_cli import words
+from training.causal.learner import CausalLearner
+from training.causal.measure import next_frame_errors
+from training.causal.network import CausalNetwork
 from training.causal.policy import CausalPolicy
 from training.causal.settings import CausalModelSettings
 from training.conditioning.hashed_words import NoTextReader
+from training.conditioning.open import open_conditioner
+from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.data.sequences import sequences_of
 from training.policy.policy import Policy
+from training.policy.restored import recipe_of, restored_learner
+from training.policy.text_encoder import open_text_encoder
 from training.recipe import load_recipe
 from training.run.checkpoint import checkpoint_of
+from training.run.micro_batch import moved
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +162,35 @@ def test_frames_and_actions_are_those_of_the_episode(
                                 num_compared += 1
     assert num_absent > 10
     assert num_compared > 100
+
+
+def test_a_short_training_forecasts_better_than_copying(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """The whole way: 160 steps of a small network say the next frame and the motions to it better than who looks at neither text nor motion."""
+    changes = (
+        "architecture.width=64", "architecture.num_layers=2", "architecture.ff_width=128", "run.batch_size=16", "run.num_steps=160",
+        "run.log_every=40", "run.checkpoint_every=160", "text.width=64", "optimiser.lr=0.006", "optimiser.ema=null", "optimiser.warmup_steps=20",
+        "architecture.objective.chunk=[1,1]", "architecture.objective.noisy_history=0.2",
+    )  # fmt: skip
+    train(trainable.manifest, tmp_path / "run", *(w for each in changes for w in ("--set", each)))
+    checkpoint = checkpoint_of(tmp_path / "run")
+    _, conditioner = open_text_encoder(checkpoint, device=torch.device("cpu"))
+    learner = restored_learner(checkpoint, conditioner, use_averages=False)
+    assert isinstance(learner, CausalLearner)
+    recipe = recipe_of(checkpoint)
+    reader, _ = open_conditioner(recipe.text, load(trainable.manifest))
+    made = Loader(load(trainable.manifest), recipe, reader=reader)
+    batches = [moved(each, torch.device("cpu")) for each in made.at(made.places(Task.POLICY, 96), batch_size=32)]  # fmt: skip
+    motions = torch.tensor(["delta" in name for name in slot_names()])
+    errors = next_frame_errors(learner, batches, made.normaliser, motions)
+    assert errors.num_samples > 30
+    assert errors.forecast < 0.75 * errors.copy
+    assert errors.action is not None
+    assert errors.middle is not None
+    assert errors.still is not None
+    assert errors.action < min(errors.middle, errors.still)
+    # the measure can fail: a network that says nothing copies nothing
+    empty = CausalLearner(CausalNetwork(learner.network.settings), conditioner)
+    untrained = next_frame_errors(empty, batches, made.normaliser, motions)
+    assert untrained.forecast > untrained.copy == errors.copy

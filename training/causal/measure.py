@@ -27,14 +27,15 @@ PURPOSE = 16  # of the keys of noise
 class NextFrameErrors:
     """Means over the last frames of N samples, each of which had an earlier frame.
 
-    forecast, copy: squared error of latents, and that of the frame before. action, still: squared error of normalised motions where they
-    were recorded, and that of no motion at all; None where no sample was shown actions.
+    forecast, copy: squared error of latents, and that of the frame before. action, middle, still: squared error of normalised motions where
+    they were recorded, that of the middle of their range, and that of no motion at all; None where there were no motions.
     """
 
     num_samples: int
     forecast: float
     copy: float
     action: float | None
+    middle: float | None
     still: float | None
 
 
@@ -56,7 +57,7 @@ def next_frame_errors(
         ValueError: there is no sample with two frames.
     """
     learner.eval()
-    sums, counts = torch.zeros(4, dtype=torch.float64), torch.zeros(2)
+    sums, counts = torch.zeros(5, dtype=torch.float64), torch.zeros(2)
     for batch in batches:
         like, text = sequences_of(batch), learner.conditioner(batch.text_inputs)
         latents, action = sampled_last(learner, like, text, seed=seed)
@@ -65,7 +66,7 @@ def next_frame_errors(
         sums[:2] += video.square().mean(dim=(2, 3))[:, has].double().sum(1)
         scored = like.has_action[:, -1] & motions & has[:, None, None]
         still = normaliser.encode(torch.zeros_like(action), like.embodiment)
-        acting = torch.stack([action, still]) - like.action[:, -1]
+        acting = torch.stack([action, torch.zeros_like(action), still]) - like.action[:, -1]
         sums[2:] += acting.square()[:, scored].double().sum(1)
         counts += torch.stack([has.sum(), scored.sum()])
     num, num_actions = counts.tolist()
@@ -77,7 +78,8 @@ def next_frame_errors(
         forecast=video_means[0],
         copy=video_means[1],
         action=action_means[0] if num_actions else None,
-        still=action_means[1] if num_actions else None,
+        middle=action_means[1] if num_actions else None,
+        still=action_means[2] if num_actions else None,
     )
 
 

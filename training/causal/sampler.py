@@ -234,7 +234,7 @@ class CausalSampler:
         self._keep(x, time, layout, is_predicted=is_predicted)
 
     def _keep(self, x: Tensor, time: Levels, layout: TokenLayout, *, is_predicted: bool) -> None:
-        _, own = self._run(x, time, layout)
+        _, own = self._run(x, time, layout, keeps_own=True)
         order = int(layout.tokens.order[0, 0])
         self.cache.add(
             CachedBlock(
@@ -242,12 +242,16 @@ class CausalSampler:
             )
         )
 
-    def _run(self, x: Tensor, time: Levels, layout: TokenLayout) -> tuple[Tensor, list[KeyValue]]:
+    def _run(
+        self, x: Tensor, time: Levels, layout: TokenLayout, *, keeps_own: bool = False
+    ) -> tuple[Tensor, list[KeyValue]]:
         before = self.cache.tokens()
         keys = layout.tokens if before is None else before.joined(layout.tokens)
         mask = dense_mask(layout.tokens, keys, self.sampling.window)
         words = self.network.words(self.text, self.text_sample, layout.tokens)
-        return self.network.run(x, time, layout, mask, words, self.cache.past())
+        return self.network.run(
+            x, time, layout, mask, words, self.cache.past(), keeps_own=keeps_own
+        )
 
     def _rows(self, x: Tensor) -> Tensor:
         """The same for the row with text and the one without."""
