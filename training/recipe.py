@@ -18,7 +18,7 @@ from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
-from training.causal.settings import CausalArchitecture
+from training.causal.settings import AnyArchitecture, CausalArchitecture
 from training.data.routing import RoutingSettings
 from training.lara.settings import JointStage, LaraSettings, NoLara
 from training.model.settings import LARGEST, Architecture
@@ -175,7 +175,7 @@ class TrainRecipe(_RecipeSection):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     about: str = ""
     seed: int = 0
-    architecture: Architecture | CausalArchitecture = Architecture()
+    architecture: AnyArchitecture = Architecture()
     data: DataSettings = DataSettings()
     routing: RoutingSettings = RoutingSettings()
     text: TextSettings = NoText()

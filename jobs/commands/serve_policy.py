@@ -27,8 +27,9 @@ from jobs.ui.output import stderr
 from schemas.errors import ConfigError, system_error_text
 
 if TYPE_CHECKING:
+    from training.causal.policy import CausalPolicy
     from training.policy.policy import Policy
-    from training.server.server import ServerSettings
+    from training.server.server import WireServer
 
 MAX_TOKEN_BYTES = 4096
 
@@ -66,13 +67,16 @@ def command(
     ] = 32,
     max_clients: Annotated[int, typer.Option(min=1, help="Refuse further connections (503).")] = 16,
 ) -> None:
-    """Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it."""
+    """Serve a policy over a WebSocket to openpi, starVLA or (block-causal) LingBot-VA clients. Ctrl-C stops it."""
     check_installed()
     check_served("eicorpus serve-policy")
     from jobs.commands.policy_encoder import encoder_for
+    from training.causal.policy import CausalPolicy
+    from training.causal.settings import CausalModelSettings
     from training.policy.policy import Policy, PolicySettings
     from training.run.checkpoint import checkpoint_of
-    from training.server.server import ServerSettings
+    from training.server.lingbot import ChunkServer
+    from training.server.server import PolicyServer, ServerSettings
 
     step = step_from(checkpoint)
     asked = PolicySettings(
@@ -89,10 +93,17 @@ def command(
         max_message_bytes=max_message_mb << 20,
         max_clients=max_clients,
     )
-    encoder = checkpoint_of(run, step).state.encoder_id
-    encode = encoder_for(encoder, weights=weights, hub_id=hub_id, device=device)
-    policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
-    asyncio.run(_serve(policy, served))
+    state = checkpoint_of(run, step).state
+    encode = encoder_for(state.encoder_id, weights=weights, hub_id=hub_id, device=device)
+    served_policy: Policy | CausalPolicy
+    policy_server: WireServer
+    if isinstance(state.model, CausalModelSettings):
+        served_policy = CausalPolicy.load(run, encode, asked, vlm=vlm, device=device)
+        policy_server = ChunkServer(served_policy, served, monotonic_s=time.monotonic)
+    else:
+        served_policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
+        policy_server = PolicyServer(served_policy, served, monotonic_s=time.monotonic)
+    asyncio.run(_serve(policy_server, policy_text(served_policy)))
 
 
 def check_served(command: str) -> None:
@@ -127,10 +138,8 @@ def token_of(path: Path) -> str:
     return token
 
 
-async def _serve(policy: Policy, settings: ServerSettings) -> None:
-    from training.server.server import PolicyServer
-
-    policy_server = PolicyServer(policy, settings, monotonic_s=time.monotonic)
+async def _serve(policy_server: WireServer, text: str) -> None:
+    settings = policy_server.settings
     stop = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
@@ -141,7 +150,7 @@ async def _serve(policy: Policy, settings: ServerSettings) -> None:
             system_error_text(error), where=f"--host {settings.host} --port"
         ) from error
     host, port = next(iter(server.sockets)).getsockname()[:2]
-    stderr.print(policy_text(policy))
+    stderr.print(text)
     stderr.print(
         f"serving ws://{host}:{port}, health check http://{host}:{port}/healthz; Ctrl-C stops"
     )
@@ -151,9 +160,10 @@ async def _serve(policy: Policy, settings: ServerSettings) -> None:
     stderr.print(latency_text(list(policy_server.infer_s), policy_server.num_refused))
 
 
-def policy_text(policy: Policy) -> str:
+def policy_text(policy: Policy | CausalPolicy) -> str:
     """What is served."""
-    text = f"step {policy.step} of {policy.recipe.name}, computed in {policy.sampler.precision}"
+    computed = policy.facts()["precision"]
+    text = f"step {policy.step} of {policy.recipe.name}, computed in {computed}"
     if policy.encode is None:
         text += "; no image encoder: clients must send observation/latents/<camera>"
     return text

@@ -134,7 +134,8 @@ class Uncached:
         for has in (words.has, torch.zeros_like(words.has)):
             video, action = self.model(made, Text(values=words.values, has=has))
             out.append((video if what == "video" else action)[0, -size:])
-        return out[1] + guidance * (out[0] - out[1])
+        guided: Tensor = out[1] + guidance * (out[0] - out[1])
+        return guided
 
 
 @torch.no_grad()

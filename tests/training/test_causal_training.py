@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from tests.training.corpus import Trainable
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest, load
+from schemas.supervision import Task
+from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from tests.training.test_train_cli import words
+from training.causal.learner import CausalLearner
+from training.causal.measure import next_frame_errors
+from training.causal.network import CausalNetwork
+from training.causal.policy import CausalPolicy
 from training.causal.settings import CausalModelSettings
+from training.conditioning.hashed_words import NoTextReader
+from training.conditioning.open import open_conditioner
+from training.data.action_layout import slot_names
+from training.data.loader import Loader
+from training.data.sequences import sequences_of
+from training.policy.policy import Policy
+from training.policy.restored import recipe_of, restored_learner
+from training.policy.text_encoder import open_text_encoder
+from training.recipe import load_recipe
 from training.run.checkpoint import checkpoint_of
+from training.run.micro_batch import moved
 
 pytestmark = pytest.mark.slow
 
@@ -54,3 +74,123 @@ def test_parts_of_a_batch_make_the_same_step(trainable: Trainable, tmp_path: Pat
     assert five["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert five["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
     assert five["loss_by_task"] == pytest.approx(one["loss_by_task"], rel=1e-5)
+
+
+def test_a_run_is_evaluated_served_and_not_taken_for_another(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """Held-out losses in the log; `serve-policy` loads it; what asks a four-task network says that it is none."""
+    result = train(trainable.manifest, tmp_path / "run", "--until", "2", "--set", "run.eval_every=2", "--set", "run.eval_samples=8")  # fmt: skip
+    by_task = result["val_loss_by_task"]
+    assert set(by_task) == {"policy", "forward_dynamics", "visual_forecasting"}
+    frames = (by_task["forward_dynamics"], by_task["visual_forecasting"])
+    assert min(frames) - 1e-6 <= result["val_loss"] - by_task["policy"] <= max(frames) + 1e-6
+    made = CausalPolicy.load(tmp_path / "run", device="cpu")
+    assert made.embodiments == ("umi", "umi_bimanual")
+    talk = made.conversation()
+    talk.reset("trace circle 1", "umi")
+    actions = talk.infer({"front": np.zeros((6, 8), np.float32)})
+    assert actions.shape == (7, 2, 3)
+    assert np.isfinite(actions).all()
+    with pytest.raises(ConfigError, match="block-causal network, which is asked chunk by chunk"):
+        Policy.load(tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("data.past_s=[-0.6,0.0]", "frames at -0.6, 0, 0.3 s do not follow each other"),
+        ("data.num_history=3", "3 rows of history and 3 of actions"),
+        ("architecture.patch=2", "2 x 3 are not divisible into patches of 2"),
+        (
+            "routing.shares.inverse_dynamics=1",
+            "block_causal takes no routing.shares.inverse_dynamics",
+        ),
+        ("run.num_draws=2", "block_causal takes no run.num_draws"),
+        ("data.with_state=true", "block_causal takes no data.with_state"),
+        ("architecture.objective.chunk=[3,1]", "expected 1 <= low <= high"),
+        ("architecture.num_heads=5", "must be 5 (heads) times an even number"),
+    ],
+)
+def test_what_is_no_sequence_is_refused_before_anything_is_written(
+    trainable: Trainable, tmp_path: Path, change: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        train(trainable.manifest, tmp_path / "run", "--set", change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_frames_and_actions_are_those_of_the_episode(
+    manifest: Manifest, trainable: Trainable
+) -> None:
+    """Against the episode that the corpus was made from: frame f has the picture of its time and the motions that end there."""
+    recipe = load_recipe("causal_tiny", {"data": {"encoder": "tiny_vit", "cameras": ["front"]}})
+    made = Loader(manifest, recipe, reader=NoTextReader())
+    numbers = {uid: number for number, uid in trainable.uids.items()}
+    num_absent = num_compared = 0
+    for task in (Task.POLICY, Task.VISUAL_FORECASTING):
+        for batch in made.at(made.places(task, 60), batch_size=20):
+            like = sequences_of(batch)
+            stored = made.normaliser.decode(like.action.flatten(1, 2), like.embodiment)
+            stored = stored.view(like.action.shape)
+            for b, (index, now) in enumerate(zip(batch.origin.row, batch.origin.timestep, strict=True)):  # fmt: skip
+                row = manifest.row(int(index))
+                number = numbers[row.uid]
+                at = [int(now) + step for step in range(-15, 4, 3)]
+                inside = [row.start <= t < row.end for t in at]
+                first = inside.index(True)
+                assert (like.index.sample[b] == 0).tolist() == inside
+                num_absent += not all(inside)
+                for f, t in enumerate(at):
+                    if not inside[f]:
+                        assert not like.has_action[b, f].any()
+                        continue
+                    assert like.index.frame[b, f] == f - first
+                    expected = torch.from_numpy(tokens_of(number, "front")[t, 1:]).bfloat16()
+                    assert torch.equal(like.latents[b, f], expected)
+                    if task is Task.VISUAL_FORECASTING:
+                        assert not like.has_action[b, f].any()
+                    elif body_of(number) == "umi" and number != 2:
+                        poses = poses_of(number)
+                        for j, k in enumerate(range(t - 3, t)):
+                            has = bool(like.has_action[b, f, j, 0])
+                            assert has is (row.start <= k < row.end)
+                            if has:
+                                x, y, z = (np.linalg.inv(poses[k]) @ poses[k + 1])[:3, 3]
+                                motion = (z, -x, -y)  # seen in `hand_xfz`, which turns umi's axes
+                                np.testing.assert_allclose(stored[b, f, j, :3], motion, atol=1e-5)  # fmt: skip
+                                num_compared += 1
+    assert num_absent > 10
+    assert num_compared > 100
+
+
+def test_a_short_training_forecasts_better_than_copying(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """The whole way: 160 steps of a small network say the next frame and the motions to it better than who looks at neither text nor motion."""
+    changes = (
+        "architecture.width=64", "architecture.num_layers=2", "architecture.ff_width=128", "run.batch_size=16", "run.num_steps=160",
+        "run.log_every=40", "run.checkpoint_every=160", "text.width=64", "optimiser.lr=0.006", "optimiser.ema=null", "optimiser.warmup_steps=20",
+        "architecture.objective.chunk=[1,1]", "architecture.objective.noisy_history=0.2",
+    )  # fmt: skip
+    train(trainable.manifest, tmp_path / "run", *(w for each in changes for w in ("--set", each)))
+    checkpoint = checkpoint_of(tmp_path / "run")
+    _, conditioner = open_text_encoder(checkpoint, device=torch.device("cpu"))
+    learner = restored_learner(checkpoint, conditioner, use_averages=False)
+    assert isinstance(learner, CausalLearner)
+    recipe = recipe_of(checkpoint)
+    reader, _ = open_conditioner(recipe.text, load(trainable.manifest))
+    made = Loader(load(trainable.manifest), recipe, reader=reader)
+    batches = [moved(each, torch.device("cpu")) for each in made.at(made.places(Task.POLICY, 96), batch_size=32)]  # fmt: skip
+    motions = torch.tensor(["delta" in name for name in slot_names()])
+    errors = next_frame_errors(learner, batches, made.normaliser, motions)
+    assert errors.num_samples > 30
+    assert errors.forecast < 0.75 * errors.copy
+    assert errors.action is not None
+    assert errors.middle is not None
+    assert errors.still is not None
+    assert errors.action < min(errors.middle, errors.still)
+    # the measure can fail: a network that says nothing copies nothing
+    empty = CausalLearner(CausalNetwork(learner.network.settings), conditioner)
+    untrained = next_frame_errors(empty, batches, made.normaliser, motions)
+    assert untrained.forecast > untrained.copy == errors.copy

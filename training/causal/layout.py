@@ -59,7 +59,7 @@ class Tokens(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Layout:
+class TokenLayout:
     """`tokens`; `places` [B, L, 3] of frame, row and column, for RoPE; `slot` [L] which noise level of the row a token has.
 
     Levels are numbered part by part, frame by frame; `sizes` are the lengths of the parts.
@@ -70,7 +70,7 @@ class Layout:
     slot: Tensor
     sizes: tuple[int, ...]
 
-    def part(self, which: slice) -> Layout:
+    def part(self, which: slice) -> TokenLayout:
         """Of these tokens alone. Levels keep their numbers."""
         return replace(
             self,
@@ -91,7 +91,7 @@ class FrameIndex:
 
 def video_tokens(
     index: FrameIndex, has: Tensor, chunk: int, settings: CausalModelSettings, *, is_clean: bool
-) -> Layout:
+) -> TokenLayout:
     """Tokens of frames.
 
     Args:
@@ -119,7 +119,7 @@ def video_tokens(
     return _layout(sample, 2 * (frame // chunk), places, is_clean=is_clean)
 
 
-def action_tokens(index: FrameIndex, has: Tensor, chunk: int, *, is_clean: bool) -> Layout:
+def action_tokens(index: FrameIndex, has: Tensor, chunk: int, *, is_clean: bool) -> TokenLayout:
     """Tokens of the actions that lead to frames: row j of n ends at frame f - 1 + (j + 1) / n.
 
     Args:
@@ -134,21 +134,21 @@ def action_tokens(index: FrameIndex, has: Tensor, chunk: int, *, is_clean: bool)
     return _layout(sample, 2 * (frame // chunk) + 1, places, is_clean=is_clean)
 
 
-def _layout(sample: Tensor, order: Tensor, places: Tensor, *, is_clean: bool) -> Layout:
+def _layout(sample: Tensor, order: Tensor, places: Tensor, *, is_clean: bool) -> TokenLayout:
     """Of [B, F, P] and places [B, F, P, 3]."""
     num_frames, each = sample.shape[1:]
     slot = torch.arange(num_frames, device=sample.device).repeat_interleave(each)
     clean = torch.full_like(sample, is_clean, dtype=torch.bool)
     tokens = Tokens(*(x.flatten(1) for x in (sample, order, clean)))
-    return Layout(tokens=tokens, places=places.flatten(1, 2), slot=slot, sizes=(len(slot),))
+    return TokenLayout(tokens=tokens, places=places.flatten(1, 2), slot=slot, sizes=(len(slot),))
 
 
-def laid_out(parts: list[Layout], num_frames: int) -> Layout:
+def laid_out(parts: list[TokenLayout], num_frames: int) -> TokenLayout:
     """Parts one after the other; the levels of part p are those from p * num_frames on."""
     tokens = parts[0].tokens
     for part in parts[1:]:
         tokens = tokens.joined(part.tokens)
-    return Layout(
+    return TokenLayout(
         tokens=tokens,
         places=torch.cat([part.places for part in parts], dim=1),
         slot=torch.cat([part.slot + p * num_frames for p, part in enumerate(parts)]),
@@ -163,7 +163,7 @@ def training_layout(
     clean_actions: Tensor,
     chunk: int,
     settings: CausalModelSettings,
-) -> Layout:
+) -> TokenLayout:
     """The four parts.
 
     Args:

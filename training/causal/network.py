@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.causal.layout import FrameIndex, Layout, Tokens, training_layout
+from training.causal.layout import FrameIndex, TokenLayout, Tokens, training_layout
 from training.causal.mask import attend_where, mask_for, padded_length
 from training.causal.settings import CausalModelSettings
 from training.model.adapters import VectorDecoder, VectorEncoder
@@ -144,14 +144,16 @@ class CausalBlock(nn.Module):
         mask: Mask,
         words: CausalWords,
         past: KeyValue | None = None,
-    ) -> tuple[Tensor, KeyValue]:
+        *,
+        keeps_own: bool = False,
+    ) -> tuple[Tensor, KeyValue | None]:
         """
         Args:
             base: [B, M, 6 * width] of `Levels`. slot: [L] which of the M each token has. angle: [B, 1, L, head_width / 2].
             mask: of queries x and keys [past, x]. past: what was computed before.
 
         Returns:
-            The tokens, and the keys and values of x alone.
+            The tokens, and the keys and values of x alone where they are to be kept: a training pass that is computed again must not hold them.
         """
         shift, scale, gate, ff_shift, ff_scale, ff_gate = (base + self.shifts)[:, slot].chunk(
             NUM_SHIFTS, dim=-1
@@ -172,7 +174,7 @@ class CausalBlock(nn.Module):
         )
         return x + ff_gate * self.ff(
             fn.layer_norm(x, (self.width,)) * (1 + ff_scale) + ff_shift
-        ), own
+        ), own if keeps_own else None
 
 
 class CausalNetwork(nn.Module):
@@ -225,7 +227,7 @@ class CausalNetwork(nn.Module):
         x, layout = _padded(x, layout) if x.is_cuda else (x, layout)
         mask = mask_for(layout.tokens, layout.tokens, i.window, flex=x.is_cuda)
         words = self.words(text, i.text_sample, layout.tokens)
-        x, _ = self.run(x, video.joined(acting), layout, mask, words)
+        x, _ = self.run(x, video.joined(acting), layout, mask, words, keeps_own=False)
         sizes = layout.sizes
         frames = x[:, : sizes[0]]
         actions = x[:, sizes[0] + sizes[1] :][:, : sizes[2]]
@@ -238,18 +240,23 @@ class CausalNetwork(nn.Module):
         self,
         x: Tensor,
         levels: Levels,
-        layout: Layout,
+        layout: TokenLayout,
         mask: Mask,
         words: CausalWords,
         past: list[KeyValue] | None = None,
+        *,
+        keeps_own: bool,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """Through all blocks. past: of each block; what is new is given back."""
+        """Through all blocks. past: of each block; what is new is given back where it is to be kept."""
         angle = self.angles(layout.places)
         own = []
         for number, block in enumerate(self.blocks):
             before = None if past is None else past[number]
-            x, each = block(x, levels.base, layout.slot, angle, mask, words, before)
-            own.append(each)
+            x, each = block(
+                x, levels.base, layout.slot, angle, mask, words, before, keeps_own=keeps_own
+            )
+            if each is not None:
+                own.append(each)
         return x, own
 
     def angles(self, places: Tensor) -> Tensor:
@@ -312,7 +319,7 @@ class CausalNetwork(nn.Module):
         return normed * (1 + each + shifts[1]) + each + shifts[0]
 
 
-def _padded(x: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+def _padded(x: Tensor, layout: TokenLayout) -> tuple[Tensor, TokenLayout]:
     """To a multiple of FlexAttention's block, by tokens of no sample."""
     more = padded_length(x.shape[1]) - x.shape[1]
     sample, order, is_clean = layout.tokens
@@ -321,7 +328,7 @@ def _padded(x: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
         order=fn.pad(order, (0, more)),
         is_clean=fn.pad(is_clean, (0, more)),
     )
-    padded = Layout(
+    padded = TokenLayout(
         tokens=tokens,
         places=fn.pad(layout.places, (0, 0, 0, more)),
         slot=fn.pad(layout.slot, (0, more)),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.causal.cache import CachedBlock, CausalCache
-from training.causal.layout import FrameIndex, Layout, action_tokens, video_tokens
+from training.causal.layout import FrameIndex, TokenLayout, action_tokens, video_tokens
 from training.causal.mask import dense_mask
 from training.causal.network import CausalNetwork, KeyValue, Levels
 from training.causal.objective import sampling_levels
@@ -233,8 +233,8 @@ class CausalSampler:
         x = network.embed_action(self._rows(action), self._rows(has), embodiment)
         self._keep(x, time, layout, is_predicted=is_predicted)
 
-    def _keep(self, x: Tensor, time: Levels, layout: Layout, *, is_predicted: bool) -> None:
-        _, own = self._run(x, time, layout)
+    def _keep(self, x: Tensor, time: Levels, layout: TokenLayout, *, is_predicted: bool) -> None:
+        _, own = self._run(x, time, layout, keeps_own=True)
         order = int(layout.tokens.order[0, 0])
         self.cache.add(
             CachedBlock(
@@ -242,12 +242,16 @@ class CausalSampler:
             )
         )
 
-    def _run(self, x: Tensor, time: Levels, layout: Layout) -> tuple[Tensor, list[KeyValue]]:
+    def _run(
+        self, x: Tensor, time: Levels, layout: TokenLayout, *, keeps_own: bool = False
+    ) -> tuple[Tensor, list[KeyValue]]:
         before = self.cache.tokens()
         keys = layout.tokens if before is None else before.joined(layout.tokens)
         mask = dense_mask(layout.tokens, keys, self.sampling.window)
         words = self.network.words(self.text, self.text_sample, layout.tokens)
-        return self.network.run(x, time, layout, mask, words, self.cache.past())
+        return self.network.run(
+            x, time, layout, mask, words, self.cache.past(), keeps_own=keeps_own
+        )
 
     def _rows(self, x: Tensor) -> Tensor:
         """The same for the row with text and the one without."""

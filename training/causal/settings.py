@@ -5,11 +5,11 @@ Facts of LingBot-VA are cited by file at commit 7c6ffa9 (`wan_va/train.py`, `wan
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from training.model.settings import DEEPEST, LARGEST
+from training.model.settings import DEEPEST, LARGEST, Architecture, ModelSettings
 
 LONGEST = 4096  # frames of a sequence, and order indices of a window
 
@@ -116,3 +116,20 @@ class CausalModelSettings(CausalArchitecture):
     def num_video_tokens(self) -> int:
         """P, of one frame, all views."""
         return self.num_latents // self.patch**2
+
+
+def _kind_of(value: Any) -> str:
+    """Of a mapping or a model: `kind`, which the two-stream network of four tasks does not have."""
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return "two_stream" if kind is None else str(kind)
+
+
+AnyArchitecture = Annotated[
+    Annotated[Architecture, Tag("two_stream")] | Annotated[CausalArchitecture, Tag("block_causal")],
+    Discriminator(_kind_of),
+]
+AnySettings = Annotated[
+    Annotated[ModelSettings, Tag("two_stream")]
+    | Annotated[CausalModelSettings, Tag("block_causal")],
+    Discriminator(_kind_of),
+]

@@ -15,12 +15,13 @@ from training.lara.lara import Lara
 from training.lara.latent_action import PictureShape
 from training.lara.settings import LatentActionStage, NoLara
 from training.learner import Learner
-from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe, stored_recipe
+from training.run.architecture import learner_of
 from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
 from training.run.optimiser import LARA
 from training.run.restore import latent_action_tensors, restore_weights
+from training.trainable import Trainable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +80,24 @@ def restored(
     Raises:
         ConfigError: the checkpoint has no averaged weights, cannot be read, or is of another network.
     """
+    if not isinstance(checkpoint.state.model, ModelSettings):
+        problem = "this run has a block-causal network, which is asked chunk by chunk"
+        remedy = "serve it with `eicorpus serve-policy`; its held-out loss is in the log (run.eval_every)"
+        raise ConfigError(problem, remedy=remedy, where=str(checkpoint.folder))
+    learner = restored_learner(checkpoint, conditioner, use_averages=use_averages)
+    assert isinstance(learner, Learner)  # of these settings
+    normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
+    return Restored(learner=learner.to(device).eval(), normaliser=normaliser)
+
+
+def restored_learner(
+    checkpoint: Checkpoint, conditioner: Conditioner, *, use_averages: bool
+) -> Trainable:
+    """Of whatever architecture, on the CPU.
+
+    Raises:
+        ConfigError: see `restored`.
+    """
     if use_averages and not checkpoint.has_averages:
         message = "this checkpoint has no averaged weights"
         raise ConfigError(
@@ -88,17 +107,14 @@ def restored(
         problem = "this run is of a latent action model, which acts by itself on nothing"
         repair = "train a policy with --recipe lara_joint --init-lam RUN"
         raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
+    # Who acts needs nothing of LARA.
     settings = checkpoint.state.model
-    if not isinstance(settings, ModelSettings):
-        problem = "this run has a block-causal network, which is asked chunk by chunk"
-        remedy = "serve it with `eicorpus serve-policy`; its held-out loss is in the log (run.eval_every)"
-        raise ConfigError(problem, remedy=remedy, where=str(checkpoint.folder))
+    recipe = recipe_of(checkpoint).model_copy(update={"lara": NoLara()})
     kept = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
     weights = {name: x for name, x in kept.items() if not name.startswith(LARA)}
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
-        shapes = Learner(Network(settings), conditioner)
+        shapes = learner_of(settings, conditioner, recipe)
     restore_weights(shapes, weights, where=str(checkpoint.folder))
-    learner = Learner(Network(settings), conditioner)
+    learner = learner_of(settings, conditioner, recipe)
     restore_weights(learner, weights, where=str(checkpoint.folder))
-    normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
-    return Restored(learner=learner.to(device).eval(), normaliser=normaliser)
+    return learner

@@ -6,7 +6,7 @@ from schemas.errors import ConfigError
 from training.causal.compute import causal_flops, causal_footprint, causal_tokens
 from training.causal.learner import CausalLearner
 from training.causal.network import CausalNetwork
-from training.causal.settings import CausalArchitecture, CausalModelSettings
+from training.causal.settings import AnySettings, CausalArchitecture, CausalModelSettings
 from training.conditioning.protocol import Conditioner
 from training.data.loader import Loader
 from training.data.sequences import check_sequence
@@ -20,8 +20,6 @@ from training.recipe import TrainRecipe
 from training.run.compute import flops_of_lara, flops_per_sample, tokens_of
 from training.run.memory import Footprint, footprint_of
 from training.trainable import Trainable
-
-AnySettings = ModelSettings | CausalModelSettings
 
 
 def causal_settings(

@@ -10,6 +10,7 @@ from schemas import manifest as manifests
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest
 from training.batch import Batch
+from training.causal.settings import AnySettings
 from training.conditioning.open import open_conditioner
 from training.conditioning.protocol import Conditioner, TextReader
 from training.data.action_layout import embodiments_of, grown
@@ -21,7 +22,6 @@ from training.lara.settings import LatentActionStage
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe
 from training.run.architecture import (
-    AnySettings,
     causal_settings,
     flops_of,
     footprint_for,

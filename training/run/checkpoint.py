@@ -33,9 +33,8 @@ from torch.optim import AdamW
 from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.json_text import DOCUMENT, read_json
 from schemas.text_features import FeatureSettings
-from training.causal.settings import CausalModelSettings
+from training.causal.settings import AnySettings
 from training.durable import make_durable, make_folder
-from training.model.settings import ModelSettings
 from training.run.best import Best, load_best, write_best
 from training.run.optimiser import EMA, MOMENTS, kept, trained
 from training.run.parallel import Ranks, full_tensor
@@ -59,7 +58,7 @@ class CheckpointState(BaseModel):
     recipe_sha256: str
     manifest_name: str
     manifest_sha256: str
-    model: ModelSettings | CausalModelSettings
+    model: AnySettings
     embodiments: tuple[str, ...]  # in the order of the banks
     normaliser: dict[str, Any] = {}  # what of it is not tensors
     # By embodiment, the slices of the state that recordings measured, where the network is shown a state; all of them where one is absent.

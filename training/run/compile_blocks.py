@@ -22,7 +22,7 @@ def prepare_blocks(learner: Trainable, *, checkpointed: bool, compiled: bool) ->
 def _again(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A function of our own, not a `partial` of torch's: that has no frame for torch.compile to look into, and nothing was compiled."""
 
-    def run(*arguments: Any) -> Any:
-        return computed_again(forward, *arguments, use_reentrant=False)
+    def run(*arguments: Any, **named: Any) -> Any:
+        return computed_again(forward, *arguments, use_reentrant=False, **named)
 
     return run

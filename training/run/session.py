@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from training.causal.settings import AnySettings
 from training.data.loader import Loader
 from training.lara.log import LaraLog
 from training.recipe import TrainRecipe
-from training.run.architecture import AnySettings, tokens_for
+from training.run.architecture import tokens_for
 from training.run.best import Best, load_best
 from training.run.checkpoint import (
     FOLDER,

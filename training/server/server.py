@@ -6,9 +6,10 @@ import asyncio
 import hmac
 import http
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -19,6 +20,7 @@ from training.policy.observation import ActionChunk, Observation
 from training.server import messages
 from training.server.wire import packed, unpacked
 
+T = TypeVar("T")
 HEALTH = "/healthz"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _KEPT = 10_000  # latencies
@@ -60,13 +62,20 @@ class ServerSettings:
             )
 
 
-class PolicyServer:
-    """`monotonic_s` is the clock of the latencies."""
+Reply = Callable[[bytes | str, float | None], Awaitable[bytes | str]]
+
+
+class WireServer:
+    """Connections, limits and timing; what a message means, a subclass says. `monotonic_s` is the clock of the latencies."""
 
     def __init__(
-        self, policy: Servable, settings: ServerSettings, *, monotonic_s: Callable[[], float]
+        self,
+        facts: Callable[[], dict[str, Any]],
+        settings: ServerSettings,
+        *,
+        monotonic_s: Callable[[], float],
     ) -> None:
-        self.policy, self.settings = policy, settings
+        self.facts, self.settings = facts, settings
         self.infer_s: deque[float] = deque(maxlen=_KEPT)
         self.num_refused = 0
         self._clock = monotonic_s
@@ -112,14 +121,47 @@ class PolicyServer:
 
     async def _converse(self, connection: ServerConnection) -> None:
         took_s: float | None = None
+        reply = self.reply_of_connection()
         try:
-            await connection.send(packed(self.policy.facts()))
+            await connection.send(packed(self.facts()))
             async for data in connection:
                 started = self._clock()
-                await connection.send(await self._reply(data, took_s))
+                await connection.send(await reply(data, took_s))
                 took_s = self._clock() - started
         except ConnectionClosed:
             pass  # the other side went away: nothing is owed to it
+
+    def reply_of_connection(self) -> Reply:
+        """What answers the messages of one connection, and how long the answer before took. Refused messages are answered, not raised."""
+        raise NotImplementedError
+
+    async def timed(
+        self, work: Callable[[], T], took_before_s: float | None
+    ) -> tuple[T, dict[str, float]]:
+        """What `work` gives, in its turn and in a thread, so that pings and /healthz are answered meanwhile; and `server_timing`."""
+        async with self._turn:
+            started = self._clock()
+            result = await asyncio.to_thread(work)
+            infer_s = self._clock() - started
+        self.infer_s.append(infer_s)
+        timing = {"infer_ms": infer_s * 1e3}
+        if took_before_s is not None:
+            timing["prev_total_ms"] = took_before_s * 1e3
+        return result, timing
+
+
+class PolicyServer(WireServer):
+    """openpi's conversation and starVLA's: each observation is answered by a chunk."""
+
+    def __init__(
+        self, policy: Servable, settings: ServerSettings, *, monotonic_s: Callable[[], float]
+    ) -> None:
+        super().__init__(policy.facts, settings, monotonic_s=monotonic_s)
+        self.policy = policy
+
+    def reply_of_connection(self) -> Reply:
+        """The same for all: nothing is kept of a connection."""
+        return self._reply
 
     async def _reply(self, data: bytes | str, took_before_s: float | None) -> bytes | str:
         request: dict[str, Any] = {}
@@ -143,12 +185,5 @@ class PolicyServer:
         self, request: dict[str, Any], took_before_s: float | None
     ) -> dict[str, Any]:
         observation = messages.observation_of(request, self.policy.embodiments)
-        async with self._turn:  # in a thread, so that pings and /healthz are answered meanwhile
-            started = self._clock()
-            chunk = await asyncio.to_thread(self.policy.act, observation)
-            infer_s = self._clock() - started
-        self.infer_s.append(infer_s)
-        timing = {"infer_ms": infer_s * 1e3}
-        if took_before_s is not None:
-            timing["prev_total_ms"] = took_before_s * 1e3
+        chunk, timing = await self.timed(partial(self.policy.act, observation), took_before_s)
         return {**messages.answer_of(chunk), "server_timing": timing}
