@@ -1,4 +1,4 @@
-"""The latent action model: what changed between two pictures, told in a few codes (Moto's tokenizer as LARA uses it; `models.md` 2.1, `formats/exports.md` 7.1).
+"""The latent action model: what changed between two pictures, in a few codes (Moto's tokenizer as LARA uses it; `models.md` 2.1, `formats/exports.md` 7.1).
 
 Two departures from the release. It works on the picture latents that the corpus has, where the release encodes pixels with a ViT-MAE. And it says
 those of the later picture, as a change of those of now, where the release says pixels with MSE and LPIPS: a decoder that says nothing has copied.

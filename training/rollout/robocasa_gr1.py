@@ -9,7 +9,7 @@ GR00T's demonstration set (Jerryisqx/Isaac-GR00T@1452df44:demo_data/robot_sim.Pi
 robocasa/utils/gym_utils/gymnasium_groot.py (observation, action, instruction), robocasa/models/robots/__init__.py (`*KeyConverter`: which
 parts a robot moves; the others are recorded as 0), gymnasium_basic.py (absolute targets, `success` in info). A hand is four fingers, the
 thumb's bend and its turn, in states as in actions: states are reversed there, and robosuite@02779c5f:robosuite/models/grippers/
-fourier_hands.py takes actions in that order. `reconstruct_latest_actions` records finger 0 for finger 1; all four are told the same.
+fourier_hands.py takes actions in that order. `reconstruct_latest_actions` records finger 0 for finger 1; all four are sent the same.
 """
 
 from __future__ import annotations
