@@ -128,7 +128,7 @@ _PANELS = {
         ),
         "serve-policy": (
             "jobs.commands.serve_policy:command",
-            "Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it.",
+            "Serve a policy over a WebSocket to openpi, starVLA or (block-causal) LingBot-VA clients. Ctrl-C stops it.",
         ),
         "rollout": (
             "jobs.commands.rollout:command",

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.causal_cases import SETTINGS, inputs, network, text
 from training.causal.layout import FrameIndex
-from training.causal.network import CausalInputs, CausalNetwork
+from training.causal.network import CausalBlock, CausalInputs, CausalNetwork
 from training.causal.settings import CausalModelSettings
 from training.model.network import Text
 from training.recipe import load_recipe
@@ -52,7 +52,9 @@ def test_clean_tokens_hear_nothing_noisy() -> None:
             inputs(3), noisy_video=other.noisy_video, noisy_action=other.noisy_action
         )
         seen: list[torch.Tensor] = []
-        hook = model.blocks[1].attention.key_norm.register_forward_hook(
+        block = model.blocks[1]
+        assert isinstance(block, CausalBlock)
+        hook = block.attention.key_norm.register_forward_hook(
             lambda m, i, o, keep=seen: keep.append(o)
         )
         model(made, text())

@@ -186,14 +186,13 @@ class CausalLearner(Trainable):
         return self._scored(sequences_of(batch)).rows_of(batch.known.task)
 
     def _scored(self, like: Sequences) -> _Scored:
-        """Frames that there are, but for a first one that was known; actions of the policy that were recorded."""
+        """Frames that there are, but for a first one that was known; actions that were recorded, of which `rows_of` takes the policy's."""
         objective = self.network.settings.objective
         num_latents = like.latents.shape[2] // like.has_video.shape[2]
         video = like.has_video.repeat_interleave(num_latents, dim=2)
         if objective.known_first:
             video = video & (like.index.frame > 0)[..., None]
-        is_policy = is_any(like.task, Task.POLICY)[:, None, None, None]
-        return _Scored(video=video[..., None], action=like.has_action & is_policy)
+        return _Scored(video=video[..., None], action=like.has_action)
 
     def _terms(self, like: Sequences, scored: _Scored, video: Tensor, action: Tensor) -> Terms:
         """
