@@ -79,7 +79,11 @@ def cut_video(
 def _copied_file(source: Path, out: Path) -> str:
     """The sha256 of what was copied."""
     digest = hashlib.sha256()
-    with source.open("rb") as read, out.open("wb") as written:
+    try:
+        read = source.open("rb")
+    except FileNotFoundError as error:
+        raise SourceError(Code.MISSING_VIDEO, "the file is missing", where=str(source)) from error
+    with read, out.open("wb") as written:
         try:
             fcntl.ioctl(written.fileno(), _FICLONE, read.fileno())
             is_shared = True
