@@ -415,3 +415,21 @@ def test_a_missing_video_is_no_full_disk(name: str, corpus: Path, tmp_path: Path
     plan = plan_of(own, manifest_of(own, SEGMENTS[:1]), chosen)
     with pytest.raises(SourceError, match="the file is missing"):
         run_export(plan, chosen, tmp_path / "out", InlineExecutor())
+
+
+def test_two_processes_never_export_into_one_folder(corpus: Path, tmp_path: Path) -> None:
+    """The second is refused while the first writes, changes nothing, and may go on once it has ended."""
+    out, plan = tmp_path / "out", plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3())
+
+    class Second(InlineExecutor):
+        def run(self, next_work: Any, body: Any) -> Iterator[Any]:
+            before = tree(out)
+            with pytest.raises(ConfigError, match="another process is exporting"):
+                run_export(plan, LeRobotV3(), out, InlineExecutor())
+            assert tree(out) == before
+            yield from super().run(next_work, body)
+
+    done = run_export(plan, LeRobotV3(), out, Second())
+    assert list(check_files(out, done.page)) == []
+    again = run_export(plan, LeRobotV3(), out, InlineExecutor())
+    assert (again.page, again.num_units) == (done.page, 0)
