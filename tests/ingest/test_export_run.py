@@ -433,3 +433,18 @@ def test_two_processes_never_export_into_one_folder(corpus: Path, tmp_path: Path
     assert list(check_files(out, done.page)) == []
     again = run_export(plan, LeRobotV3(), out, InlineExecutor())
     assert (again.page, again.num_units) == (done.page, 0)
+
+
+@pytest.mark.parametrize("name", ["lerobot-v3", "groot", "webdataset", "rlds"])
+def test_a_part_of_a_video_that_changed_since_it_was_committed_is_not_exported(
+    name: str, corpus: Path, tmp_path: Path
+) -> None:
+    """A box that players skip: the pictures are all there, and could as well be others."""
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    video = sorted(own.glob("datasets/*/*/videos/*/*/episode_000000.mp4"))[0]
+    video.write_bytes(video.read_bytes() + b"\0\0\0\x08free")
+    chosen = FORMATS[name]()
+    plan = plan_of(own, manifest_of(own, [("a", 3, 30)]), chosen)
+    with pytest.raises(SourceError, match="not the file that was committed"):
+        run_export(plan, chosen, tmp_path / "out", InlineExecutor())

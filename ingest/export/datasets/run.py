@@ -32,9 +32,10 @@ from ingest.export.datasets.format import (
 )
 from ingest.export.datasets.plan import ExportPlan, artifacts_of, segments_of
 from ingest.storage.file_tree import entries_below
-from ingest.storage.local import HALF_SUFFIX, LocalStorage
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, within
 from ingest.storage.lock_file import open_lock
 from ingest.storage.write_refusal import refused_write
+from ingest.video.cut import check_committed
 from schemas.errors import ConfigError, PipelineError, TransientError
 from schemas.json_text import JsonLimits, parse_json
 from schemas.outcome import WorkerFailure
@@ -265,6 +266,9 @@ def _write_unit(
     try:
         own.remove_tree(folder)
         own.make_dir(folder)
+        for segment in unit.segments:
+            for video in segment.videos:
+                check_committed(within(unit.corpus, video.place), video.sha256)
         facts = chosen.write(unit, folder)
         names = _names_below(folder)
         files = {name: file_facts(folder / name) for name in names}
