@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,35 @@ def cut_video(
     return CutBy.ENCODED
 
 
+def check_committed(source: Path, sha256: str) -> None:
+    """Consecutive parts of one video read it once.
+
+    Raises:
+        SourceError: the source is missing, or of another content.
+    """
+    try:
+        facts = source.stat()
+        digest = _sha256(source, facts.st_size, facts.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise SourceError(Code.MISSING_VIDEO, "the file is missing", where=str(source)) from error
+    if digest != sha256:
+        raise SourceError(Code.CORRUPT_VIDEO, "not the file that was committed", where=str(source))
+
+
+@lru_cache(maxsize=16)  # the cameras of one episode
+def _sha256(source: Path, _num_bytes: int, _changed_ns: int) -> str:
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _copied_file(source: Path, out: Path) -> str:
     """The sha256 of what was copied."""
     digest = hashlib.sha256()
-    with source.open("rb") as read, out.open("wb") as written:
+    try:
+        read = source.open("rb")
+    except FileNotFoundError as error:
+        raise SourceError(Code.MISSING_VIDEO, "the file is missing", where=str(source)) from error
+    with read, out.open("wb") as written:
         try:
             fcntl.ioctl(written.fileno(), _FICLONE, read.fileno())
             is_shared = True

@@ -17,7 +17,7 @@ from ingest.export.datasets.lda import Lda
 from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from ingest.export.datasets.record import record_export
-from ingest.export.datasets.run import check_files, read_page, run_export
+from ingest.export.datasets.run import PAGE, check_files, check_folder, read_page, run_export
 from ingest.models.wan_encoders import WanWeights
 from ingest.recipe import Limits
 from jobs.run_context import new_run_id
@@ -56,7 +56,7 @@ def run_dataset_export(
 
     Raises:
         ConfigError: no such manifest, a licence that is not allowed, or what the format cannot hold; nothing was written.
-            Or the export is finished, and another command is writing to the corpus, which records it: run again.
+            Or another command is writing to the corpus, which records the export before it begins and when it is finished: run again.
         TransientError: the disk is full or a worker died; run again to resume.
     """
     outside(corpus.root, out, "--out")
@@ -70,14 +70,18 @@ def run_dataset_export(
         divide=chosen.divide,
         allowed_licences=allowed_licences,
     )
+    chosen.check(plan)
+    check_folder(out, plan)
     if dry_run:
-        chosen.check(plan)
         return DatasetExport(
             plan=plan, page=None, num_units=0, num_written=0, elapsed_s=time.monotonic() - started_s
         )
+    run_id = new_run_id()
+    if not (out / PAGE).is_file():
+        record_export(corpus, plan, "", out, run_id)  # a stopped one holds episodes too
     with progress_of("segments", plan.num_segments) as progress:
         done = run_export(plan, chosen, out, resources.executor(UNIT_LIMITS), progress)
-    record_export(corpus, plan, done.page, out, new_run_id())
+    record_export(corpus, plan, done.page["sha256"], out, run_id)
     return DatasetExport(
         plan=plan,
         page=done.page,

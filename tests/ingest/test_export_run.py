@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -28,7 +30,7 @@ from ingest.export.datasets.plan import UnfitRows
 from ingest.export.datasets.run import check_files, run_export
 from ingest.export.format_names import ExportFormat
 from ingest.recipe import Limits
-from schemas.errors import ConfigError, TransientError
+from schemas.errors import ConfigError, SourceError, TransientError
 from schemas.manifest import Manifest
 from tests.faults.runs import tree
 from tests.ingest.export_cases import manifest_of, numbered_corpus, page_of, plan_of
@@ -265,8 +267,6 @@ def test_verify_names_every_file_that_is_not_as_it_was(corpus: Path, tmp_path: P
 
 
 def test_a_damaged_video_ends_the_export_and_is_named(corpus: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(corpus, tmp_path / "corpus")
     video, *_ = sorted((tmp_path / "corpus").glob("datasets/*/*/*/*/*/episode_000001.mp4"))
     video.write_bytes(video.read_bytes()[:400])
@@ -318,3 +318,133 @@ def test_names_that_would_lead_out_of_the_folder_are_refused(
     chosen = manifest_of(corpus, [("a", 0, 37)], **{column: value})
     with pytest.raises(ConfigError, match=column):
         plan_of(corpus, chosen, LeRobotV3())
+
+
+@pytest.mark.parametrize(
+    ("segment", "columns", "told"),
+    [
+        (("a", 0, 50), {}, "1 segments begin or end outside of their episode"),
+        (("a", 5, 5), {}, "1 segments have no timestep"),
+        (("a", 8, 5), {}, "1 segments have no timestep"),
+        (("a", 0, 37), {"content_sha256": "0" * 64}, "replaced since"),
+        (("a", 0, 37), {"episode_index": 2}, "replaced since"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_corpus_is_refused_in_the_plan(
+    segment: tuple[str, int, int], columns: dict[str, Any], told: str, corpus: Path
+) -> None:
+    with pytest.raises(ConfigError, match=told) as refused:
+        plan_of(corpus, manifest_of(corpus, [segment], **columns), LeRobotV3())
+    assert refused.value.remedy == "build the manifest again"
+
+
+def test_a_camera_without_videos_is_refused_in_the_plan(corpus: Path, tmp_path: Path) -> None:
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    (path,) = own.glob("datasets/*/*/meta/info.json")
+    info = json.loads(path.read_text())
+    info["features"]["observation.images.third"] = info["features"]["observation.images.front"]
+    path.write_text(json.dumps(info))
+    with pytest.raises(
+        ConfigError, match=r"4 segments lack the video of observation\.images\.third"
+    ):
+        plan_of(own, manifest_of(own, SEGMENTS), LeRobotV3())
+
+
+def _with_action(table: pa.Table, change: Callable[[Any], None]) -> pa.Table:
+    field = table.schema.get_field_index("action")
+    values = np.array(table["action"].to_pylist(), np.float32)
+    change(values)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    return table.set_column(
+        field, table.schema.field(field), flat.cast(table.schema.field(field).type)
+    )
+
+
+def _halve(values: Any) -> None:
+    values *= 0.5
+
+
+def test_actions_that_changed_since_they_were_committed_are_not_exported(
+    corpus: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    path = sorted(own.glob("datasets/*/*/data/*/*.parquet"))[0]
+    pq.write_table(_with_action(pq.read_table(path), _halve), path)
+    with pytest.raises(ConfigError, match="not the file that was committed"):
+        export(own, tmp_path / "out")
+
+
+def _hole(values: Any) -> None:
+    values[5, 0] = np.nan
+
+
+def test_a_number_that_is_none_is_named_with_its_timestep(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corpus of others whose catalog agrees with its file."""
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    path = sorted(own.glob("datasets/*/*/data/*/*.parquet"))[0]
+    pq.write_table(_with_action(pq.read_table(path), _hole), path)
+    monkeypatch.setattr("ingest.export.datasets.rows._sha256", lambda _: AnyDigest())
+    with pytest.raises(ConfigError, match="action has no finite number at timestep 5"):
+        export(own, tmp_path / "out")
+
+
+class AnyDigest(str):
+    """Equal to every digest."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("name", ["groot", "webdataset"])
+def test_a_missing_video_is_no_full_disk(name: str, corpus: Path, tmp_path: Path) -> None:
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    sorted(own.glob("datasets/*/*/videos/*/*/episode_000000.mp4"))[0].unlink()
+    chosen = FORMATS[name]()
+    plan = plan_of(own, manifest_of(own, SEGMENTS[:1]), chosen)
+    with pytest.raises(SourceError, match="the file is missing"):
+        run_export(plan, chosen, tmp_path / "out", InlineExecutor())
+
+
+def test_two_processes_never_export_into_one_folder(corpus: Path, tmp_path: Path) -> None:
+    """The second is refused while the first writes, changes nothing, and may go on once it has ended."""
+    out, plan = tmp_path / "out", plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3())
+
+    class Second(InlineExecutor):
+        def run(self, next_work: Any, body: Any) -> Iterator[Any]:
+            before = tree(out)
+            with pytest.raises(ConfigError, match="another process is exporting"):
+                run_export(plan, LeRobotV3(), out, InlineExecutor())
+            assert tree(out) == before
+            yield from super().run(next_work, body)
+
+    done = run_export(plan, LeRobotV3(), out, Second())
+    assert list(check_files(out, done.page)) == []
+    again = run_export(plan, LeRobotV3(), out, InlineExecutor())
+    assert (again.page, again.num_units) == (done.page, 0)
+
+
+@pytest.mark.parametrize("name", ["lerobot-v3", "groot", "webdataset", "rlds"])
+def test_a_part_of_a_video_that_changed_since_it_was_committed_is_not_exported(
+    name: str, corpus: Path, tmp_path: Path
+) -> None:
+    """A box that players skip: the pictures are all there, and could as well be others."""
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    video = sorted(own.glob("datasets/*/*/videos/*/*/episode_000000.mp4"))[0]
+    video.write_bytes(video.read_bytes() + b"\0\0\0\x08free")
+    chosen = FORMATS[name]()
+    plan = plan_of(own, manifest_of(own, [("a", 3, 30)]), chosen)
+    with pytest.raises(SourceError, match="not the file that was committed"):
+        run_export(plan, chosen, tmp_path / "out", InlineExecutor())

@@ -12,6 +12,7 @@ import pytest
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.manifest_folders import page_bytes, rows_bytes
 from ingest.corpus.snapshot import load
+from ingest.export.datasets.run import run_export
 from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE
 from tests.ingest.export_cases import manifest_of, numbered_corpus
 from tests.jobs.build_cases import invoke, refused
@@ -110,7 +111,8 @@ def test_an_erasure_names_the_exports_that_hold_the_episode(corpus: Path, tmp_pa
     before = len(exports_of(own))
     for _ in range(2):  # recorded once
         assert invoke(*words(own, tmp_path / "all"), "--workers", "0").exit_code == 0
-    (row,) = exports_of(own)[before:]
+    begun, row = exports_of(own)[before:]
+    assert (begun["sha256"], begun["uids"]) == ("", row["uids"])
     assert (row["location"], row["num_segments"]) == (str(tmp_path / "all"), 3)
     uid = next(iter(row["uids"]))
     looked = json.loads(invoke("forget", str(own), uid, "--dry-run", "--json").stdout)["result"]
@@ -123,13 +125,54 @@ def test_an_erasure_names_the_exports_that_hold_the_episode(corpus: Path, tmp_pa
     assert "another export" in refused(*words(own, tmp_path / "all"), "--workers", "0")
 
 
-def test_an_export_that_could_not_be_recorded_is_recorded_by_the_next_run(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_an_export_that_cannot_be_recorded_does_not_begin(corpus: Path, tmp_path: Path) -> None:
+    """Otherwise an erasure would not know of what a stopped one has copied, and a corpus nobody may write to would say so at the end."""
     out, before = tmp_path / "out", len(exports_of(corpus))
     with writer_lock(CorpusLayout(corpus)):
         assert "is writing to this corpus" in refused(*words(corpus, out), "--workers", "0")
-    assert (out / "eicorpus_export.json").is_file()
+    assert not out.exists()
     assert len(exports_of(corpus)) == before
     assert invoke(*words(corpus, out), "--workers", "0").exit_code == 0
-    assert len(exports_of(corpus)) == before + 1
+    assert len(exports_of(corpus)) == before + 2
+
+
+def _stop(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_an_erasure_names_an_export_that_was_stopped(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, out = tmp_path / "corpus", tmp_path / "out"
+    shutil.copytree(corpus, own)
+    before = len(exports_of(own))
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.stages.export_datasets.run_export", _stop)
+        assert invoke(*words(own, out), "--workers", "0").exit_code != 0
+    (row,) = exports_of(own)[before:]
+    assert (row["location"], row["sha256"]) == (str(out), "")
+    done = json.loads(invoke("forget", str(own), row["uids"][0], "--dry-run", "--json").stdout)
+    assert str(out) in done["result"]["exports"]
+
+
+def test_an_episode_that_is_erased_while_it_is_exported_is_named(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, out = tmp_path / "corpus", tmp_path / "out"
+    shutil.copytree(corpus, own)
+
+    def run_and_forget(*arguments: Any) -> Any:
+        done = run_export(*arguments)
+        uid = next(iter(exports_of(own)[-1]["uids"]))
+        assert str(out) in invoke("forget", str(own), uid).stdout
+        return done
+
+    monkeypatch.setattr("jobs.stages.export_datasets.run_export", run_and_forget)
+    assert "1 episodes were erased while" in refused(*words(own, out), "--workers", "0")
+
+
+def test_a_dry_run_refuses_the_folder_too(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, told in ((tmp_path, "not empty"), (tmp_path / "file" / "out", "is a file")):
+        for more in ([], ["--dry-run"]):
+            assert told in refused(*words(corpus, out), *more)

@@ -39,6 +39,11 @@ PLANNED = pa.schema(
         ("data_bytes", pa.int64()),  # of the whole episode
         ("video_bytes", pa.int64()),  # of all its cameras
         ("largest_video", pa.int64()),  # of one camera
+        ("cameras", pa.list_(pa.string())),  # that have a video, in the order of their names
+        (
+            "committed_place",
+            pa.string(),
+        ),  # dataset, number and content of the episode as the catalog has them now
     ]
 )
 
@@ -63,6 +68,7 @@ class ExportedSegment:
     task_index: int  # number of its text: texts are numbered as they first appear
     row: ManifestRow
     length: int  # of the episode
+    data_sha256: str  # of its data file, as it was committed
     videos: tuple[SegmentVideo, ...]
 
     @property
@@ -200,7 +206,8 @@ def plan_export(
         allowed_licences: licence classes besides `permissive` that the export may hold.
 
     Raises:
-        ConfigError: nothing is left to export, or segments have a licence class that is not allowed.
+        ConfigError: nothing is left to export, segments have a licence class that is not allowed, or the manifest does not fit the corpus
+            as it is now.
     """
     current = load(corpus)
     rows = _planned(corpus, current, manifest.rows)
@@ -214,6 +221,7 @@ def plan_export(
     left = [each for each in left if each.segments]
     rows = rows.filter(pa.array(keep))
     _check_names(rows, manifest)
+    _check_segments(rows, manifest)
     if not rows.num_rows:
         reasons = ", ".join(f"{each.segments} {each.text}" for each in left)
         raise ConfigError(
@@ -249,6 +257,51 @@ def _check_names(rows: pa.Table, manifest: Manifest) -> None:
                 raise ConfigError(f"{column} {value!r}", remedy=remedy, where=where)
 
 
+def _check_segments(rows: pa.Table, manifest: Manifest) -> None:
+    """Every row has timesteps of an episode that is still where and what it was when the manifest was built.
+
+    Raises:
+        ConfigError: a segment ends before it begins or outside of its episode, or the episode was replaced.
+    """
+    count = pc.subtract(rows["end"], rows["start"])
+    place = pc.binary_join_element_wise(
+        rows["dataset_path"], rows["episode_index"].cast(pa.string()), rows["content_sha256"], " "
+    )
+    faults = (
+        ("have no timestep", pc.less(count, 1)),
+        ("begin or end outside of their episode", pc.greater(rows["end"], rows["length"])),
+        ("are of episodes that were replaced since", pc.not_equal(place, rows["committed_place"])),
+    )
+    for text, mask in faults:
+        bad = rows.filter(pc.fill_null(mask, fill_value=True))
+        if bad.num_rows:
+            uid, start, end, length = (bad[n][0].as_py() for n in ("uid", "start", "end", "length"))
+            first = f"episode {uid} of {length} timesteps, [{start}, {end})"
+            raise ConfigError(
+                f"{bad.num_rows} segments {text}, such as {first}",
+                remedy="build the manifest again",
+                where=f"manifest {manifest.facts.name}",
+            )
+
+
+def _check_cameras(dataset: DatasetPlan) -> None:
+    """
+    Raises:
+        ConfigError: an episode lacks the video of a camera of its dataset.
+    """
+    for key in dataset.video_keys:
+        camera = key.removeprefix("observation.images.")
+        cameras = dataset.rows["cameras"].to_pylist()
+        lacking = [i for i, each in enumerate(cameras) if camera not in each]
+        if lacking:
+            uid = dataset.rows["uid"][lacking[0]].as_py()
+            raise ConfigError(
+                f"{len(lacking)} segments lack the video of {key}, such as of episode {uid}",
+                remedy="run `eicorpus verify`; leave the episodes out of the manifest with --where",
+                where=dataset.dataset_path,
+            )
+
+
 def check_licences(rows: pa.Table, allowed: Sequence[str]) -> None:
     """
     Raises:
@@ -277,7 +330,9 @@ def _planned(corpus: Path, current: Snapshot, rows: pa.Table) -> pa.Table:
             """SELECT w.uid, any_value(e.length) AS length,
                 coalesce(sum(a.num_bytes) FILTER (a.kind = 'data'), 0)::BIGINT AS data_bytes,
                 coalesce(sum(a.num_bytes) FILTER (a.kind = 'video'), 0)::BIGINT AS video_bytes,
-                coalesce(max(a.num_bytes) FILTER (a.kind = 'video'), 0)::BIGINT AS largest_video
+                coalesce(max(a.num_bytes) FILTER (a.kind = 'video'), 0)::BIGINT AS largest_video,
+                coalesce(list_sort(list(DISTINCT a.camera) FILTER (a.kind = 'video')), []) AS cameras,
+                any_value(concat_ws(' ', e.dataset_path, e.episode_index, e.content_sha256)) AS committed_place
             FROM exported w JOIN episodes e USING (uid) JOIN artifacts a USING (uid) GROUP BY w.uid"""
         )
         catalog.unregister("exported")
@@ -300,7 +355,7 @@ def _datasets(corpus: Path, rows: pa.Table) -> Iterator[DatasetPlan]:
         path = paths[start]
         info = read_info(corpus, path)
         features = {n: f for n, f in info.features.items() if n not in DEFAULT_FEATURES}
-        yield DatasetPlan(
+        dataset = DatasetPlan(
             name=path.removeprefix("datasets/").replace("/", "__"),
             dataset_path=path,
             robot_type=info.robot_type or "unknown",
@@ -308,6 +363,8 @@ def _datasets(corpus: Path, rows: pa.Table) -> Iterator[DatasetPlan]:
             features=features,
             rows=rows.slice(start, end - start),
         )
+        _check_cameras(dataset)
+        yield dataset
 
 
 def segments_of(
@@ -323,13 +380,15 @@ def segments_of(
         rows = rows_at(table.select(ROW_SCHEMA.names), np.arange(table.num_rows))
         artifacts = files.rows([row.uid for row in rows])
         for offset, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            videos = tuple(_videos(row, cameras, artifacts.get(row.uid, ())))
+            own = artifacts.get(row.uid, ())
+            videos = tuple(_videos(row, cameras, own))
             segment = ExportedSegment(
                 index=start + offset,
                 index_from=index_from,
                 task_index=tasks.setdefault(row.text, len(tasks)),
                 row=row,
                 length=length,
+                data_sha256=next((a.sha256 or "" for a in own if a.kind == "data"), ""),
                 videos=videos,
             )
             index_from += segment.num_frames

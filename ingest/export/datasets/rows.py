@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def read_columns(corpus: Path, dataset: DatasetPlan, segment: ExportedSegment) -
     """[K, n] of every numeric feature of a segment, as stored.
 
     Raises:
-        ConfigError: the file of the episode is missing, damaged, or has fewer rows than the segment needs.
+        ConfigError: the file of the episode is missing, damaged, not the one that was committed, or has numbers that are none.
     """
     remedy = f"run `eicorpus verify {corpus}`"
     numeric = dataset.numeric
@@ -33,6 +34,8 @@ def read_columns(corpus: Path, dataset: DatasetPlan, segment: ExportedSegment) -
     if table.num_rows != segment.length:
         problem = f"{table.num_rows} rows; the catalog has {segment.length}"
         raise ConfigError(problem, remedy=remedy, where=segment.data_path)
+    if _sha256(path) != segment.data_sha256:
+        raise ConfigError("not the file that was committed", remedy=remedy, where=segment.data_path)
     own = table.slice(segment.row.start, segment.num_frames)
     out = {name: _matrix(own[name]) for name in numeric}
     for name, values in out.items():
@@ -41,7 +44,19 @@ def read_columns(corpus: Path, dataset: DatasetPlan, segment: ExportedSegment) -
                 f"{name} has {values.shape[1]} elements, info.json {numeric[name]['shape'][0]}"
             )
             raise ConfigError(problem, remedy=remedy, where=segment.data_path)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            step = int(np.argmin(np.isfinite(values).all(axis=1)))
+            raise ConfigError(
+                f"{name} has no finite number at timestep {segment.row.start + step}",
+                remedy=f"leave episode {segment.row.uid} out of the manifest with --where",
+                where=segment.data_path,
+            )
     return out
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:

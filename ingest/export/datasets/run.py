@@ -6,11 +6,13 @@ stopped. Nothing in the folder is an export before its page exists.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -30,7 +32,10 @@ from ingest.export.datasets.format import (
 )
 from ingest.export.datasets.plan import ExportPlan, artifacts_of, segments_of
 from ingest.storage.file_tree import entries_below
-from ingest.storage.local import HALF_SUFFIX, LocalStorage
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, within
+from ingest.storage.lock_file import open_lock
+from ingest.storage.write_refusal import refused_write
+from ingest.video.cut import check_committed
 from schemas.errors import ConfigError, PipelineError, TransientError
 from schemas.json_text import JsonLimits, parse_json
 from schemas.outcome import WorkerFailure
@@ -38,6 +43,7 @@ from schemas.outcome import WorkerFailure
 PAGE = "eicorpus_export.json"
 SEGMENTS = "eicorpus_export.parquet"  # which segment of the manifest is which episode
 UNFINISHED = ".unfinished"
+PLAN, LOCK = "plan.json", ".lock"  # in it
 VERSION = 1
 RECORD_LIMITS = JsonLimits(max_bytes=1 << 28, max_elements=1 << 24)
 PAGE_LIMITS = JsonLimits(max_bytes=1 << 28, max_elements=1 << 24)
@@ -86,12 +92,26 @@ def run_export(
         TransientError: the disk is full, or a worker process ended; run again.
     """
     chosen.check(plan)
+    check_folder(out, plan)
+    if (out / PAGE).is_file() and not (out / UNFINISHED).exists():
+        return ExportDone(page=_same(out, plan), num_units=0, num_written=0)
     disk = LocalStorage(out)
-    if (out / PAGE).is_file():
-        done = ExportDone(page=_same(out, plan), num_units=0, num_written=0)
-        disk.remove_tree(out / UNFINISHED)  # what a power cut left after the page
-        return done
-    _claim(out, plan, disk)
+    with _claimed(out, plan, disk):
+        if (out / PAGE).is_file():  # from before, or another process finished it just now
+            done = ExportDone(page=_same(out, plan), num_units=0, num_written=0)
+            disk.remove_tree(out / UNFINISHED)  # what a power cut left after the page
+            return done
+        return _written(plan, chosen, out, executor, disk, progress)
+
+
+def _written(
+    plan: ExportPlan,
+    chosen: Format,
+    out: Path,
+    executor: Executor,
+    disk: LocalStorage,
+    progress: Callable[[int], None],
+) -> ExportDone:
     num_units, num_written = _write_units(plan, chosen, out, executor, progress)
     finishing = Finishing(
         plan=plan,
@@ -138,15 +158,21 @@ def read_page(out: Path) -> Mapping[str, Any]:
     return dict(page)
 
 
-def _claim(out: Path, plan: ExportPlan, disk: LocalStorage) -> None:
-    """
+def check_folder(out: Path, plan: ExportPlan) -> None:
+    """Whether this export can begin or go on in a folder. Nothing is written.
+
     Raises:
-        ConfigError: the folder holds something else than the beginning of this export.
+        ConfigError: it holds something else, or is no folder.
     """
-    place = f"{UNFINISHED}/plan.json"
-    mark = json.dumps({"version": VERSION, "plan": plan.digest}).encode()
-    if (out / place).is_file():
-        if disk.read(out / place, most=len(mark) + 1) != mark:
+    for above in (out, *out.absolute().parents):
+        if above.exists() and not above.is_dir():
+            raise ConfigError("is a file", remedy="choose another folder", where=str(above))
+    if (out / PAGE).is_file():
+        _same(out, plan)
+        return
+    mark = out / UNFINISHED / PLAN
+    if mark.is_file():
+        if LocalStorage(out).read(mark, most=len(_mark(plan)) + 1) != _mark(plan):
             raise ConfigError(
                 "the folder holds the beginning of another export",
                 remedy="choose another folder, or remove this one",
@@ -157,9 +183,40 @@ def _claim(out: Path, plan: ExportPlan, disk: LocalStorage) -> None:
         raise ConfigError(
             "the folder is not empty", remedy="choose an empty or a new folder", where=str(out)
         )
-    disk.make_dir(out)
-    disk.put(place, mark, is_durable=True)
-    disk.sync()  # its name too, before anything else is there
+
+
+def _mark(plan: ExportPlan) -> bytes:
+    return json.dumps({"version": VERSION, "plan": plan.digest}).encode()
+
+
+@contextmanager
+def _claimed(out: Path, plan: ExportPlan, disk: LocalStorage) -> Iterator[None]:
+    """Hold the folder for one process of this machine. The kernel lets go when it dies.
+
+    Raises:
+        ConfigError: another process exports into it, it cannot be written, or it holds something else.
+    """
+    try:
+        disk.make_dir(out / UNFINISHED)
+    except OSError as error:
+        raise refused_write(error, out) from error
+    handle = open_lock(out / UNFINISHED / LOCK)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                "another process is exporting into this folder",
+                remedy="wait until it ends, or stop it; then run the same command again",
+                where=str(out),
+            ) from error
+        check_folder(out, plan)  # again: it is ours only now
+        if not (out / PAGE).is_file() and not (out / UNFINISHED / PLAN).is_file():
+            disk.put(f"{UNFINISHED}/{PLAN}", _mark(plan), is_durable=True)
+            disk.sync()  # its name too, before anything else is there
+        yield
+    finally:
+        os.close(handle)
 
 
 # --- units --------------------------------------------------------------------------------------------------------------
@@ -209,6 +266,9 @@ def _write_unit(
     try:
         own.remove_tree(folder)
         own.make_dir(folder)
+        for segment in unit.segments:
+            for video in segment.videos:
+                check_committed(within(unit.corpus, video.place), video.sha256)
         facts = chosen.write(unit, folder)
         names = _names_below(folder)
         files = {name: file_facts(folder / name) for name in names}
