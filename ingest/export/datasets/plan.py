@@ -292,11 +292,11 @@ def _check_cameras(dataset: DatasetPlan) -> None:
     for key in dataset.video_keys:
         camera = key.removeprefix("observation.images.")
         cameras = dataset.rows["cameras"].to_pylist()
-        without_video = [i for i, each in enumerate(cameras) if camera not in each]
-        if without_video:
-            uid = dataset.rows["uid"][without_video[0]].as_py()
+        rows_without = [i for i, each in enumerate(cameras) if camera not in each]
+        if rows_without:
+            uid = dataset.rows["uid"][rows_without[0]].as_py()
             raise ConfigError(
-                f"{len(without_video)} segments lack the video of {key}, such as of episode {uid}",
+                f"{len(rows_without)} segments lack the video of {key}, such as of episode {uid}",
                 remedy="run `eicorpus verify`; leave the episodes out of the manifest with --where",
                 where=dataset.dataset_path,
             )
