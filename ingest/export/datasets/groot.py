@@ -131,8 +131,9 @@ def _exported_names(dataset: DatasetPlan, feature: str) -> Iterator[str]:
     """Elements as they are exported: the six of a rotation by rows."""
     rows = {side: iter(("r0x", "r0y", "r0z", "r1x", "r1y", "r1z")) for side in SIDES}
     for name in dataset.names(feature):
-        side, part, *_ = name.split(".")
-        yield f"{side}.{ROTATION_ROWS}.{next(rows[side])}" if part == ROTATION_COLS else name
+        side, _, rest = name.partition(".")
+        is_rotation = side in rows and rest.partition(".")[0] == ROTATION_COLS
+        yield f"{side}.{ROTATION_ROWS}.{next(rows[side])}" if is_rotation else name
 
 
 def _by_rows(values: npt.NDArray[Any], names: tuple[str, ...]) -> npt.NDArray[np.float32]:
