@@ -11,12 +11,12 @@ import pytest
 from benchmarks.routing import sanity
 from benchmarks.routing.commands import recipe_text
 from benchmarks.routing.plan import Budget, Play, takes
-from benchmarks.routing.rollout import Outcome
 from benchmarks.routing.sanity import EXPERTS, RECIPE, run, sanity_settings, takes_of
 from benchmarks.routing.settings import Places
 from benchmarks.routing.steps import TRAINED
 from schemas.errors import ConfigError
 from training.recipe import load_recipe
+from training.rollout.loop import RolloutOutcome
 
 
 def test_only_experts_are_recorded_and_in_the_same_scenes_whatever_else_is_played() -> None:
@@ -64,7 +64,7 @@ class Pipeline:
     def _outcomes(self, run: Path, weights: None, seed: int, count: int, task: str) -> Any:
         self.calls.append(f"rollout {task}")
         return [
-            Outcome(
+            RolloutOutcome(
                 task=task,
                 seed=k,
                 success_at=9 if k < self.num_successes else None,
