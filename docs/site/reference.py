@@ -391,7 +391,15 @@ def decisions_page() -> str:
     return page("# Decisions", about, table(["", "decision"], rows))
 
 
-RESULTS = ("benchmarks.md", "corpus-safety.md", "durability.md", "fidelity.md", "fuzz.md", "house.md", "routing.md")
+RESULTS = (
+    "benchmarks.md",
+    "corpus-safety.md",
+    "durability.md",
+    "fidelity.md",
+    "fuzz.md",
+    "house.md",
+    "routing.md",
+)
 # Page below docs/ -> what writes it.
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
