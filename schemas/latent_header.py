@@ -16,7 +16,7 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.json_text import parse_json
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
+from schemas.latents import CODE, FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
 MAX_TEXT_HEADER_BYTES = 64 << 20  # of text features: it holds every text of the episode
@@ -106,6 +106,8 @@ def expected_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]
         LATENTS: (STORED_AS[facts.dtype], (N, T, facts.width)),
         FRAME_INDEX: ("I64", (N,)),
     }
+    if facts.num_codes is not None:
+        tensors[CODE] = ("I64", (N, T))
     if facts.dtype != "bf16":
         tensors[SCALE] = ("F32", (N, T))
     return tensors

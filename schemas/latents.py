@@ -53,7 +53,8 @@ def page_of(
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "latents"  # in a dataset
-LATENTS, FRAME_INDEX, SCALE = "latents", "frame_index", "scale"
+LATENTS, FRAME_INDEX, SCALE, CODE = "latents", "frame_index", "scale", "code"
+ACTIONS_MODEL = "lam"  # whose tokens are latent actions, not pictures
 UNTRAINED = "untrained"  # ends the model name in the id of an encoder whose weights are only seeded: m_untrained7-...
 Storage = Literal["bf16", "fp8", "int8"]
 STORED_AS: Mapping[Storage, str] = {
@@ -96,6 +97,9 @@ class LatentFacts(BaseModel):
     camera: str
     length: int = Field(ge=1)  # timesteps of the episode
     video_sha256: str
+    num_codes: int | None = Field(
+        None, ge=2
+    )  # of latent actions: the file has a code of each token, -1 for none
 
     @model_validator(mode="after")
     def _check_encoder_id(self) -> LatentFacts:
@@ -120,7 +124,13 @@ class LatentFacts(BaseModel):
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it."""
-        return metadata_of(self)
+        page = self.model_dump(mode="json", exclude=set() if self.num_codes else {"num_codes"})
+        return {METADATA: json.dumps(page, sort_keys=True)}
+
+
+def is_of_actions(encoder_id: str) -> bool:
+    """Whether an encoder id is that of a latent action model."""
+    return encoder_id.partition("-")[0] == ACTIONS_MODEL
 
 
 def facts_of(metadata: dict[str, str] | None, *, where: str) -> LatentFacts:

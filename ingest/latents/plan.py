@@ -14,7 +14,7 @@ from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from schemas.errors import ConfigError
-from schemas.latents import latent_file
+from schemas.latents import is_of_actions, latent_file
 from schemas.text_features import is_of_text
 
 _KEY = ["uid", "camera"]
@@ -22,7 +22,7 @@ _KEY = ["uid", "camera"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderState:
-    """In files, one for each camera of each episode. `missing`: videos without latents of this encoder."""
+    """In files, one for each camera of each episode, of latent actions for each episode. `missing`: videos or episodes without latents of this encoder."""
 
     encoder_id: str
     up_to_date: int
@@ -59,12 +59,14 @@ def encoder_states(corpus: Path, current: Snapshot) -> Iterator[EncoderState]:
         both = of_encoder.join(videos, on=_KEY, how="left")
         is_same = (both["video_sha256"] == both["sha256"]).fill_null(value=False)
         num_erased = both["sha256"].null_count()
+        # latent actions lie under one camera of each episode
+        num_wanted = videos["uid"].n_unique() if is_of_actions(encoder_id) else len(videos)
         yield EncoderState(
             encoder_id=encoder_id,
             up_to_date=int(is_same.sum()),
             other_video=len(both) - int(is_same.sum()) - num_erased,
             orphaned=num_erased,
-            missing=len(videos) - (len(both) - num_erased),
+            missing=num_wanted - (len(both) - num_erased),
         )
 
 

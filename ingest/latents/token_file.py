@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
 from schemas.latent_header import Header, Held, expected_tensors, header_of, read_header
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts
+from schemas.latents import CODE, FRAME_INDEX, LATENTS, SCALE, LatentFacts
 
 Float32 = npt.NDArray[np.float32]
 
@@ -32,6 +32,7 @@ class Latents:
     tokens: Float32
     frame_index: npt.NDArray[np.int64]
     facts: LatentFacts
+    code: npt.NDArray[np.int64] | None = None  # [N, T] of latent actions, -1 for none
 
     @property
     def patches(self) -> Float32:
@@ -53,7 +54,12 @@ def read_latents(path: Path) -> Latents:
     tokens = _float32(arrays[LATENTS], header.facts.dtype)
     if SCALE in arrays:
         tokens = tokens * arrays[SCALE][..., None]
-    return Latents(tokens=tokens, frame_index=arrays[FRAME_INDEX], facts=header.facts)
+    return Latents(
+        tokens=tokens,
+        frame_index=arrays[FRAME_INDEX],
+        facts=header.facts,
+        code=arrays.get(CODE),
+    )
 
 
 def read_mean_patches(path: Path, max_pictures: int) -> tuple[Float32, npt.NDArray[np.int64]]:

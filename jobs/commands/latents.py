@@ -12,8 +12,10 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.models.encoder import EncoderChoice
 from ingest.models.encoders import encoder_spec
+from jobs.commands.train import check_installed
 from jobs.ui.options import (
     AsJson,
+    CheckpointStep,
     CorpusArgument,
     Device,
     DryRun,
@@ -21,6 +23,7 @@ from jobs.ui.options import (
     OnRay,
     RayAddress,
     WeightsFolder,
+    step_from,
 )
 from jobs.ui.output import exit_1
 from schemas.errors import ConfigError
@@ -134,6 +137,37 @@ def images(
 
     done = run_images(opened, request, on_plan=tell)
     show_report(done.plan, done.tally, done.snapshot, done.elapsed_s, done.failure, as_json=as_json)
+    if done.failure:
+        exit_1(done.failure)
+
+
+@app.command("actions")
+def actions(
+    corpus: CorpusArgument,
+    lam: Annotated[
+        Path,
+        typer.Option(metavar="RUN", help="Training run with a latent action model (recipe lam)."),
+    ],
+    checkpoint: CheckpointStep = None,
+    where: Where = "",
+    device: Device = "auto",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the latent actions of every episode, from the image latents that it has. Run it again to resume."""
+    check_installed()
+    from jobs.stages.latents_actions import action_encoder, plan_actions, run_actions
+    from jobs.ui.latents_report import show_actions
+    from training.run.checkpoint import checkpoint_of
+
+    opened = open_corpus(corpus)
+    encoder = action_encoder(checkpoint_of(lam, step_from(checkpoint)), device)
+    if dry_run:
+        plan = plan_actions(opened, snapshot.load(opened.root), encoder, where)
+        show_actions(plan.as_json(), as_json=as_json)
+        return
+    done = run_actions(opened, encoder, where=where)
+    show_actions(done.as_json(), as_json=as_json, failure=done.failure)
     if done.failure:
         exit_1(done.failure)
 

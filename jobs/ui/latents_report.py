@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,6 +87,22 @@ def show_report(
         stderr.print(f"failed {failure}", highlight=False, markup=False)
     shown = answer | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
     stdout.print(table("latents images", ["item", "value"], [[k, v] for k, v in shown.items()]))
+
+
+def show_actions(answer: Mapping[str, object], *, as_json: bool, failure: str = "") -> None:
+    """The plan or the report of `eicorpus latents actions`."""
+    if as_json:
+        answer_json(dict(answer), failure)
+        return
+    for each in answer.get("failures", ()):  # type: ignore[attr-defined]
+        stderr.print(f"failed {each}", highlight=False, markup=False)
+    rows = []
+    for key, value in answer.items():
+        if isinstance(value, dict):  # counts by code
+            rows += [[f"{key}: {code}", count] for code, count in value.items()]
+        elif key != "failures":
+            rows.append([key, value])
+    stdout.print(table("latents actions", ["item", "value"], rows))
 
 
 MEASURED_TEXTS = 200  # whose tokens are counted for the plan

@@ -71,6 +71,7 @@ OPEN_NONE = {
     "serve-policy": "a run",
     "rollout": "a run, and a simulator: tests/training/test_rollout.py",
     "latents text": "a vision-language model",
+    "latents actions": "a run with a latent action model",
 }
 
 

@@ -39,6 +39,7 @@ CASES: dict[str, tuple[list[str], int]] = {
     "dedup --against val": (["--against", "val"], REFUSED),
     "latents images": (["--encoder", "patch_dct", "--workers", "0"], WELL),
     "latents text": (["--vlm", "nowhere"], REFUSED),
+    "latents actions": (["--lam", "nowhere"], REFUSED),
     "list manifests": ([], WELL),
     "manifest build": (["m"], REFUSED),
     "manifest show": (["m"], REFUSED),

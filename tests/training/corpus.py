@@ -219,6 +219,8 @@ def make(root: Path) -> Trainable:
         int(row["episode_id"][1:]): row
         for row in snapshot.load(corpus).read(corpus, "episodes").to_pylist()
     }
+    videos = snapshot.load(corpus).read(corpus, "artifacts").to_pylist()
+    digests = {(v["uid"], v["camera"]): v["sha256"] for v in videos if v["kind"] == "video"}
     tiers: list[dict[str, Any]] = []
     latents: list[dict[str, Any]] = []
     for number, row in sorted(episodes.items()):
@@ -226,7 +228,13 @@ def make(root: Path) -> Trainable:
             tiers.append(tier_row(row["uid"], index, *span))
         for encoder_id in (ENCODER, OTHER_ENCODER):
             latents += [
-                write_latents(corpus, row, camera, encoder_id=encoder_id)
+                write_latents(
+                    corpus,
+                    row,
+                    camera,
+                    encoder_id=encoder_id,
+                    video_sha256=digests[row["uid"], camera],
+                )
                 for camera in cameras_of(number)
             ]
     annotate(corpus, tiers, latents)
@@ -242,6 +250,7 @@ def write_latents(
     *,
     encoder_id: str = ENCODER,
     dtype: Storage = "bf16",
+    video_sha256: str = "0" * 64,
 ) -> dict[str, Any]:
     """One file of known latents, and its row of the catalog."""
     number, length = int(episode["episode_id"][1:]), int(episode["length"])
@@ -260,7 +269,7 @@ def write_latents(
         uid=episode["uid"],
         camera=camera,
         length=length,
-        video_sha256="0" * 64,
+        video_sha256=video_sha256,
     )
     values = torch.from_numpy(tokens_of(number, camera, encoder_id)[:length:GRID_STRIDE])
     tensors = stored(values, dtype) | {FRAME_INDEX: torch.arange(0, length, GRID_STRIDE)}

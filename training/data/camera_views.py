@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
-from schemas.latents import UNTRAINED
+from schemas.latents import UNTRAINED, is_of_actions
 from schemas.manifest import Latent, Manifest
 from schemas.manifest_rebuild import rebuild_command
 from training.recipe import DataSettings
@@ -40,7 +40,7 @@ def again(manifest: Manifest, encoder_id: str = "") -> str:
 
 
 def encoder_of(manifest: Manifest, encoder: str) -> str:
-    """The id of the encoder that is meant. Latents without a camera are of texts, and not meant.
+    """The id of the encoder that is meant. Latents without a camera are of texts, and latent actions are no pictures: neither is meant.
 
     Args:
         encoder: an id, the name of a model, or nothing where there is only one.
@@ -51,7 +51,8 @@ def encoder_of(manifest: Manifest, encoder: str) -> str:
     where = f"manifest {manifest.facts.name}"
     flat = manifest.rows["latents"].combine_chunks().flatten()
     has_camera = pc.not_equal(pc.struct_field(flat, "camera"), "")
-    ids = sorted(pc.unique(pc.struct_field(flat, "encoder_id").filter(has_camera)).to_pylist())
+    every = sorted(pc.unique(pc.struct_field(flat, "encoder_id").filter(has_camera)).to_pylist())
+    ids = [each for each in every if not is_of_actions(each)]
     if not ids:
         raise ConfigError(
             "latents missing: no row of the manifest has latents",

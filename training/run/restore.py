@@ -93,12 +93,25 @@ def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) ->
         problem = f"its latent action model is of encoder {begun.state.encoder_id}; the manifest's latents are of {encoder_id}"
         repair = f"set data.encoder={begun.state.encoder_id}, or train another with --recipe lam"
         raise ConfigError(problem, remedy=repair, where=where)
-    if (used := perplexity_of(weights[USAGE])) < LEAST_USED:
-        problem = f"its code book collapsed: {used:.2f} of {len(weights[USAGE])} codes are in use (perplexity)"
-        repair = "train it longer, or with a larger lara.lam.dead_share"
-        raise ConfigError(problem, remedy=repair, where=where)
+    refuse_collapsed(weights[USAGE], where=where)
     for name, x in lara.lam.state_dict(keep_vars=True).items():
         fill(x, weights[name])
+
+
+def refuse_collapsed(usage: Tensor, *, where: str) -> None:
+    """
+    Args:
+        usage: [num_codes] of late.
+
+    Raises:
+        ConfigError: next to nothing of a code book is used.
+    """
+    if (used := perplexity_of(usage)) < LEAST_USED:
+        problem = (
+            f"its code book collapsed: {used:.2f} of {len(usage)} codes are in use (perplexity)"
+        )
+        repair = "train it longer, or with a larger lara.lam.dead_share"
+        raise ConfigError(problem, remedy=repair, where=where)
 
 
 def latent_action_tensors(lara: Lara, begun: Checkpoint) -> dict[str, Tensor]:

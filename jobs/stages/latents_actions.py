@@ -1,0 +1,311 @@
+"""The work of `eicorpus latents actions`: a trained latent action model over the picture latents that a corpus has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.compute as pc
+
+from ingest.corpus import snapshot
+from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writer import writing
+from ingest.latents.encode_file import EncodeResult
+from ingest.latents.plan import LatentTodo, PlannedLatentFile, todo_of
+from ingest.latents.run import LatentTally, encode_corpus
+from ingest.latents.token_file import TokenFile
+from ingest.storage.local import LocalStorage
+from ingest.storage.rooted import item_within
+from jobs.machine import refuse_without_room
+from jobs.run_context import new_run_id
+from jobs.ui.output import stderr
+from jobs.ui.progress import ProgressLine
+from schemas.committed_rows import LatentRow
+from schemas.errors import ConfigError, PipelineError, SourceError
+from schemas.latents import LatentFacts
+from training.data.camera_views import views_of
+from training.data.latent_reader import LatentFile
+from training.lara.encode import ActionEncoder
+from training.lara.settings import JointStage, NoLara
+from training.policy.restored import recipe_of, restored_latent_actions
+from training.run.checkpoint import Checkpoint
+from training.run.parallel import Ranks, device_for
+from training.run.restore import refuse_collapsed
+
+NO_SOURCE = "no_latents"  # code of an episode without latents of the model's encoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionsPlan:
+    """What is to be written. `sources`: by uid the files of each view; num_frames: of all due files together; left_out: episodes without latents."""
+
+    encoder: ActionEncoder
+    encoder_id: str
+    todo: LatentTodo
+    sources: dict[str, list[str | None]]
+    num_frames: int
+    left_out: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files, without their heads."""
+        lam = self.encoder.lara.settings.lam
+        return self.num_frames * (lam.num_queries * (2 * lam.code_width + 8) + 8)
+
+    def as_json(self) -> dict[str, object]:
+        """For --json and --dry-run."""
+        return {
+            "encoder_id": self.encoder_id,
+            "source_encoder_id": self.encoder.source_id,
+            "later_s": self.encoder.later_s,
+            "episodes": len(self.todo),
+            "up_to_date": self.todo.up_to_date,
+            "left_out": {NO_SOURCE: self.left_out},
+            "num_bytes": self.num_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionsResult:
+    """What a run did."""
+
+    plan: ActionsPlan
+    tally: LatentTally
+    snapshot: int
+    elapsed_s: float
+
+    @property
+    def failure(self) -> str:
+        """Why it exits with 1; "" if it does not."""
+        if not self.tally.failed:
+            return ""
+        return f"{self.tally.failed:,} of {self.tally.discovered:,} episodes failed; run the command again to retry them"
+
+    def as_json(self) -> dict[str, object]:
+        """discovered = encoded + up_to_date + failed, in episodes."""
+        tally = self.tally
+        return self.plan.as_json() | {
+            "discovered": tally.discovered,
+            "up_to_date": tally.up_to_date,
+            "encoded": tally.encoded,
+            "failed": tally.failed,
+            "errors": dict(tally.errors),
+            "failures": tally.failures,
+            "pictures": tally.num_pictures,
+            "num_bytes": tally.num_bytes,
+            "snapshot": self.snapshot,
+            "elapsed_s": round(self.elapsed_s, 3),
+        }
+
+
+def action_encoder(checkpoint: Checkpoint, device: str) -> ActionEncoder:
+    """
+    Raises:
+        ConfigError: the run has no latent action model, its code book collapsed, or the checkpoint is damaged.
+    """
+    recipe, where = recipe_of(checkpoint), f"--lam {checkpoint.folder}"
+    at = device_for(Ranks(), device)
+    lara = restored_latent_actions(checkpoint, device=at)
+    if lara is None or isinstance(recipe.lara, NoLara):
+        problem = "this run has no latent action model"
+        raise ConfigError(problem, remedy="train one with --recipe lam", where=where)
+    refuse_collapsed(lara.lam.book.usage, where=where)
+    is_joint = isinstance(recipe.lara, JointStage)
+    return ActionEncoder(
+        lara=lara,
+        source_id=checkpoint.state.encoder_id,
+        later_s=recipe.lara.future_s if is_joint else recipe.data.future_s,  # type: ignore[union-attr]
+        cameras=recipe.data.cameras,
+        device=at,
+    )
+
+
+def plan_actions(
+    corpus: CorpusLayout, current: Snapshot, encoder: ActionEncoder, where: str
+) -> ActionsPlan:
+    """
+    Raises:
+        ConfigError: no episode has latents of the model's encoder; the message names the command that makes them.
+    """
+    encoder_id = encoder.id
+    every = todo_of(
+        corpus, current, "", where=where
+    ).due  # of no encoder: each camera of each episode
+    chosen = _chosen(corpus, current, encoder, every)
+    uids = every["uid"].unique()
+    if not len(chosen) and len(uids):
+        model = encoder.source_id.partition("-")[0]
+        problem = (
+            f"no episode has latents of {encoder.source_id}, which the latent action model reads"
+        )
+        repair = f"run `eicorpus latents images {corpus.root} --encoder {model}` with the options of that encoder"
+        raise ConfigError(problem, remedy=repair, where=str(corpus.root))
+    to_encode = todo_of(corpus, current, encoder_id, where=where).due
+    due = to_encode.join(chosen, on=["uid", "camera"], how="semi")
+    frames = due.join(chosen, on=["uid", "camera"])["num_frames"]
+    return ActionsPlan(
+        encoder=encoder,
+        encoder_id=encoder_id,
+        todo=LatentTodo(
+            corpus=corpus, due=due, up_to_date=len(chosen) - len(due), num_episodes=len(due)
+        ),
+        sources=dict(chosen.select("uid", "paths").iter_rows()),
+        num_frames=int(frames.sum()),
+        left_out=len(uids) - len(chosen),
+    )
+
+
+def _chosen(
+    corpus: CorpusLayout, current: Snapshot, encoder: ActionEncoder, every: pl.DataFrame
+) -> pl.DataFrame:
+    """uid, camera, paths and num_frames of episodes with latents of the model's encoder that are of the videos of now: `paths` has one for each view, and
+    the file of latent actions lies under the camera of the first.
+    """
+    columns = ["uid", "camera", "path", "num_frames", "video_sha256", "run_id"]
+    only = pc.field("encoder_id") == encoder.source_id
+    rows = pl.DataFrame(current.read(corpus.root, "latents", columns, only=only))
+    newest = rows.sort("run_id", maintain_order=True).unique(["uid", "camera"], keep="last")
+    fresh = newest.join(every, on=["uid", "camera", "video_sha256"], how="semi").sort(
+        "uid", "camera"
+    )
+    out: list[dict[str, object]] = []
+    for (uid,), of_episode in fresh.group_by("uid", maintain_order=True):
+        views = views_of(of_episode["camera"].to_list(), encoder.cameras)
+        present = [i for i in views if i is not None]
+        if present:
+            paths = [None if i is None else of_episode["path"][i] for i in views]
+            first = of_episode.row(present[0], named=True)
+            out.append(
+                {
+                    "uid": uid,
+                    "camera": first["camera"],
+                    "paths": paths,
+                    "num_frames": first["num_frames"],
+                }
+            )
+    schema: dict[str, Any] = {
+        "uid": pl.String,
+        "camera": pl.String,
+        "paths": pl.List(pl.String),
+        "num_frames": pl.Int64,
+    }
+    return pl.DataFrame(out, schema=schema)
+
+
+class _ActionFiles:
+    """Makes files one after the other, in this process: what costs is reading."""
+
+    num_encoders = 1
+
+    def __init__(self, plan: ActionsPlan, disk: LocalStorage) -> None:
+        self.plan, self.disk, self.wait_s = plan, disk, 0.0
+        self._sha256 = plan.encoder.weights_sha256
+
+    def make(
+        self, files: Iterator[PlannedLatentFile]
+    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
+        """Raises OSError where a file cannot be written."""
+        for file in files:
+            yield file, self._file_of(file)
+
+    def _file_of(self, file: PlannedLatentFile) -> EncodeResult:
+        began_s = time.monotonic()
+        try:
+            views = [
+                None if path is None else LatentFile(item_within(Path(file.corpus), path), path)
+                for path in self.plan.sources[file.uid]
+            ]
+            first = next(view for view in views if view is not None)
+            self._check(file, first.facts)
+            step = self.plan.encoder.step_of(views)
+        except (PipelineError, OSError) as error:
+            return EncodeResult(error=f"{_code(error)}: {file.uid}: {error}")
+        facts = self.plan.encoder.facts(first.facts, self.plan.encoder_id, self._sha256)
+        path = item_within(Path(file.corpus), file.target(self.plan.encoder_id))
+        self.disk.make_dir(path.parent)
+        pieces = self.plan.encoder.pieces(views, step)
+        with self.disk.atomic_writer(path, is_durable=True) as opened:
+            filled = TokenFile(opened, facts)
+            for piece in pieces:
+                filled.add(piece)
+            num_bytes, sha256 = filled.finish()
+        row = LatentRow(
+            uid=file.uid,
+            camera=file.camera,
+            encoder_id=self.plan.encoder_id,
+            path=file.target(self.plan.encoder_id),
+            num_frames=facts.num_frames,
+            dtype=facts.dtype,
+            sha256=sha256,
+            video_sha256=file.video_sha256,
+            num_bytes=num_bytes,
+            run_id="",
+        )
+        return EncodeResult(
+            row=row,
+            num_pictures=facts.num_frames,
+            num_bytes=num_bytes,
+            busy_s=time.monotonic() - began_s,
+        )
+
+    def _check(self, file: PlannedLatentFile, facts: LatentFacts) -> None:
+        """
+        Raises:
+            ConfigError: the file is of another episode or video than the catalog says.
+        """
+        stated = (facts.uid, facts.camera, facts.video_sha256, facts.length, facts.encoder_id)
+        expected = (
+            file.uid,
+            file.camera,
+            file.video_sha256,
+            file.length,
+            self.plan.encoder.source_id,
+        )
+        if stated != expected:
+            message = f"latents of {stated}, expected {expected}; run `eicorpus verify`"
+            raise ConfigError(message, where=file.target(facts.encoder_id))
+
+
+def _code(error: PipelineError | OSError) -> str:
+    if isinstance(error, SourceError):
+        return error.code.value
+    return "io_error" if isinstance(error, OSError) else "latents_differ"
+
+
+def run_actions(
+    corpus: CorpusLayout,
+    encoder: ActionEncoder,
+    *,
+    where: str,
+    on_plan: Callable[[ActionsPlan], None] = lambda plan: None,
+) -> ActionsResult:
+    """Write what is missing. Shows progress on standard error.
+
+    Raises:
+        ConfigError: see `plan_actions`; or the disk has no room.
+        OSError: a file cannot be written.
+    """
+    disk = LocalStorage(corpus.root)
+    with writing(corpus, disk):
+        current = snapshot.load(corpus.root)
+        plan = plan_actions(corpus, current, encoder, where)
+        on_plan(plan)
+        refuse_without_room(corpus.root, plan.num_bytes, "encode less with --where SQL")
+        began_s = time.monotonic()
+        with ProgressLine(stderr, "latents", len(plan.todo)) as shown:
+            tally, current = encode_corpus(
+                plan.todo,
+                current,
+                _ActionFiles(plan, disk),
+                run_id=new_run_id(),
+                disk=disk,
+                progress=lambda tally: shown.update(tally.encoded + tally.failed),
+            )
+    return ActionsResult(
+        plan=plan, tally=tally, snapshot=current.number, elapsed_s=time.monotonic() - began_s
+    )
