@@ -221,9 +221,7 @@ def _rolled_out(
     with ExitStack() as stack:
         steered = stack.enter_context(_environment(request, facts))
         _check_pictures(steered, facts, request.seed, check_cameras)
-        make_folder(out.parent)
-        is_new = not out.exists()
-        if is_new:
+        if not out.exists():
             make_folder(out)
         stack.enter_context(held_alone(out / ".lock", wait_s=1.0))
         check_settings(out, settings)

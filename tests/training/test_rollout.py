@@ -27,6 +27,7 @@ from jobs.commands import rollout
 from schemas.action import ActionSpec, action_spec
 from schemas.av_options import open_video
 from schemas.errors import ConfigError, TransientError
+from training.durable import make_folder
 from training.policy.observation import ActionChunk, Observation
 from training.rollout.action_names import spec_from_names
 from training.rollout.episodes import check_settings, play_all
@@ -370,6 +371,7 @@ def test_a_finished_episode_is_not_played_again(tmp_path: Path) -> None:
 
 
 def test_other_settings_and_other_folders_are_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a")
     check_settings(tmp_path / "a", {"seed": 0, "env": "x"})
     check_settings(tmp_path / "a", {"seed": 0, "env": "x"})
     with pytest.raises(ConfigError, match="another seed"):

@@ -308,7 +308,7 @@ def spoil_statistics(made: Trainable) -> None:
         (None, ("--set", "data.future_s=0.5"), r"0.5 s is not a multiple .*use 0.3 or 0.6"),
         (None, ("--set", "text={kind: cached, encoder: qwen}"), r"eicorpus latents text .* --vlm FOLDER"),
         (None, ("--set", "run.accumulate=16"), r"8 is not divisible by 16"),
-        (None, ("--recipe", "huge"), r"no recipe 'huge'; expected one of finetune, lda_0p5b"),
+        (None, ("--recipe", "huge"), r"no recipe 'huge'; expected one of causal_tiny, finetune"),
         (None, ("--init-from", "nowhere"), r"no whole checkpoint; available steps: none"),
         (None, ("--set", "run"), r"expected KEY=VALUE"),
     ],

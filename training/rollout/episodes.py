@@ -17,10 +17,11 @@ from typing import Any
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import DOCUMENT, parse_json, read_json
-from training.durable import make_folder, write_durably
+from training.durable import make_durable, make_folder, write_durably
 from training.rollout.loop import scene_seed
 
 SETTINGS_FILE, RESULT_FILE, EPISODES, VIDEOS = "settings.json", "result.json", "episodes", "videos"
+OF_NO_RUN = {".lock", f".{SETTINGS_FILE}.part"}  # what a first run leaves that was stopped at once
 KEYS = {"episode": int, "seed": int, "success_at": int | None, "length": int, "num_asked": int}
 
 
@@ -52,10 +53,9 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> None:
             remedy = "use another --out, or the same options"
             raise ConfigError(problem, remedy=remedy, where=f"--out {out}")
         return
-    if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(p.name not in OF_NO_RUN for p in out.iterdir())):
         problem = "is not empty, and holds no rollout"
         raise ConfigError(problem, remedy="use another folder", where=f"--out {out}")
-    make_folder(out)
     write_durably(path, json.dumps(stored, indent=1) + "\n")
 
 
@@ -82,6 +82,9 @@ def play_all(
         stored = _finished(out, number)
         if stored is None:
             stored = play(number, scene_seed(seed, number))
+            make_durable(
+                out / VIDEOS
+            )  # the names of its videos, before the file that vouches for them
             write_durably(path, json.dumps(stored, indent=1) + "\n")
             num_new += 1
         episodes.append(stored)
