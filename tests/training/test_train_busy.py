@@ -74,8 +74,16 @@ def test_whoever_sets_the_number_of_threads_decides(monkeypatch: pytest.MonkeyPa
     assert machine.compute_threads() == 2
 
 
+def drop_latents(corpus: Path) -> None:
+    """As before `eicorpus latents`."""
+    now = snapshot.load(corpus)
+    tables = {t: [] if t == "latents" else now.parts(t) for t in TABLES if now.parts(t)}
+    snapshot.publish_tables(LocalStorage(), corpus, now, tables, "none")
+
+
 def without_latents(mine: Trainable) -> Path:
-    """The rows as a manifest has them that was built before `eicorpus latents`."""
+    """The corpus and a manifest as they were before `eicorpus latents`."""
+    drop_latents(mine.corpus)
     rows = pq.read_table(mine.manifest / ROWS_FILE)
     none = pa.array([[]] * len(rows), type=ROW_SCHEMA.field("latents").type)
     at = rows.schema.get_field_index("latents")
@@ -112,9 +120,7 @@ def test_the_commands_that_the_refusal_names_lead_to_a_run(
 ) -> None:
     """Pasted as they are, but for the weights, which are not trained here."""
     mine = trainable.copied(tmp_path / "my corpus")
-    now, disk = snapshot.load(mine.corpus), LocalStorage()
-    tables = {t: [] if t == "latents" else now.parts(t) for t in TABLES if now.parts(t)}
-    snapshot.publish_tables(disk, mine.corpus, now, tables, "none")
+    drop_latents(mine.corpus)
     options = ["--where", "embodiment <> 'human_video'", "--text", "source", "--val", "0.3"]
     words = ["manifest", "build", str(mine.corpus), "early", *options]
     built = CliRunner().invoke(app, words)
