@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
@@ -20,7 +20,7 @@ from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
 from training.causal.settings import AnyArchitecture, CausalArchitecture
 from training.data.routing import RoutingSettings
-from training.lara.settings import JointStage, LaraSettings, NoLara
+from training.lara.settings import JointStage, LaraSettings, LatentActionStage, NoLara
 from training.model.settings import LARGEST, Architecture
 from training.tasks import TASKS
 
@@ -152,7 +152,10 @@ class RunSettings(_RecipeSection):
     # finite and that change nothing. Each is written down; one more ends the run.
     max_bad_samples: int = Field(0, ge=0)
     max_skipped_steps: int = Field(0, ge=0)
-    loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    # 1 for a task that is not named.
+    loss_weights: dict[Task, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: dict.fromkeys(TASKS, 1.0)
+    )
     # What the policy and inverse losses are means over: `action_weights` in `training/loss.py`.
     loss_over: Literal["elements", "samples", "parts"] = "elements"
     sampling_steps: int = Field(4, ge=1)  # of Euler's method
@@ -161,6 +164,11 @@ class RunSettings(_RecipeSection):
     def num_parts(self) -> int:
         """Of a rank's batch; 1 while it is not decided."""
         return 1 if self.accumulate == "auto" else self.accumulate
+
+    @field_validator("loss_weights")
+    @classmethod
+    def _of_all_tasks(cls, weights: dict[Task, float]) -> dict[Task, float]:
+        return dict.fromkeys(TASKS, 1.0) | weights
 
     @model_validator(mode="after")
     def _parts_divide(self) -> RunSettings:
@@ -182,6 +190,19 @@ class TrainRecipe(_RecipeSection):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
     lara: LaraSettings = NoLara()
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> TrainRecipe:
+        has_lam = isinstance(self.lara, LatentActionStage) or (
+            isinstance(self.lara, JointStage) and self.lara.weight_lam > 0
+        )
+        weights = self.run.loss_weights
+        if not has_lam and not any(weights[task] for task in self.routing.trained):
+            names = ", ".join(self.routing.trained)
+            raise ValueError(
+                f"nothing is learnt: run.loss_weights is 0 for every task that is trained ({names})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _alignment_exists(self) -> TrainRecipe:
