@@ -264,12 +264,13 @@ def probes(errors: Mapping[str, Mapping[int, Answer]], seed: int) -> Answer:
 
 
 def main() -> None:
+    defaults = LaraTest()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lara", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="few episodes, one seed: no figures")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
-    parser.add_argument("--steps", type=int, default=LaraTest.num_steps, help="of each arm")
-    parser.add_argument("--demos", type=int, default=LaraTest.num_demos, help="of each task")
+    parser.add_argument("--steps", type=int, default=defaults.num_steps, help="of each arm")
+    parser.add_argument("--demos", type=int, default=defaults.num_demos, help="of each task")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
