@@ -43,6 +43,17 @@ class NormaliseSettings(_RecipeSection):
     clip: float | None = Field(None, ge=1)
 
 
+class LatentActionTargets(_RecipeSection):
+    """Latent actions that `eicorpus latents actions` wrote, as what the policy says of video without actions: an embodiment of their own, `latent_action`.
+
+    `encoder`: their id, or `lam` where the manifest has those of one model. `share`: of the policy's samples; it is the cap of video, of which there is
+    more than of anything.
+    """
+
+    encoder: str = Field("lam", pattern=r"^lam(-[0-9a-f]{12})?$")
+    share: float = Field(gt=0, le=1)
+
+
 class DataSettings(_RecipeSection):
     """What a sample is: pictures at `past_s` and `future_s`, actions before and after now. Seconds from now, on the grid of the latents.
 
@@ -59,6 +70,7 @@ class DataSettings(_RecipeSection):
     with_state: bool = False
     without_missing: bool = False  # leave out rows without latents; else they are refused
     normalise: NormaliseSettings = NormaliseSettings()
+    latent_actions: LatentActionTargets | None = None
 
     @model_validator(mode="after")
     def _past_ends_now(self) -> DataSettings:
@@ -205,6 +217,19 @@ class TrainRecipe(_RecipeSection):
         return self
 
     @model_validator(mode="after")
+    def _latent_actions_are_drawn(self) -> TrainRecipe:
+        if self.data.latent_actions is None:
+            return self
+        odd = {
+            "routing.draw is not task": self.routing.draw != "task",
+            "policy has no share": Task.POLICY not in self.routing.trained,
+            "the network is block-causal": isinstance(self.architecture, CausalArchitecture),
+        }
+        if problems := [problem for problem, is_set in odd.items() if is_set]:
+            raise ValueError(f"data.latent_actions cannot be trained: {', '.join(problems)}")
+        return self
+
+    @model_validator(mode="after")
     def _alignment_exists(self) -> TrainRecipe:
         lara, data = self.lara, self.data
         if isinstance(self.architecture, CausalArchitecture) and not isinstance(lara, NoLara):
@@ -238,10 +263,14 @@ class TrainRecipe(_RecipeSection):
         return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name` and `about` are not part of it, nor is `lara` where it is none: older runs have no such key."""
+        """sha256 of what it decides; `name` and `about` are not part of it, nor are `lara` and `data.latent_actions` where there are none: older runs have no
+        such keys.
+        """
         content = self.model_dump(mode="json", exclude={"name", "about"})
         if isinstance(self.lara, NoLara):
             del content["lara"]
+        if self.data.latent_actions is None:
+            del content["data"]["latent_actions"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
