@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.result import as_json, machine
 from benchmarks.routing import commands
 from benchmarks.routing.compare import compared
 from benchmarks.routing.plan import Budget, Play, takes
@@ -33,6 +34,7 @@ from benchmarks.routing.statistics import paired_difference
 from benchmarks.routing.steps import TRAINED, timed
 from benchmarks.routing.trained import outcomes_of, rollout_report
 from schemas.errors import PipelineError
+from training.evaluation.motion_probe import FEATURES
 
 RECIPE = Path(__file__).parent / "routing" / "recipes" / "sanity.yaml"
 LAM = {"width": 96, "num_heads": 4, "num_layers": 2, "decoder_layers": 2}
@@ -42,6 +44,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "lara": JOINT,
     "frozen": JOINT | {"freeze_lam": True},
     "strong": JOINT | {"weight_align": 1.0},
+}
+# What of a probe says whether a latent action model works.
+BOOK = {
+    "reconstruction": "error, parts of that of copying",
+    "reconstruction_with_other": "with another sample's latent action",
+    "perplexity": "codes in use (perplexity)",
 }
 LAMS = ("lam", "lam_longer")  # the second has as many steps as the first and an arm together
 Answer = dict[str, Any]
@@ -263,6 +271,63 @@ def probes(errors: Mapping[str, Mapping[int, Answer]], seed: int) -> Answer:
     }
 
 
+def tables(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of docs/results/lara.md."""
+    by_run, compare = answer["probe"]["by_run"], answer["compare"]
+    seeds = [str(seed) for seed in range(answer["num_seeds"])]
+    motion = [
+        [f"`{name}`, {feature.replace('_', ' ')}", *(_cell(by_run[name][s]["r2"][feature]) for s in seeds)]
+        for name, features in (("lam", FEATURES), *((n, FEATURES[:2]) for n in list(by_run)[1:]))
+        for feature in features
+    ]  # fmt: skip
+    books = [
+        [f"`{name}`", *(" / ".join(f"{of[s][key]:.3g}" for s in seeds) for key in BOOK)]
+        for name, of in by_run.items()
+    ]
+    policies = [
+        [
+            f"`{name}`",
+            _cell(compare["success"][name]),
+            *(f"{compare['by_seed'][name][s]:.3f}" for s in seeds),
+            " / ".join(f"{1e3 * compare['error'][name]['position_l1_m'][s]:.2f}" for s in seeds),
+        ]
+        for name in ARMS
+    ]
+    against = [name for name in compare["difference"] if name.endswith("- policy")]
+    differences = [
+        [
+            name,
+            _cell(compare["difference"][name], sign="+"),
+            _cell(compare["error_difference"][f"{name}, position_l1_m"], sign="+", scale=1e3),
+        ]
+        for name in against
+    ] + [
+        [f"R2, {name}", _cell(each, sign="+"), ""]
+        for name, each in answer["probe"]["difference"].items()
+    ]
+    of_seeds = [f"seed {s}" for s in seeds]
+    return {
+        "motion": {"columns": ["held-out R2 of the displacement", *of_seeds], "rows": motion},
+        "books": {"columns": ["latent action model", *BOOK.values()], "rows": books},
+        "policies": {
+            "columns": ["arm", "success", *of_seeds, "held-out position error, mm"],
+            "rows": policies,
+        },
+        "differences": {
+            "columns": ["by seed, mean (95 %)", "difference", "position error, mm"],
+            "rows": differences,
+        },
+    }
+
+
+def _cell(estimate: Mapping[str, Any], *, sign: str = "", scale: float = 1.0) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    text = f"{scale * value:{sign}.3f}"
+    return text if low is None else f"{text} ({scale * low:{sign}.3f} to {scale * high:{sign}.3f})"
+
+
 def main() -> None:
     defaults = LaraTest()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lara", description=__doc__)
@@ -276,13 +341,16 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "osmesa")  # draws without a display and without a GPU
     test = LaraTest.quick() if args.quick else LaraTest(num_steps=args.steps, num_demos=args.demos)
-    places = Places(out=args.out.absolute())
+    places, measured_on = Places(out=args.out.absolute()), machine()
     try:
         answer = LaraRun(test, places, args.workers, 1 if args.quick else args.seeds).run()
     except PipelineError as error:
         print(f"error {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    print(json.dumps(answer, indent=None if args.json else 1))
+    if args.json:
+        print(as_json("lara", measured_on, tables=tables(answer)))
+    else:
+        print(json.dumps(answer, indent=1))
 
 
 if __name__ == "__main__":
