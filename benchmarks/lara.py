@@ -1,4 +1,4 @@
-"""Does aligning a policy with latent actions of video pay? The fair test of LARA in Meta-World: docs/results/lara.md.
+"""Does aligning a policy with latent actions of video pay? The fair test of LARA in Meta-World. Not yet run to its end.
 
 `python -m benchmarks.lara --out RUN [--quick] [--json]`. Stop it at any time; the same command goes on. Needs the extras train, sim and eyes.
 
@@ -272,7 +272,7 @@ def probes(errors: Mapping[str, Mapping[int, Answer]], seed: int) -> Answer:
 
 
 def tables(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of docs/results/lara.md."""
+    """Of the answer, for docs/results/."""
     by_run, compare = answer["probe"]["by_run"], answer["compare"]
     seeds = [str(seed) for seed in range(answer["num_seeds"])]
     motion = [

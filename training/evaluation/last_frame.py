@@ -59,8 +59,8 @@ class LastFrameSampler:
                 noisy_action=_with_last(shown.noisy_action, x),
                 action_level=_with_last(shown.action_level, level.expand(len(x))),
             )
-            said = self._guided(now, text, 1, sampling.action_guidance)
-            return torch.where(has, said, 0.0)
+            velocity_at = self._guided(now, text, 1, sampling.action_guidance)
+            return torch.where(has, velocity_at, 0.0)
 
         first = torch.where(has, noise.action, 0.0)
         return self._denoised(first, velocity, self.action_steps, objective.action_shift)
@@ -91,12 +91,12 @@ class LastFrameSampler:
     def _guided(self, inputs: CausalInputs, text: Text, part: int, guidance: float) -> Tensor:
         """Of the last frame: the velocity of its latents (part 0) or of its motions (part 1)."""
         network = self.learner.network
-        said: Tensor = network(inputs, text)[part][:, -1].float()
+        velocity: Tensor = network(inputs, text)[part][:, -1].float()
         if guidance == 1.0:
-            return said
+            return velocity
         without = replace(text, has=torch.zeros_like(text.has))
         plain: Tensor = network(inputs, without)[part][:, -1].float()
-        return plain + guidance * (said - plain)
+        return plain + guidance * (velocity - plain)
 
     def _denoised(
         self,
