@@ -77,6 +77,9 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float]
 
 
+_OF_ACTIONS = {"num_codes", "later_s", "code_rms"}
+
+
 class LatentFacts(BaseModel):
     """What the numbers of a file are. Two files with the same `encoder_id` mean the same by the same numbers."""
 
@@ -97,9 +100,11 @@ class LatentFacts(BaseModel):
     camera: str
     length: int = Field(ge=1)  # timesteps of the episode
     video_sha256: str
-    num_codes: int | None = Field(
-        None, ge=2
-    )  # of latent actions: the file has a code of each token, -1 for none
+    # Of latent actions alone: the file has a code of each token, -1 for none; how much later the other picture is; and the root mean square of the
+    # codes' elements, by how often each code is used.
+    num_codes: int | None = Field(None, ge=2)
+    later_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    code_rms: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check_encoder_id(self) -> LatentFacts:
@@ -107,6 +112,12 @@ class LatentFacts(BaseModel):
             raise ValueError(
                 f"encoder_id {self.encoder_id!r}; expected <model>-<12 hexadecimal digits>"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_actions(self) -> LatentFacts:
+        if len({each is None for each in (self.num_codes, self.later_s, self.code_rms)}) > 1:
+            raise ValueError("latent actions have num_codes, later_s and code_rms")
         return self
 
     @property
@@ -124,7 +135,7 @@ class LatentFacts(BaseModel):
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it."""
-        page = self.model_dump(mode="json", exclude=set() if self.num_codes else {"num_codes"})
+        page = self.model_dump(mode="json", exclude=set() if self.num_codes else _OF_ACTIONS)
         return {METADATA: json.dumps(page, sort_keys=True)}
 
 

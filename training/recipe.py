@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
@@ -20,7 +20,7 @@ from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
 from training.causal.settings import AnyArchitecture, CausalArchitecture
 from training.data.routing import RoutingSettings
-from training.lara.settings import JointStage, LaraSettings, NoLara
+from training.lara.settings import JointStage, LaraSettings, LatentActionStage, NoLara
 from training.model.settings import LARGEST, Architecture
 from training.tasks import TASKS
 
@@ -43,6 +43,17 @@ class NormaliseSettings(_RecipeSection):
     clip: float | None = Field(None, ge=1)
 
 
+class LatentActionTargets(_RecipeSection):
+    """Latent actions that `eicorpus latents actions` wrote, as what the policy says of video without actions: an embodiment of their own, `latent_action`.
+
+    `encoder`: their id, or `lam` where the manifest has those of one model. `share`: of the policy's samples; it is the cap of video, of which there is
+    more than of anything.
+    """
+
+    encoder: str = Field("lam", pattern=r"^lam(-[0-9a-f]{12})?$")
+    share: float = Field(gt=0, le=1)
+
+
 class DataSettings(_RecipeSection):
     """What a sample is: pictures at `past_s` and `future_s`, actions before and after now. Seconds from now, on the grid of the latents.
 
@@ -59,6 +70,7 @@ class DataSettings(_RecipeSection):
     with_state: bool = False
     without_missing: bool = False  # leave out rows without latents; else they are refused
     normalise: NormaliseSettings = NormaliseSettings()
+    latent_actions: LatentActionTargets | None = None
 
     @model_validator(mode="after")
     def _past_ends_now(self) -> DataSettings:
@@ -152,7 +164,10 @@ class RunSettings(_RecipeSection):
     # finite and that change nothing. Each is written down; one more ends the run.
     max_bad_samples: int = Field(0, ge=0)
     max_skipped_steps: int = Field(0, ge=0)
-    loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    # 1 for a task that is not named.
+    loss_weights: dict[Task, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: dict.fromkeys(TASKS, 1.0)
+    )
     # What the policy and inverse losses are means over: `action_weights` in `training/loss.py`.
     loss_over: Literal["elements", "samples", "parts"] = "elements"
     sampling_steps: int = Field(4, ge=1)  # of Euler's method
@@ -161,6 +176,11 @@ class RunSettings(_RecipeSection):
     def num_parts(self) -> int:
         """Of a rank's batch; 1 while it is not decided."""
         return 1 if self.accumulate == "auto" else self.accumulate
+
+    @field_validator("loss_weights")
+    @classmethod
+    def _of_all_tasks(cls, weights: dict[Task, float]) -> dict[Task, float]:
+        return dict.fromkeys(TASKS, 1.0) | weights
 
     @model_validator(mode="after")
     def _parts_divide(self) -> RunSettings:
@@ -182,6 +202,32 @@ class TrainRecipe(_RecipeSection):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
     lara: LaraSettings = NoLara()
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> TrainRecipe:
+        has_lam = isinstance(self.lara, LatentActionStage) or (
+            isinstance(self.lara, JointStage) and self.lara.weight_lam > 0
+        )
+        weights = self.run.loss_weights
+        if not has_lam and not any(weights[task] for task in self.routing.trained):
+            names = ", ".join(self.routing.trained)
+            raise ValueError(
+                f"nothing is learnt: run.loss_weights is 0 for every task that is trained ({names})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _latent_actions_are_drawn(self) -> TrainRecipe:
+        if self.data.latent_actions is None:
+            return self
+        odd = {
+            "routing.draw is not task": self.routing.draw != "task",
+            "policy has no share": Task.POLICY not in self.routing.trained,
+            "the network is block-causal": isinstance(self.architecture, CausalArchitecture),
+        }
+        if problems := [problem for problem, is_set in odd.items() if is_set]:
+            raise ValueError(f"data.latent_actions cannot be trained: {', '.join(problems)}")
+        return self
 
     @model_validator(mode="after")
     def _alignment_exists(self) -> TrainRecipe:
@@ -217,10 +263,14 @@ class TrainRecipe(_RecipeSection):
         return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name` and `about` are not part of it, nor is `lara` where it is none: older runs have no such key."""
+        """sha256 of what it decides; `name` and `about` are not part of it, nor are `lara` and `data.latent_actions` where there are none: older runs have no
+        such keys.
+        """
         content = self.model_dump(mode="json", exclude={"name", "about"})
         if isinstance(self.lara, NoLara):
             del content["lara"]
+        if self.data.latent_actions is None:
+            del content["data"]["latent_actions"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

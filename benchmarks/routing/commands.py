@@ -70,11 +70,17 @@ def latents(places: Places, settings: Settings) -> dict[str, Any]:
 
 
 def manifest(
-    places: Places, name: str, *, where: str, policy: str | None, workers: int
+    places: Places,
+    name: str,
+    *,
+    where: str,
+    policy: str | None,
+    workers: int,
+    val_share: float = VAL_SHARE,
 ) -> dict[str, Any]:
     """The split is by episode and the same for every arm: a hash of the episode's own name."""
     chosen = () if policy is None else ("--policy", str(POLICIES / f"{policy}.yaml"))
-    shares = ("--split-by", "episode", "--val", str(VAL_SHARE), "--test", "0")
+    shares = ("--split-by", "episode", "--val", str(val_share), "--test", "0")
     return eicorpus(
         places,
         f"manifest-{name}",

@@ -90,6 +90,10 @@ def _by_parts(needs: Estimate) -> str:
 
 def _warnings(counts: dict[str, Any]) -> list[str]:
     out = []
+    if counts["labelled_segments"]:
+        out.append(
+            f"the policy also says latent actions, of {counts['labelled_segments']:,} segments without actions ({counts['labelled_anchors']:,} samples)"
+        )
     if counts["shortfalls"]:
         to_others = "; the other tasks get their share of each batch" if counts["per_batch"] else ""
         out.append(f"no segment is usable for {', '.join(counts['shortfalls'])}{to_others}")

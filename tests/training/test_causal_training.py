@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,24 +15,24 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from schemas.errors import ConfigError
-from schemas.manifest import Manifest, load
+from schemas.manifest import Manifest
 from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from tests.training.test_train_cli import words
 from training.causal.learner import CausalLearner
-from training.causal.measure import next_frame_errors
 from training.causal.network import CausalNetwork
 from training.causal.policy import CausalPolicy
-from training.causal.settings import CausalModelSettings
+from training.causal.sampler import CausalSampler, ChunkNoise, KnownFrames
+from training.causal.settings import CausalArchitecture, CausalModelSettings
 from training.conditioning.hashed_words import NoTextReader
 from training.conditioning.open import open_conditioner
-from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.data.sequences import sequences_of
+from training.evaluation.draws import SampleNoise
+from training.evaluation.last_frame import LastFrameSampler, sequences_to_the_last
 from training.policy.policy import Policy
-from training.policy.restored import recipe_of, restored_learner
-from training.policy.text_encoder import open_text_encoder
 from training.recipe import load_recipe
+from training.run.architecture import causal_settings
 from training.run.checkpoint import checkpoint_of
 from training.run.micro_batch import moved
 
@@ -174,23 +175,88 @@ def test_a_short_training_forecasts_better_than_copying(
         "architecture.objective.chunk=[1,1]", "architecture.objective.noisy_history=0.2",
     )  # fmt: skip
     train(trainable.manifest, tmp_path / "run", *(w for each in changes for w in ("--set", each)))
-    checkpoint = checkpoint_of(tmp_path / "run")
-    _, conditioner = open_text_encoder(checkpoint, device=torch.device("cpu"))
-    learner = restored_learner(checkpoint, conditioner, use_averages=False)
-    assert isinstance(learner, CausalLearner)
-    recipe = recipe_of(checkpoint)
-    reader, _ = open_conditioner(recipe.text, load(trainable.manifest))
-    made = Loader(load(trainable.manifest), recipe, reader=reader)
-    batches = [moved(each, torch.device("cpu")) for each in made.at(made.places(Task.POLICY, 96), batch_size=32)]  # fmt: skip
-    motions = torch.tensor(["delta" in name for name in slot_names()])
-    errors = next_frame_errors(learner, batches, made.normaliser, motions)
-    assert errors.num_samples > 30
-    assert errors.forecast < 0.75 * errors.copy
-    assert errors.action is not None
-    assert errors.middle is not None
-    assert errors.still is not None
-    assert errors.action < min(errors.middle, errors.still)
-    # the measure can fail: a network that says nothing copies nothing
-    empty = CausalLearner(CausalNetwork(learner.network.settings), conditioner)
-    untrained = next_frame_errors(empty, batches, made.normaliser, motions)
-    assert untrained.forecast > untrained.copy == errors.copy
+    done = evaluated(tmp_path / "run", "--split", "train", "--max-samples", "96")
+    assert all(done["comparisons"][name]["is_better"] for name in ("copy_last_frame", "zero_action", "mean_action"))  # fmt: skip
+    by_metric = {(line["task"], line["metric"]): line for line in done["lines"] if line["embodiment"] == line["tier"] == "all"}  # fmt: skip
+    forecast = by_metric["visual_forecasting", "latent_l2"]
+    assert forecast["model"]["value"] < 0.85 * forecast["baselines"]["copy"]
+    # the measure can fail: an untrained network says no picture
+    (tmp_path / "new").mkdir()
+    train(trainable.manifest, tmp_path / "new" / "run", "--until", "1", *(w for each in changes for w in ("--set", each)))  # fmt: skip
+    untrained = evaluated(tmp_path / "new" / "run", "--split", "train", "--max-samples", "96")
+    assert not untrained["comparisons"]["copy_last_frame"]["is_better"]
+
+
+def evaluated(run: Path, *words: str) -> dict[str, Any]:
+    answer = CliRunner().invoke(app, ["eval", str(run), "--device", "cpu", "--json", *words], standalone_mode=False)  # fmt: skip
+    if answer.exception is not None:
+        raise answer.exception
+    result: dict[str, Any] = json.loads(answer.stdout)["result"]
+    return result
+
+
+def test_a_run_is_evaluated_as_others_are(trainable: Trainable, tmp_path: Path) -> None:
+    train(trainable.manifest, tmp_path / "run", "--until", "2")
+    words = ("--max-samples", "12", "--sampling-steps", "2")
+    done = evaluated(tmp_path / "run", *words)
+    assert {line["task"] for line in done["lines"]} == {"policy", "forward_dynamics", "visual_forecasting"}  # fmt: skip
+    assert {"copy_last_frame", "zero_action", "repeat_action", "mean_action"} <= set(done["comparisons"])  # fmt: skip
+    again = evaluated(tmp_path / "run", *words, "--batch", "5")
+    for one, other in zip(done["lines"], again["lines"], strict=True):
+        assert one["model"]["value"] == pytest.approx(other["model"]["value"], rel=1e-4)
+        assert one["baselines"] == pytest.approx(other["baselines"])
+    other_seed = evaluated(tmp_path / "run", *words, "--seed", "1")
+    assert done["lines"][0]["model"]["value"] != other_seed["lines"][0]["model"]["value"]
+    assert done["lines"][0]["baselines"] == other_seed["lines"][0]["baselines"]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.7])
+def test_many_samples_at_once_are_told_what_one_conversation_is(
+    guidance: float, manifest: Manifest
+) -> None:
+    """Beside `CausalSampler`, frame by frame with its cache: what is scored is what acts."""
+    changes = {"data": {"encoder": "tiny_vit", "cameras": ["front", "wrist"]}, "architecture": {"width": 32, "num_layers": 2, "sampling": {"chunk": 1, "window": 9, "video_guidance": guidance, "action_guidance": guidance}}}  # fmt: skip
+    recipe = load_recipe("causal_tiny", changes)
+    reader, conditioner = open_conditioner(recipe.text, manifest)
+    made = Loader(manifest, recipe, reader=reader)
+    torch.manual_seed(3)
+    assert isinstance(recipe.architecture, CausalArchitecture)
+    learner = CausalLearner(CausalNetwork(causal_settings(recipe.architecture, made, conditioner.width)), conditioner).eval()  # fmt: skip
+    for parameter in learner.network.parameters():  # heads that begin with zeros say nothing
+        torch.nn.init.normal_(parameter, std=0.08)
+    batch = moved(next(made.at(made.places(Task.POLICY, 12), batch_size=12)), torch.device("cpu"))
+    scored = LastFrameSampler(learner=learner, precision="fp32", video_steps=3, action_steps=4)
+    noise, text = SampleNoise(batch=batch, seed=5), scored.encode_text(batch.text_inputs)
+    action = scored.chunk(batch, text, Task.POLICY, noise)
+    picture = scored.picture(batch, text, Task.POLICY, noise)
+    like = sequences_to_the_last(batch, Task.POLICY)
+    settings = learner.network.settings
+    sampling = settings.sampling.model_copy(update={"video_steps": 3, "action_steps": 4})
+    starts = set()
+    for b in range(12):
+        conversation = CausalSampler(
+            learner.network,
+            dataclasses.replace(text, values=text.values[b : b + 1], has=text.has[b : b + 1]),
+            int(like.embodiment[b]),
+            like.asked[b],
+            sampling,
+            settings.objective.video_shift,
+            settings.objective.action_shift,
+        )
+        first = int((like.index.sample[b] == 0).float().argmax())
+        starts.add(first)
+        for f in range(first, 6):
+            conversation.observe(
+                KnownFrames(
+                    latents=like.latents[b, f][None].float(),
+                    has_video=like.has_video[b, f][None],
+                    action=like.action[b, f][None],
+                    has_action=like.has_action[b, f][None],
+                )
+            )
+        said = conversation.predict(ChunkNoise(video=noise.picture[b][None], action=noise.action[b][None]))  # fmt: skip
+        has = like.has_video[b, -1].repeat_interleave(6)
+        torch.testing.assert_close(picture[b][has], said.latents[0][has], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(action[b], said.action[0], rtol=1e-3, atol=1e-4)
+    assert len(starts) > 1
+    assert len(set(like.has_video[:, -1].all(dim=1).tolist())) > 1  # one body has no wrist camera

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from schemas.errors import ConfigError
+from schemas.supervision import Task
 from training.model.network import Network, num_parameters
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import CachedText, NoText, WordsText, known_recipes, load_recipe
@@ -23,6 +24,34 @@ def test_those_that_come_with_it_are_whole() -> None:
         assert made.name == name
         assert made.about
         assert set(made.run.loss_weights) == set(TASKS)
+
+
+def test_a_task_without_a_loss_weight_weighs_one(tmp_path: Path) -> None:
+    """It weighed nothing, in silence."""
+    path = tmp_path / "r.yaml"
+    path.write_text("extends: tiny\nname: r\nrun: {loss_weights: {visual_forecasting: 0}}\n")
+    weights = load_recipe(str(path)).run.loss_weights
+    assert weights == {task: float(task is not Task.VISUAL_FORECASTING) for task in TASKS}
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ("{policy: -1}", "expected at least 0"),
+        ("{policy: .inf}", "finite"),
+        ("{policy: 0}", "nothing is learnt"),
+    ],
+)
+def test_loss_weights_by_which_nothing_is_learnt_are_refused(
+    weights: str, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "extends: tiny\nname: r\nrouting: {shares: {policy: 1, visual_forecasting: 0, forward_dynamics: 0, inverse_dynamics: 0}}\n"
+        f"run: {{loss_weights: {weights}}}\n"
+    )
+    with pytest.raises(ConfigError, match=problem):
+        load_recipe(str(path))
 
 
 def test_what_a_recipe_does_not_say_is_of_the_one_it_extends() -> None:

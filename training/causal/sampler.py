@@ -85,6 +85,8 @@ class CausalSampler:
         self.cache = CausalCache(window=sampling.window)
         self.num_observed = 0  # chunks
         self.device = device
+        # Of the last frame that was seen: a camera that is not there is not predicted, as in training.
+        self.has_view = torch.ones(network.settings.num_views, dtype=torch.bool, device=device)
 
     @property
     def next_frame(self) -> int:
@@ -99,13 +101,11 @@ class CausalSampler:
         """
         chunk = self.num_observed + self._num_predicted()
         index = self._index(chunk)
-        num_known = 0 if known is None else len(known.latents)
-        latents = self._denoised_video(noise.video, index, known)
-        has_video = torch.ones(
-            len(latents), self.network.settings.num_views, dtype=torch.bool, device=self.device
-        )
+        num_known = 0
         if known is not None:
-            has_video[:num_known] = known.has_video
+            num_known, self.has_view = len(known.latents), known.has_video[-1]
+        latents = self._denoised_video(noise.video, index, known)
+        has_video = self._views(known, len(latents))
         self._keep_video(latents, has_video, index, is_predicted=True)
         action = self._denoised_action(noise.action, index)
         has_action = self.asked.expand(action.shape).clone()
@@ -130,6 +130,7 @@ class CausalSampler:
         self._keep_video(seen.latents, seen.has_video, index, is_predicted=False)
         self._keep_action(seen.action, seen.has_action, index, is_predicted=False)
         self.num_observed += 1
+        self.has_view = seen.has_video[-1]
 
     def _num_predicted(self) -> int:
         orders = {each.order // 2 for each in self.cache.blocks if each.is_predicted}
@@ -146,11 +147,9 @@ class CausalSampler:
     def _denoised_video(
         self, noise: Tensor, index: FrameIndex, known: KnownFrames | None
     ) -> Tensor:
-        network, num_views = self.network, self.network.settings.num_views
+        network = self.network
         num_known = 0 if known is None else len(known.latents)
-        has = torch.ones(len(noise), num_views, dtype=torch.bool, device=self.device)
-        if known is not None:
-            has[:num_known] = known.has_video
+        has = self._views(known, len(noise))
         layout = video_tokens(
             index, self._rows(has), self.sampling.chunk, network.settings, is_clean=False
         )
@@ -168,6 +167,13 @@ class CausalSampler:
             return x if known is None else torch.cat([known.latents, x[num_known:]])
 
         return self._denoised(noise, velocity, kept, self.sampling.video_steps, self.video_shift)
+
+    def _views(self, known: KnownFrames | None, num_frames: int) -> Tensor:
+        """[C, V] which views the frames of a chunk have."""
+        has = self.has_view.expand(num_frames, -1).clone()
+        if known is not None:
+            has[: len(known.latents)] = known.has_video
+        return has
 
     def _denoised_action(self, noise: Tensor, index: FrameIndex) -> Tensor:
         network = self.network

@@ -14,6 +14,8 @@ from schemas.errors import ConfigError
 from schemas.hand import joint_names
 from schemas.manifest import Manifest
 
+LATENT_BODY = "latent_action"  # of latent actions that the policy says (`latent_targets`)
+
 
 def embodiments_of(manifest: Manifest) -> tuple[str, ...]:
     """Every body of a manifest, all splits, sorted."""

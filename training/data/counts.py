@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from schemas.manifest import Manifest
+from schemas.supervision import Task
 from training.data.sample_index import SampleIndex, allowed
 from training.data.sampler import Draws
 from training.data.windows import Ints, Mask, from_bits
@@ -31,7 +32,8 @@ class CountRow:
 class Counts:
     """Of a split. `unseen`: segments without latents, left out as the recipe says; `too_short`: no anchor; `lost_weight`: of both,
     which goes to the others. `per_batch`: samples of each task in every global batch, where tasks are drawn first. `shortfalls`: tasks with a
-    share or weight that nothing can serve, whose share the others get.
+    share or weight that nothing can serve, whose share the others get. `labelled_segments`, `labelled_anchors`: video whose latent actions the policy says;
+    they are no part of `rows`' `by_task`.
     """
 
     split: str
@@ -43,6 +45,8 @@ class Counts:
     lost_weight: float
     per_batch: dict[str, int]
     shortfalls: tuple[str, ...]
+    labelled_segments: int
+    labelled_anchors: int
 
 
 def counts_of(
@@ -52,6 +56,7 @@ def counts_of(
     anchors, routing, share = draws.anchors, draws.routing, draws.share_of_segments()
     segments = anchors.segments
     num: Ints = np.asarray(segments["num_anchors"])
+    is_labelled = np.asarray(segments["is_labelled"] & (num > 0))
     weight = np.where(num > 0, segments["weight"], 0.0)
     in_split = pc.equal(manifest.rows["split"], split).to_numpy()
     tiers = manifest.rows["tier"].take(np.asarray(segments["row"])).combine_chunks()
@@ -77,6 +82,8 @@ def counts_of(
         lost_weight=1.0 - float(weight.sum()) / whole if whole > 0 else 0.0,
         per_batch=by_task if routing.draw == "task" else {},
         shortfalls=tuple(task.value for task in draws.unserved),
+        labelled_segments=int(is_labelled.sum()),
+        labelled_anchors=int(segments["num_serving"][is_labelled, INDEX[Task.POLICY]].sum()),
     )
 
 

@@ -19,7 +19,7 @@ from schemas.manifest import Manifest, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch
 from training.conditioning.protocol import TextReader
-from training.data.action_layout import ACTION_WIDTH, check_known, embodiments_of
+from training.data.action_layout import ACTION_WIDTH, check_known
 from training.data.actions import ActionStore, default_cache, open_actions
 from training.data.broken import first_readable
 from training.data.camera_views import (
@@ -32,6 +32,7 @@ from training.data.camera_views import (
 from training.data.counts import Counts, counts_of
 from training.data.file_check import refuse_absent
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
+from training.data.latent_targets import LatentTargets, bodies_of, open_targets, paths_of
 from training.data.normalise import Normaliser, normaliser_of
 from training.data.prefetch import BatchSource, prefetch
 from training.data.recording import STATE_WIDTH
@@ -42,7 +43,7 @@ from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
 from training.data.windows import Mask, window_of
 from training.lara.settings import JointStage
-from training.recipe import TrainRecipe
+from training.recipe import DataSettings, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ class Loader:
         _check_recipe(recipe, world_size)
         self.manifest, self.recipe, data = manifest, recipe, recipe.data
         self.rank, self.world_size, self.split = rank, world_size, split
-        self.embodiments = _embodiments(manifest, embodiments)
+        self.embodiments = _embodiments(manifest, recipe.data, embodiments)
         self.encoder_id = encoder_of(manifest, data.encoder)
         is_seen = self._is_seen()
         self.latent_shape = shape = self._shape(is_seen)
@@ -111,6 +112,7 @@ class Loader:
             later_s=recipe.lara.future_s if isinstance(recipe.lara, JointStage) else None,
         )
         self.normaliser = normaliser or normaliser_of(manifest, self.embodiments, data.normalise)
+        self.targets = self._targets(verify_latents=verify_latents)
         cache = cache or default_cache(manifest.corpus)
         store = open_actions(
             manifest,
@@ -121,7 +123,11 @@ class Loader:
         )
         self.anchors = open_sample_index(self._anchor_work(store, is_seen), cache)
         self.draws = Draws(
-            self.anchors, recipe.routing, seed=recipe.seed, batch_size=recipe.run.batch_size
+            self.anchors,
+            recipe.routing,
+            seed=recipe.seed,
+            batch_size=recipe.run.batch_size,
+            label_share=0.0 if data.latent_actions is None else data.latent_actions.share,
         )
         latents = LatentReader(manifest.corpus, shape, with_digest=verify_latents)
         assembler = self._assembler(store, latents, reader)
@@ -148,6 +154,21 @@ class Loader:
             repair=f"copy the files, or {again(manifest, self.encoder_id)}",
         )
         return is_seen
+
+    def _targets(self, *, verify_latents: bool) -> LatentTargets | None:
+        """The latent actions that are trained, all of whose files of this split are on disk; their scale goes into `normaliser`."""
+        manifest, data = self.manifest, self.recipe.data
+        if data.latent_actions is None:
+            return None
+        targets = open_targets(manifest, data, self.latent_shape, verify_latents=verify_latents)
+        refuse_absent(
+            manifest.corpus,
+            paths_of(manifest, targets.encoder_id, targets.is_labelled & self._in_split()),
+            what="latent actions",
+            repair=f"copy the files, or run `eicorpus latents actions {manifest.corpus}` again",
+        )
+        self.normaliser = targets.scaled(self.normaliser)
+        return targets
 
     def _in_split(self) -> Mask:
         """[S] rows of the manifest."""
@@ -176,6 +197,12 @@ class Loader:
             window=self.window,
             routing=self.recipe.routing,
             is_seen=is_seen,
+            is_labelled=(
+                np.zeros(len(self.manifest), dtype=bool)
+                if self.targets is None
+                else self.targets.is_labelled
+            ),
+            label_steps=0 if self.targets is None else self.targets.steps,
         )
 
     def _assembler(
@@ -190,6 +217,7 @@ class Loader:
             cameras=self.recipe.data.cameras,
             reader=reader,
             with_state=self.recipe.data.with_state,
+            targets=self.targets,
         )
 
     def measured_state(self) -> dict[str, tuple[str, ...]]:
@@ -310,9 +338,9 @@ def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:
     check_low_policy_share(recipe.routing)
 
 
-def _embodiments(manifest: Manifest, known: Sequence[str]) -> tuple[str, ...]:
+def _embodiments(manifest: Manifest, data: DataSettings, known: Sequence[str]) -> tuple[str, ...]:
     """Those of a checkpoint, which must know all that are here, or those of the manifest."""
-    here = embodiments_of(manifest)
+    here = bodies_of(manifest, data)
     bodies = tuple(known) or here
     check_known(bodies, here, where=f"manifest {manifest.facts.name}")
     return bodies

@@ -38,6 +38,7 @@ SEGMENT = np.dtype(
         ("offset", np.int64),  # there
         ("may", np.uint8),  # tasks its tier allows, as bits
         ("is_low", np.bool_),  # by quality alone: `low_policy_share` is about it
+        ("is_labelled", np.bool_),  # video whose latent actions the policy says
         ("first", np.int64),  # of its anchors
         ("num_anchors", np.int64),
         # [4] by task: how many of its anchors can serve it, and the first of them, counted from `first`; and of which tasks (as bits) these
@@ -47,7 +48,7 @@ SEGMENT = np.dtype(
         ("is_run", np.uint8),
     ]
 )
-TABLE_VERSION = 2  # higher whenever the same work would give other tables
+TABLE_VERSION = 3  # higher whenever the same work would give other tables
 ROWS_FILE = "rows.arrow"
 _BLOCK = 1 << 20  # anchors that are weighed at once
 _KEPT_ROWS = 1 << 14  # of the manifest: 40 MB
@@ -100,7 +101,9 @@ def allowed(anchors: SampleIndex) -> Iterator[tuple[Ints, Ints, Bytes]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampleIndexRequest:
-    """What decides which anchors there are. `is_seen` [S]: rows of the manifest that have a view with latents."""
+    """What decides which anchors there are. `is_seen` [S]: rows of the manifest that have a view with latents. `is_labelled` [S]: video with latent actions,
+    each of which leads `label_steps` timesteps on.
+    """
 
     manifest: Manifest
     split: str
@@ -110,6 +113,8 @@ class SampleIndexRequest:
     window: Window
     routing: RoutingSettings
     is_seen: npt.NDArray[np.bool_]
+    is_labelled: npt.NDArray[np.bool_]
+    label_steps: int
 
     @property
     def key(self) -> str:
@@ -119,6 +124,8 @@ class SampleIndexRequest:
             sha.update(repr(part).encode())
         sha.update(self.normaliser.is_known.numpy().tobytes())
         sha.update(self.is_seen.tobytes())
+        if self.is_labelled.any():
+            sha.update(repr(self.label_steps).encode() + self.is_labelled.tobytes())
         return sha.hexdigest()[:20]
 
 
@@ -203,7 +210,10 @@ def _of_block(
     now = first[segment] + inside * work.window.grid_stride
     at = segments[segment]
     row = np.where(at["part"] >= 0, at["offset"] + now - at["start"], -1)
-    return segment, now, work.window.serves(now, at["end"], known_before, row)
+    serves = work.window.serves(now, at["end"], known_before, row)
+    # Both pictures of a latent action lie in the segment.
+    is_label = at["is_labelled"] & (now + work.label_steps < at["end"])
+    return segment, now, np.asarray(serves | is_label * BIT[Task.POLICY], dtype=np.uint8)
 
 
 def _segments(work: SampleIndexRequest) -> Records:
@@ -222,6 +232,7 @@ def _segments(work: SampleIndexRequest) -> Records:
     out["may"] = _may(rows, at)
     is_low = pc.equal(rows["tier"], "low").to_numpy()
     out["is_low"] = (is_low & ~_list_has(rows["reasons"], LIMITED))[at]
+    out["is_labelled"] = work.is_labelled[at]
     return out
 
 
@@ -254,7 +265,7 @@ def teaches_low(routing: RoutingSettings) -> bool:
 
 def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
     """[S] tasks that a segment may be trained on for certain."""
-    may = segments["may"].copy()
+    may = segments["may"] | segments["is_labelled"] * BIT[Task.POLICY]
     if teaches_low(routing):
         may |= segments["is_low"] * BIT[Task.POLICY]
     return np.asarray(may & weighted_bits(routing), dtype=np.uint8)

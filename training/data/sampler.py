@@ -23,10 +23,16 @@ class TaskPlaces:
     """An endless run of draws of one task; `num_draws` to an epoch, as many as there are anchors that serve it."""
 
     def __init__(
-        self, anchors: SampleIndex, task: Task, *, low_policy_share: float, seed: int
+        self,
+        anchors: SampleIndex,
+        task: Task,
+        *,
+        low_policy_share: float,
+        label_share: float,
+        seed: int,
     ) -> None:
         self.anchors, self.task = anchors, task
-        self.weights = _weights(anchors.segments, task, low_policy_share)
+        self.weights = _weights(anchors.segments, task, low_policy_share, label_share)
         self.num = np.where(self.weights > 0, anchors.segments["num_serving"][:, INDEX[task]], 0)
         self.num_draws = int(self.num.sum())
         self._order: Order | None = None
@@ -66,13 +72,25 @@ class TaskPlaces:
         return np.asarray(out, dtype=np.int64)
 
 
-def _weights(segments: Records, task: Task, low_policy_share: float) -> npt.NDArray[np.float64]:
-    """[S] of those that may serve the task and can."""
+def _weights(
+    segments: Records, task: Task, low_policy_share: float, label_share: float
+) -> npt.NDArray[np.float64]:
+    """[S] of those that may serve the task and can.
+
+    Args:
+        label_share: of the policy's draws that are of latent actions, where there are others too.
+    """
     may = ((segments["may"] & BIT[task]) > 0).astype(np.float64)
     if task is Task.POLICY:
         may = np.where(segments["is_low"], np.maximum(may, low_policy_share), may)
     can = segments["num_serving"][:, INDEX[task]] > 0
-    return np.where(can, segments["weight"] * may, 0.0)
+    own = np.where(can, segments["weight"] * may, 0.0)
+    if task is not Task.POLICY or not label_share:
+        return own
+    labelled = np.where(can & segments["is_labelled"], segments["weight"], 0.0)
+    if not own.sum() or not labelled.sum():
+        return np.asarray(own + labelled)
+    return np.asarray((1 - label_share) * own / own.sum() + label_share * labelled / labelled.sum())
 
 
 MIXED = 11  # purpose of the key by which tasks are mixed over a batch
@@ -94,9 +112,18 @@ class Draws:
     """An endless run of global batches."""
 
     def __init__(
-        self, anchors: SampleIndex, routing: RoutingSettings, *, seed: int, batch_size: int
+        self,
+        anchors: SampleIndex,
+        routing: RoutingSettings,
+        *,
+        seed: int,
+        batch_size: int,
+        label_share: float = 0.0,
     ) -> None:
         """
+        Args:
+            label_share: of the policy's draws, those of latent actions.
+
         Raises:
             ConfigError: there is nothing to draw, or a batch is smaller than the number of its tasks.
         """
@@ -106,7 +133,13 @@ class Draws:
         num = np.asarray(segments["num_anchors"], dtype=np.int64)
         weights = np.where(num > 0, segments["weight"], 0.0)
         self.places = {
-            task: TaskPlaces(anchors, task, low_policy_share=routing.low_policy_share, seed=seed)
+            task: TaskPlaces(
+                anchors,
+                task,
+                low_policy_share=routing.low_policy_share,
+                label_share=label_share,
+                seed=seed,
+            )
             for task in routing.trained
         }
         # By segment, a low sample that loses the lottery may leave a task without any place though its segment has weight.

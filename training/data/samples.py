@@ -15,16 +15,18 @@ from schemas.manifest import Latent, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch, Origin
 from training.conditioning.protocol import TextReader
-from training.data.action_layout import ACTION_WIDTH
+from training.data.action_layout import ACTION_WIDTH, LATENT_BODY
 from training.data.actions import ActionStore
 from training.data.broken import broken_sample, patiently
 from training.data.camera_views import latents_of_views
 from training.data.latent_reader import LatentReader, Memory, is_finite
+from training.data.latent_targets import LatentTargets
 from training.data.normalise import Normaliser
 from training.data.recording import STATE_WIDTH
 from training.data.sample_index import Records
 from training.data.windows import BIT, Ints, Mask, Window
 from training.model.network import KnownInputs
+from training.tasks import INDEX
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,6 +43,7 @@ class Assembler:
     cameras: tuple[str, ...]
     reader: TextReader
     with_state: bool
+    targets: LatentTargets | None = None
     keeps_stored: bool = False
 
     def batch(
@@ -53,10 +56,13 @@ class Assembler:
         Raises:
             SourceError: a sample cannot be read; the message has its file, episode and timestep.
         """
-        embodiment = torch.from_numpy(segments["embodiment"].astype(np.int64))
+        is_label = segments["is_labelled"] & (task == INDEX[Task.POLICY])
+        embodiment = torch.from_numpy(self._embodiment(segments, is_label))
         pictures, has_pictures = self.pictures(segments, rows, now)
         first = 0 if self.window.later_step is None else 1
-        stored, values, has = self.actions(segments, now)
+        stored, values, has = self._latent_actions(
+            *self.actions(segments, now), rows=rows, now=now, at=np.flatnonzero(is_label)
+        )
         history, action, has_history, has_action = (
             torch.from_numpy(part)
             for array in (values, has)
@@ -90,6 +96,38 @@ class Assembler:
                 else None
             ),
         )
+
+    def _embodiment(self, segments: Records, is_label: Mask) -> Ints:
+        """[B] numbers of bodies: that of latent actions where they are what is said."""
+        body: Ints = segments["embodiment"].astype(np.int64)
+        if is_label.any():
+            body[is_label] = self.normaliser.embodiments.index(LATENT_BODY)
+        return body
+
+    def _latent_actions(
+        self,
+        stored: Floats,
+        values: Floats,
+        has: Mask,
+        *,
+        rows: list[ManifestRow],
+        now: Ints,
+        at: Ints,
+    ) -> tuple[Floats, Floats, Mask]:
+        """What `actions` gives, with latent actions as the chunks of samples `at`."""
+        if not len(at):
+            return stored, values, has
+        assert self.targets is not None  # segments are labelled by it
+        body = self.normaliser.embodiments.index(LATENT_BODY)
+        first, width = self.window.num_history, self.targets.width
+        tokens = slice(first, first + self.targets.num_tokens)
+        stored[at] = 0
+        for b in at.tolist():
+            stored[b, tokens, :width] = self.targets.read(rows[b], int(now[b]))
+        has[at] = False
+        has[at, tokens, :width] = True
+        values[at] = self.normaliser.encode_array(stored[at], np.full(len(at), body)) * has[at]
+        return stored, values, has
 
     def actions(self, segments: Records, now: Ints) -> tuple[Floats, Floats, Mask]:
         """[B, H + K, 172] of history and chunk: as stored, normalised, and whether they are there. Normalised ones are 0 where they are not."""

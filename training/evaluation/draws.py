@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.supervision import Task
-from training.batch import Origin
+from training.batch import Batch, Origin
 from training.data.rng_keys import key_of
 from training.flow import sampled
 from training.learner import Learner
@@ -44,9 +45,58 @@ def asked(known: KnownInputs, task: Task) -> KnownInputs:
     return dataclasses.replace(known, task=torch.full_like(known.task, INDEX[task]))
 
 
+_ACTION, _PICTURE = 0, 1  # which noise of a sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleNoise:
+    """That of the samples of a batch, made where it is needed, on the batch's device."""
+
+    batch: Batch
+    seed: int
+
+    @property
+    def action(self) -> Tensor:
+        """[B, K, E]."""
+        return self._like(self.batch.action, _ACTION)
+
+    @property
+    def picture(self) -> Tensor:
+        """[B, V * N, D]."""
+        return self._like(self.batch.future, _PICTURE)
+
+    def _like(self, x: Tensor, place: int) -> Tensor:
+        shape = tuple(x.shape[1:])
+        return noise_of(self.batch.origin, shape, seed=self.seed, place=place).to(x.device)
+
+
+class Answering(Protocol):
+    """Who is evaluated: a trained network of some architecture, and how it is asked."""
+
+    @property
+    def learner(self) -> nn.Module: ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+        ...
+
+    def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
+        """The instructions of B samples."""
+        ...
+
+    def chunk(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
+        """[B, K, E] the normalised actions of a batch, of a task that says actions."""
+        ...
+
+    def picture(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
+        """[B, V * N, D] the latents of its future picture, of a task that says pictures."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sampler:
-    """A trained network, and how it is asked: computing as in training, in `num_steps` of Euler.
+    """A trained network of four tasks, and how it is asked: computing as in training, in `num_steps` of Euler.
 
     Noise, the steps and what is answered are float32 in either precision.
     """
@@ -54,6 +104,26 @@ class Sampler:
     learner: Learner
     precision: Precision
     num_steps: int
+
+    def chunk(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
+        """[B, K, E]; see `Answering`."""
+        return self.action(
+            asked(batch.known, task),
+            text,
+            future=batch.future,
+            scored=batch.asked[:, None].expand_as(batch.has_action),
+            noise=noise.action,
+        )
+
+    def picture(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
+        """[B, V * N, D]; see `Answering`."""
+        return self.future(
+            asked(batch.known, task),
+            text,
+            action=batch.action,
+            has_action=batch.has_action,
+            noise=noise.picture,
+        )
 
     def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
         """The instructions of B samples."""

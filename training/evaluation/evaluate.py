@@ -20,7 +20,7 @@ from training.batch import Batch
 from training.data.action_layout import ACTION_WIDTH, slots_of
 from training.data.normalise import Normaliser
 from training.evaluation.accumulate import Array, Error, ErrorTable, Group
-from training.evaluation.draws import Sampler, asked, noise_of
+from training.evaluation.draws import Answering, SampleNoise
 from training.evaluation.errors import (
     Chunks,
     action_errors,
@@ -38,7 +38,6 @@ MODEL, COPY, WITHOUT_ACTION = "model", "copy", "without_action"
 NORMALISED = (
     "normalised_l1"  # of an element, in the units of the loss: one number for all of an action
 )
-_ACTION, _PICTURE = 0, 1  # which noise of a sample
 
 
 def means_of(statistics: Statistics, embodiments: Sequence[str]) -> Array:
@@ -57,7 +56,7 @@ class Evaluation:
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampler: Answering,
         normaliser: Normaliser,
         means: Array,
         *,
@@ -89,28 +88,11 @@ class Evaluation:
 
     def chunk(self, batch: Batch, text: Text, task: Task) -> Tensor:
         """[B, K, E] normalised, what the network says."""
-        return self.sampler.action(
-            asked(batch.known, task),
-            text,
-            future=batch.future,
-            scored=batch.asked[:, None].expand_as(batch.has_action),
-            noise=self._noise(batch, like=batch.action, place=_ACTION),
-        )
+        return self.sampler.chunk(batch, text, task, SampleNoise(batch=batch, seed=self.seed))
 
     def picture(self, batch: Batch, text: Text, task: Task) -> Tensor:
         """[B, V * N, D] latents, what the network says."""
-        return self.sampler.future(
-            asked(batch.known, task),
-            text,
-            action=batch.action,
-            has_action=batch.has_action,
-            noise=self._noise(batch, like=batch.future, place=_PICTURE),
-        )
-
-    def _noise(self, batch: Batch, *, like: Tensor, place: int) -> Tensor:
-        """Of the shape of `like`, beside it."""
-        shape = tuple(like.shape[1:])
-        return noise_of(batch.origin, shape, seed=self.seed, place=place).to(like.device)
+        return self.sampler.picture(batch, text, task, SampleNoise(batch=batch, seed=self.seed))
 
     def _pictures(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:
         """By who, by metric."""

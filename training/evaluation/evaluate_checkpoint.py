@@ -14,6 +14,7 @@ from schemas.errors import ConfigError
 from schemas.manifest import Manifest, rows_sha256
 from schemas.supervision import Task
 from training.batch import Origin
+from training.causal.learner import CausalLearner
 from training.conditioning.hashed_words import NoTextReader
 from training.conditioning.open import open_conditioner
 from training.conditioning.protocol import TextReader
@@ -21,18 +22,20 @@ from training.data.loader import Loader
 from training.data.normalise import Normaliser, checked_statistics, from_state
 from training.data.routing import RoutingSettings
 from training.evaluation.accumulate import Group
-from training.evaluation.draws import Sampler
+from training.evaluation.draws import Answering, Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import Shown, shown_of
+from training.evaluation.last_frame import LastFrameSampler
 from training.evaluation.motion_probe import MotionProbe, probed, samples_of
 from training.evaluation.summary import Comparison, MetricLine, compared, lines
 from training.learner import Learner
-from training.policy.restored import recipe_of, restored, restored_latent_actions
+from training.policy.restored import recipe_of, restored_latent_actions, restored_learner
 from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
 from training.run.checkpoint import Checkpoint
 from training.run.micro_batch import moved
 from training.run.resume import check_text
+from training.trainable import Trainable
 
 # Of each task, where nobody says otherwise: minutes on a CPU, and its mean is within 1 / sqrt(2000), 2 %, of a sample's spread
 NUM_SAMPLES = 2000
@@ -88,7 +91,7 @@ class Opened:
     """A checkpoint and the samples that it is asked about, before it is asked anything."""
 
     recipe: TrainRecipe
-    learner: Learner
+    learner: Trainable
     normaliser: Normaliser
     loader: Loader
 
@@ -116,9 +119,12 @@ def open_checkpoint(
         verify_latents=request.verify_latents,
     )
     check_text(checkpoint, conditioner.text_id)
-    ready = restored(checkpoint, conditioner, use_averages=request.use_averages, device=device)
-    loader = _loader(manifest, checkpoint, request, reader, ready.normaliser, cache, request.split)
-    return Opened(recipe=recipe, learner=ready.learner, normaliser=ready.normaliser, loader=loader)
+    learner = restored_learner(checkpoint, conditioner, use_averages=request.use_averages)
+    normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
+    loader = _loader(manifest, checkpoint, request, reader, normaliser, cache, request.split)
+    return Opened(
+        recipe=recipe, learner=learner.to(device).eval(), normaliser=normaliser, loader=loader
+    )
 
 
 def _loader(
@@ -208,11 +214,7 @@ def held_out(
     opened = open_checkpoint(manifest, checkpoint, request, device=device, cache=cache)
     recipe, loader = opened.recipe, opened.loader
     trained = recipe.routing.trained
-    sampler = Sampler(
-        learner=opened.learner,
-        precision=request.precision or recipe.run.precision,
-        num_steps=request.num_steps or recipe.run.sampling_steps,
-    )
+    sampler = _sampler(opened, request)
     evaluation = Evaluation(
         sampler,
         opened.normaliser,
@@ -230,6 +232,22 @@ def held_out(
         precision=sampler.precision,
         shown=shown_of(loader, evaluation, trained, request.num_shown, device),
     )
+
+
+def _sampler(opened: Opened, request: EvaluationRequest) -> Answering:
+    """With the sampling steps of the request, or those of the recipe."""
+    run, learner, num_steps = opened.recipe.run, opened.learner, request.num_steps
+    precision = request.precision or run.precision
+    if isinstance(learner, CausalLearner):
+        sampling = learner.network.settings.sampling
+        return LastFrameSampler(
+            learner=learner,
+            precision=precision,
+            video_steps=num_steps or sampling.video_steps,
+            action_steps=num_steps or sampling.action_steps,
+        )
+    assert isinstance(learner, Learner)  # there are two
+    return Sampler(learner=learner, precision=precision, num_steps=num_steps or run.sampling_steps)
 
 
 def _text_of(recipe: TrainRecipe, checkpoint: Checkpoint) -> TextSettings:

@@ -66,6 +66,8 @@ class ActionEncoder:
                 "grid_height": 1,
                 "grid_width": lam.num_queries,
                 "num_codes": lam.num_codes,
+                "later_s": self.later_s,
+                "code_rms": self.lara.lam.book.rms,
             }
         )
 

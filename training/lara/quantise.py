@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,13 @@ class CodeBook(nn.Module):
     def perplexity(self) -> float:
         """exp of the entropy of the use of late: num_codes where all are used alike, 1 where all vectors have one code."""
         return perplexity_of(self.usage)
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of an element of the codes, as they are used."""
+        square = self.codes.detach().double().square().mean(1)
+        usage = self.usage.double()
+        return math.sqrt((usage * square).sum().item() / usage.sum().item())
 
     @torch.no_grad()
     def moved_codes(

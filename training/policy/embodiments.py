@@ -23,7 +23,7 @@ from schemas.geometry import (
     transform,
 )
 from schemas.trained_action import AS_STORED, Named, trained_action
-from training.data.action_layout import ACTION_WIDTH, part_slots, slots_of
+from training.data.action_layout import ACTION_WIDTH, LATENT_BODY, part_slots, slots_of
 from training.data.normalise import Normaliser
 from training.data.recording import state_vector
 
@@ -214,6 +214,8 @@ def embodiments_of(
     """
     out = {}
     for number, name in enumerate(normaliser.embodiments):
+        if name == LATENT_BODY:
+            continue
         spec = _spec_of(normaliser.is_known[number].cpu().numpy())
         if spec is not None:
             slices = {part.name for part in spec.slices}

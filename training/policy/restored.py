@@ -82,7 +82,7 @@ def restored(
     """
     if not isinstance(checkpoint.state.model, ModelSettings):
         problem = "this run has a block-causal network, which is asked chunk by chunk"
-        remedy = "serve it with `eicorpus serve-policy`; its held-out loss is in the log (run.eval_every)"
+        remedy = "serve it with `eicorpus serve-policy`, or measure it with `eicorpus eval`"
         raise ConfigError(problem, remedy=remedy, where=str(checkpoint.folder))
     learner = restored_learner(checkpoint, conditioner, use_averages=use_averages)
     assert isinstance(learner, Learner)  # of these settings

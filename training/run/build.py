@@ -13,7 +13,8 @@ from training.batch import Batch
 from training.causal.settings import AnySettings
 from training.conditioning.open import open_conditioner
 from training.conditioning.protocol import Conditioner, TextReader
-from training.data.action_layout import embodiments_of, grown
+from training.data.action_layout import grown
+from training.data.latent_targets import bodies_of
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.rng_keys import key_of
@@ -211,7 +212,7 @@ def _embodiments(
         return resumed.state.embodiments, from_state(resumed.normaliser_state())
     if base is None:
         return (), None
-    embodiments = grown(base.state.embodiments, embodiments_of(manifest))
+    embodiments = grown(base.state.embodiments, bodies_of(manifest, recipe.data))
     later = normaliser_of(manifest, embodiments, recipe.data.normalise)
     return embodiments, from_state(base.normaliser_state()).joined(later)
 
