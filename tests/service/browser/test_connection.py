@@ -42,7 +42,7 @@ def test_a_page_goes_on_when_the_server_answers_again(
         page.wait_for_selector("#connection:empty", state="attached")
         if path != "/jobs":  # its form waits for the user
             page.wait_for_selector("main :text('The server does not answer.')", state="detached")
-        assert page.locator("main [aria-busy]").count() == 0
+        page.wait_for_selector("main [aria-busy]", state="detached")
 
 
 def test_a_page_says_that_its_session_ended_until_there_is_another(
