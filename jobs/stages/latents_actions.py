@@ -32,8 +32,8 @@ from training.data.camera_views import views_of
 from training.data.latent_reader import LatentFile
 from training.lara.encode import ActionEncoder
 from training.lara.settings import JointStage, NoLara
-from training.policy.restored import recipe_of, restored_latent_actions
-from training.run.checkpoint import Checkpoint
+from training.policy.restored import restored_latent_actions
+from training.run.checkpoint import Checkpoint, recipe_of
 from training.run.parallel import Ranks, device_for
 from training.run.restore import refuse_collapsed
 

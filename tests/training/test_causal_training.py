@@ -29,10 +29,10 @@ from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.data.sequences import sequences_of
 from training.policy.policy import Policy
-from training.policy.restored import recipe_of, restored_learner
+from training.policy.restored import restored_learner
 from training.policy.text_encoder import open_text_encoder
 from training.recipe import load_recipe
-from training.run.checkpoint import checkpoint_of
+from training.run.checkpoint import checkpoint_of, recipe_of
 from training.run.micro_batch import moved
 
 pytestmark = pytest.mark.slow
