@@ -449,7 +449,15 @@ def test_a_finished_episode_is_not_played_again(tmp_path: Path) -> None:
     assert len({seed for _, seed in played}) == 4
     (tmp_path / "videos/000001_front.mp4").unlink()
     assert play_all(tmp_path, 4, 0, play).num_new == 1  # its video is gone
-    (tmp_path / "episodes/000000.json").write_text('{"episode": 0}')
+    of_first, of_second = (tmp_path / f"episodes/00000{number}.json" for number in (0, 1))
+    kept = of_first.read_text()
+    of_first.write_text(of_second.read_text())
+    with pytest.raises(ConfigError, match="is of episode 1 and scene"):  # would count twice
+        play_all(tmp_path, 4, 0, play)
+    of_first.write_text(kept)
+    with pytest.raises(ConfigError, match="is of episode 0 and scene"):
+        play_all(tmp_path, 4, 1, play)
+    of_first.write_text('{"episode": 0}')
     with pytest.raises(ConfigError, match="damaged: seed"):
         play_all(tmp_path, 4, 0, play)
 
