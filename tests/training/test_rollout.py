@@ -247,6 +247,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("hands.left.action.rotation.form", "fixed", "needed by every form"),
         ("cameras", {}, "cameras"),
         ("colour", "red", "colour"),
+        ("constant", {1_000_000: 0.0}, "less than 10000"),
+        ("hands.left.action.position_m.at", [0, 1_000_000], "no range"),
     ],
 )
 def test_what_a_mapping_lacks_is_named(path: str, value: Any, message: str, tmp_path: Path) -> None:
