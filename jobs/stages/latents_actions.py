@@ -21,7 +21,6 @@ from ingest.latents.run import LatentTally, encode_corpus
 from ingest.latents.token_file import TokenFile
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
-from ingest.verify.files import sha256_of
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
 from jobs.ui.output import stderr
@@ -30,6 +29,7 @@ from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.latents import LatentFacts
 from training.data.camera_views import views_of
+from training.data.file_check import VerifiedFiles
 from training.data.latent_reader import LatentFile
 from training.lara.encode import ActionEncoder
 from training.lara.settings import JointStage, NoLara
@@ -212,7 +212,7 @@ class _ActionFiles:
 
     def __init__(self, plan: ActionsPlan, disk: LocalStorage) -> None:
         self.plan, self.disk, self.wait_s = plan, disk, 0.0
-        self._sha256 = plan.encoder.weights_sha256
+        self._sha256, self._compared = plan.encoder.weights_sha256, VerifiedFiles()
 
     def make(
         self, files: Iterator[PlannedLatentFile]
@@ -273,8 +273,9 @@ class _ActionFiles:
         """
         for path in filter(None, self.plan.sources[file.uid]):
             expected = self.plan.digests[path]
-            digest = sha256_of(item_within(Path(file.corpus), path))
-            if digest != expected:
+            if digest := self._compared.other_digest(
+                item_within(Path(file.corpus), path), expected
+            ):
                 problem = f"sha256 is {digest}, {expected} as committed"
                 remedy = "remove the file, and run `eicorpus latents images` again"
                 raise ConfigError(problem, remedy=remedy, where=path)

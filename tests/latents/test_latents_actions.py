@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import snapshot
 from ingest.latents.token_file import read_latents
 from jobs.cli import app
-from jobs.stages import latents_actions
 from schemas.errors import ConfigError
 from schemas.latent_header import read_header
 from schemas.latents import LATENTS, is_of_actions
 from tests.training.corpus import ENCODER, Trainable, make
+from training.data.file_check import VerifiedFiles
 from training.policy.restored import restored_latent_actions
 from training.run.checkpoint import WEIGHTS, checkpoint_of
 
@@ -175,12 +174,7 @@ def test_latents_that_rotted_become_no_latent_actions(
     content[start : start + 2 * 7 * 8] = b"\xc0\x7f" * 7 * 8  # bfloat16, one picture
     path.write_bytes(content)
     if not is_compared:
-        monkeypatch.setattr(latents_actions, "sha256_of", lambda _: spoilt["sha256"])
-        digests = {row["path"]: spoilt["sha256"] for row in latents}
-        plan_actions = latents_actions.plan_actions
-        monkeypatch.setattr(
-            latents_actions, "plan_actions", lambda *a: replace(plan_actions(*a), digests=digests)
-        )
+        monkeypatch.setattr(VerifiedFiles, "other_digest", lambda *_: "")
     words = ("latents", "actions", str(corpus), "--lam", str(run), "--device", "cpu", "--json")
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
