@@ -28,8 +28,7 @@ def policy_of(run: Path, weights: Path | None) -> Acting:
     """
     from jobs.commands.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
-    from training.policy.restored import recipe_of
-    from training.run.checkpoint import checkpoint_of
+    from training.run.checkpoint import checkpoint_of, recipe_of
 
     checkpoint = checkpoint_of(run, None)
     encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device="auto")
@@ -57,8 +56,7 @@ def outcomes_of(
 
 def horizon_of(run: Path) -> Horizon:
     """Pictures from as long ago as the run's recipe says."""
-    from training.policy.restored import recipe_of
-    from training.run.checkpoint import checkpoint_of
+    from training.run.checkpoint import checkpoint_of, recipe_of
 
     past_s = recipe_of(checkpoint_of(run, None)).data.past_s
     return Horizon(past_steps=tuple(round(offset / TIMESTEP_S) for offset in past_s))

@@ -29,11 +29,12 @@ from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.latents import LatentFacts
 from training.data.camera_views import views_of
+from training.data.file_check import VerifiedFiles
 from training.data.latent_reader import LatentFile
 from training.lara.encode import ActionEncoder
 from training.lara.settings import JointStage, NoLara
-from training.policy.restored import recipe_of, restored_latent_actions
-from training.run.checkpoint import Checkpoint
+from training.policy.restored import restored_latent_actions
+from training.run.checkpoint import Checkpoint, recipe_of
 from training.run.parallel import Ranks, device_for
 from training.run.restore import refuse_collapsed
 
@@ -42,12 +43,13 @@ NO_SOURCE = "no_latents"  # code of an episode without latents of the model's en
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActionsPlan:
-    """What is to be written. `sources`: by uid the files of each view; num_frames: of all due files together; left_out: episodes without latents."""
+    """What is to be written. `sources`: by uid the files of each view; digests: their sha256 by path, as committed; num_frames: of all due files together; left_out: episodes without latents."""
 
     encoder: ActionEncoder
     encoder_id: str
     todo: LatentTodo
     sources: dict[str, list[str | None]]
+    digests: dict[str, str]
     num_frames: int
     left_out: int
 
@@ -136,7 +138,9 @@ def plan_actions(
     every = todo_of(
         corpus, current, "", where=where
     ).due  # of no encoder: each camera of each episode
-    chosen = _chosen(corpus, current, encoder, every)
+    fresh = _fresh(corpus, current, encoder, every)
+    chosen = _chosen(fresh, encoder)
+    digests = dict(fresh.select("path", "sha256").iter_rows())
     uids = every["uid"].unique()
     if not len(chosen) and len(uids):
         model = encoder.source_id.partition("-")[0]
@@ -155,24 +159,28 @@ def plan_actions(
             corpus=corpus, due=due, up_to_date=len(chosen) - len(due), num_episodes=len(due)
         ),
         sources=dict(chosen.select("uid", "paths").iter_rows()),
+        digests=digests,
         num_frames=int(frames.sum()),
         left_out=len(uids) - len(chosen),
     )
 
 
-def _chosen(
+def _fresh(
     corpus: CorpusLayout, current: Snapshot, encoder: ActionEncoder, every: pl.DataFrame
 ) -> pl.DataFrame:
-    """uid, camera, paths and num_frames of episodes with latents of the model's encoder that are of the videos of now: `paths` has one for each view, and
-    the file of latent actions lies under the camera of the first.
-    """
-    columns = ["uid", "camera", "path", "num_frames", "video_sha256", "run_id"]
+    """The newest row of each camera's latents of the model's encoder, where they are of the video of now."""
+    columns = ["uid", "camera", "path", "num_frames", "sha256", "video_sha256", "run_id"]
     only = pc.field("encoder_id") == encoder.source_id
     rows = pl.DataFrame(current.read(corpus.root, "latents", columns, only=only))
     newest = rows.sort("run_id", maintain_order=True).unique(["uid", "camera"], keep="last")
-    fresh = newest.join(every, on=["uid", "camera", "video_sha256"], how="semi").sort(
-        "uid", "camera"
-    )
+    same = ["uid", "camera", "video_sha256"]
+    return newest.join(every, on=same, how="semi").sort("uid", "camera")
+
+
+def _chosen(fresh: pl.DataFrame, encoder: ActionEncoder) -> pl.DataFrame:
+    """uid, camera, paths and num_frames of episodes that have a camera for a view: `paths` has one for each view, and the file of latent actions lies under
+    the camera of the first.
+    """
     out: list[dict[str, object]] = []
     for (uid,), of_episode in fresh.group_by("uid", maintain_order=True):
         views = views_of(of_episode["camera"].to_list(), encoder.cameras)
@@ -204,7 +212,7 @@ class _ActionFiles:
 
     def __init__(self, plan: ActionsPlan, disk: LocalStorage) -> None:
         self.plan, self.disk, self.wait_s = plan, disk, 0.0
-        self._sha256 = plan.encoder.weights_sha256
+        self._sha256, self._compared = plan.encoder.weights_sha256, VerifiedFiles()
 
     def make(
         self, files: Iterator[PlannedLatentFile]
@@ -223,17 +231,21 @@ class _ActionFiles:
             first = next(view for view in views if view is not None)
             self._check(file, first.facts)
             step = self.plan.encoder.step_of(views)
+            self._compare(file)
         except (PipelineError, OSError) as error:
             return EncodeResult(error=f"{_code(error)}: {file.uid}: {error}")
         facts = self.plan.encoder.facts(first.facts, self.plan.encoder_id, self._sha256)
         path = item_within(Path(file.corpus), file.target(self.plan.encoder_id))
         self.disk.make_dir(path.parent)
         pieces = self.plan.encoder.pieces(views, step)
-        with self.disk.atomic_writer(path, is_durable=True) as opened:
-            filled = TokenFile(opened, facts)
-            for piece in pieces:
-                filled.add(piece)
-            num_bytes, sha256 = filled.finish()
+        try:
+            with self.disk.atomic_writer(path, is_durable=True) as opened:
+                filled = TokenFile(opened, facts)
+                for piece in pieces:
+                    filled.add(piece)
+                num_bytes, sha256 = filled.finish()
+        except ConfigError as error:  # what is read; a disk that cannot be written ends the run
+            return EncodeResult(error=f"{_code(error)}: {file.uid}: {error}")
         row = LatentRow(
             uid=file.uid,
             camera=file.camera,
@@ -252,6 +264,21 @@ class _ActionFiles:
             num_bytes=num_bytes,
             busy_s=time.monotonic() - began_s,
         )
+
+    def _compare(self, file: PlannedLatentFile) -> None:
+        """
+        Raises:
+            ConfigError: the bytes of a view are not those that were committed.
+            OSError: they cannot be read.
+        """
+        for path in filter(None, self.plan.sources[file.uid]):
+            expected = self.plan.digests[path]
+            if digest := self._compared.other_digest(
+                item_within(Path(file.corpus), path), expected
+            ):
+                problem = f"sha256 is {digest}, {expected} as committed"
+                remedy = "remove the file, and run `eicorpus latents images` again"
+                raise ConfigError(problem, remedy=remedy, where=path)
 
     def _check(self, file: PlannedLatentFile, facts: LatentFacts) -> None:
         """

@@ -17,9 +17,8 @@ from tests.fuzz.mutations import Outcome, mutated
 from tests.hostile import commands
 from tests.hostile.corpora import World, make_world
 from training.evaluation.evaluate_checkpoint import EvaluationRequest, open_checkpoint
-from training.policy.restored import recipe_of
 from training.run.best import BEST_FILE, Best, write_best
-from training.run.checkpoint import FOLDER, OPTIMISER, checkpoint_of
+from training.run.checkpoint import FOLDER, OPTIMISER, checkpoint_of, recipe_of
 from training.run.optimiser import adamw
 from training.run.restore import restore
 from training.run.run_folder import load_run, logged

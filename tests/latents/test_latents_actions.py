@@ -18,8 +18,10 @@ from ingest.corpus import snapshot
 from ingest.latents.token_file import read_latents
 from jobs.cli import app
 from schemas.errors import ConfigError
-from schemas.latents import is_of_actions
+from schemas.latent_header import read_header
+from schemas.latents import LATENTS, is_of_actions
 from tests.training.corpus import ENCODER, Trainable, make
+from training.data.file_check import VerifiedFiles
 from training.policy.restored import restored_latent_actions
 from training.run.checkpoint import WEIGHTS, checkpoint_of
 
@@ -149,3 +151,36 @@ def test_what_does_not_fit_is_refused(made: Trainable, run: Path, tmp_path: Path
         command("latents", "actions", str(corpus), "--lam", str(other), "--device", "cpu")
     assert rows_of(corpus) == {}
     assert (checkpoint_of(run).folder / WEIGHTS).exists()
+
+
+@pytest.mark.parametrize(
+    ("is_compared", "named"), [(True, "as committed"), (False, "NaN or infinity in the picture")]
+)
+def test_latents_that_rotted_become_no_latent_actions(
+    made: Trainable,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_compared: bool,
+    named: str,
+) -> None:
+    """A picture of NaN, under the digest of before or one of its own: the episode fails by name, the others are made."""
+    corpus = made.copied(tmp_path / "corpus").corpus
+    latents = snapshot.load(corpus).read(corpus, "latents").to_pylist()
+    spoilt = next(row for row in latents if row["encoder_id"] == ENCODER)
+    path = corpus / spoilt["path"]
+    start = read_header(path).tensors[LATENTS].start
+    content = bytearray(path.read_bytes())
+    content[start : start + 2 * 7 * 8] = b"\xc0\x7f" * 7 * 8  # bfloat16, one picture
+    path.write_bytes(content)
+    if not is_compared:
+        monkeypatch.setattr(VerifiedFiles, "other_digest", lambda *_: "")
+    words = ("latents", "actions", str(corpus), "--lam", str(run), "--device", "cpu", "--json")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)["result"]
+    assert (result["failed"], result["encoded"]) == (1, len(made.uids) - 1)
+    assert named in result["failures"][0]
+    assert spoilt["path"] in result["failures"][0]
+    assert spoilt["uid"] not in rows_of(corpus)
+    assert not list(corpus.rglob(".*.part"))

@@ -131,7 +131,7 @@ def snapshot_of(made: Trainer, step: int) -> CheckpointSnapshot | None:
     """None on ranks other than the first."""
     state = CheckpointState(
         step=step,
-        recipe={"name": "test"},
+        recipe=made.recipe.model_dump(mode="json"),
         recipe_sha256="r" * 64,
         manifest_name="m",
         manifest_sha256="m" * 64,

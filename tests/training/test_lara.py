@@ -19,6 +19,7 @@ from tests.training.loader_cases import addresses, loader
 from tests.training.loader_cases import recipe as loader_recipe
 from tests.training.running import (  # fmt: skip
     GLOBAL_BATCH,
+    LAM,
     global_batch,
     joint,
     learner,
@@ -339,7 +340,7 @@ def test_a_latent_action_model_of_another_run_is_taken_over(tmp_path: Any) -> No
     begun = lam_run(tmp_path)
     made = learner(seed=5, lara=recipe(lara=joint()).lara)
     assert made.lara is not None
-    restore_latent_actions(made.lara, begun, encoder_id="")
+    restore_latent_actions(made.lara, begun, encoder_id="", recipe=recipe(lara=joint()))
     theirs = begun.tensors()
     for name, value in made.lara.lam.state_dict().items():
         assert torch.equal(value, theirs[f"lara.lam.{name}"])
@@ -348,27 +349,50 @@ def test_a_latent_action_model_of_another_run_is_taken_over(tmp_path: Any) -> No
     )  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"lara": joint(lam={**LAM, "num_heads": 4})}, "num_heads 2, and this recipe says 4"),
+        ({"lara": joint(future_s=0.9)}, "future_s 1.5, and this recipe says 0.9"),
+        ({"data": {"cameras": ["wrist", "front"]}}, r"cameras \['\*'\], and this recipe says"),
+    ],
+)
+def test_a_latent_action_model_of_other_pairs_is_refused_though_its_shapes_fit(
+    changed: dict[str, Any], named: str, tmp_path: Any
+) -> None:
+    begun = lam_run(tmp_path)
+    page = recipe(lara=joint()).model_dump()
+    for key, value in changed.items():
+        page[key] = page[key] | value if key == "data" else value
+    ours = TrainRecipe.model_validate(page)
+    made = learner(lara=ours.lara)
+    assert made.lara is not None
+    with pytest.raises(ConfigError, match=named):
+        restore_latent_actions(made.lara, begun, encoder_id="", recipe=ours)
+
+
 def test_a_latent_action_model_that_does_not_fit_is_refused(tmp_path: Any) -> None:
-    made = learner(lara=recipe(lara=joint()).lara)
+    like = recipe(lara=joint())
+    made = learner(lara=like.lara)
     assert made.lara is not None
     begun = lam_run(tmp_path / "other")
     with pytest.raises(
         ConfigError, match="latent action model is of encoder ; the manifest's latents are of dino"
     ):
-        restore_latent_actions(made.lara, begun, encoder_id="dino")
+        restore_latent_actions(made.lara, begun, encoder_id="dino", recipe=like)
     wider = recipe(lara=joint(lam={"width": 32, "num_heads": 2})).lara
     other = learner(lara=wider)
     with pytest.raises(ConfigError, match="other shapes"):
-        restore_latent_actions(other.lara, begun, encoder_id="")  # type: ignore[arg-type]
+        restore_latent_actions(other.lara, begun, encoder_id="", recipe=like)  # type: ignore[arg-type]
     collapsed = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0])
     begun = lam_run(tmp_path / "collapsed", **{"lara.lam.book.usage": collapsed})
     with pytest.raises(ConfigError, match=r"code book collapsed: 1\.00 of 8 codes"):
-        restore_latent_actions(made.lara, begun, encoder_id="")
+        restore_latent_actions(made.lara, begun, encoder_id="", recipe=like)
     kept = snapshot_of(trainer(recipe()), 1)
     assert kept is not None
     write(tmp_path / "without" / "checkpoints", kept, keep=1)
     with pytest.raises(ConfigError, match="no latent action model"):
-        restore_latent_actions(made.lara, newest(tmp_path / "without"), encoder_id="")
+        restore_latent_actions(made.lara, newest(tmp_path / "without"), encoder_id="", recipe=like)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -150,3 +152,17 @@ def test_a_latent_action_model_learns_what_the_picture_of_now_does_not_tell() ->
                 copied += change.square().mean().item()
     assert own < 0.3 * copied
     assert other > copied
+
+
+@pytest.mark.parametrize("still", ["hands", "pictures"])
+def test_of_what_never_changes_no_share_is_told(still: str) -> None:
+    """Else the page would hold NaN, which is no JSON."""
+    fitted, scored = made_up(0.5, 0), made_up(0.5, 1)
+    if still == "hands":
+        fitted, scored = (
+            replace(each, target=np.zeros_like(each.target)) for each in (fitted, scored)
+        )
+    else:
+        scored = replace(scored, sums=np.zeros(3))
+    with pytest.raises(ConfigError, match="no hand moves"):
+        probed(fitted, scored, num_codes=8)

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
 from ingest.curation.captions.checks import wilson
 from jobs.cli import app
@@ -36,6 +38,7 @@ from training.rollout.gym_mapping import GymMapping, read_mapping
 from training.rollout.loop import Horizon, closed_loop
 from training.server.client import ServedPolicy
 from training.server.server import PolicyServer, ServerSettings
+from training.server.wire import packed
 
 HALF = 0.5**0.5
 # The environment's frame in the base: x of it is y of the base, 0.3 m ahead and 0.1 m up.
@@ -244,6 +247,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("hands.left.action.rotation.form", "fixed", "needed by every form"),
         ("cameras", {}, "cameras"),
         ("colour", "red", "colour"),
+        ("constant", {1_000_000: 0.0}, "less than 10000"),
+        ("hands.left.action.position_m.at", [0, 1_000_000], "no range"),
     ],
 )
 def test_what_a_mapping_lacks_is_named(path: str, value: Any, message: str, tmp_path: Path) -> None:
@@ -282,7 +287,7 @@ def serving(policy: Any, token: str | None = None) -> Iterator[str]:
     ready, loop = threading.Event(), asyncio.new_event_loop()
     stop = asyncio.Event()
 
-    async def serve() -> None:
+    async def run() -> None:
         settings = ServerSettings(port=0, token=token)
         server = await PolicyServer(policy, settings, monotonic_s=time.monotonic).start()
         host, port = next(iter(server.sockets)).getsockname()[:2]
@@ -292,7 +297,7 @@ def serving(policy: Any, token: str | None = None) -> Iterator[str]:
         server.close()
         await server.wait_closed()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
         assert ready.wait(30)
@@ -339,6 +344,87 @@ def test_a_server_that_goes_is_another_try() -> None:
             policy.act(Observation(text="", embodiment="metaworld_sawyer"))
 
 
+@contextmanager
+def speaking(first: bytes | str, second: bytes | str = b"") -> Iterator[str]:
+    """The address of a server that says the two, whatever it is told."""
+
+    def converse(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            connection.send(first)
+            connection.recv()
+            connection.send(second)
+            connection.recv()
+
+    with serve(converse, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join(30)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_actions": "many"},
+        {"num_actions": 0},
+        {"past_s": []},
+        {"past_s": [0.1]},
+        {"past_s": [-1e300]},
+        {"past_s": [float("nan")]},
+        {"rate_hz": 0.0},
+        {"rate_hz": float("nan")},
+        {"embodiments": ["metaworld_sawyer"]},
+        {"embodiments": {"metaworld_sawyer": {}}},
+        {"embodiments": {"metaworld_sawyer": {"action_names": [1]}}},
+        {"cameras": None},
+    ],
+    ids=str,
+)
+def test_facts_that_no_policy_says_are_refused(change: dict[str, Any]) -> None:
+    facts = Seeing(Reach()).facts() | change
+    refused = pytest.raises(ConfigError, match="facts of a policy: " + next(iter(change)))
+    with speaking(packed(facts)) as url, refused, ServedPolicy(url):
+        pass
+
+
+CHUNK: dict[str, Any] = {"actions": np.zeros((8, 10), np.float32), "t_s": np.arange(1, 9) / 10}
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({}, "actions is a NoneType"),
+        (CHUNK | {"actions": "go"}, "actions is a str"),
+        (
+            CHUNK | {"actions": np.full((8, 10), np.nan)},
+            "actions holds numbers that are not finite",
+        ),
+        (CHUNK | {"t_s": np.full(8, np.inf)}, "t_s holds numbers that are not finite"),
+        (CHUNK | {"actions": np.zeros((0, 10)), "t_s": np.zeros(0)}, r"shape \[0, 10\]"),
+        (CHUNK | {"actions": np.zeros(10)}, r"shape \[10\]"),
+        (CHUNK | {"actions": np.zeros((8, 12))}, r"expected \[K, 10\]"),
+        (CHUNK | {"actions": np.zeros((8, 7))}, r"expected \[K, 10\]"),
+        (CHUNK | {"t_s": np.zeros(3)}, r"t_s of shape \[3\]"),
+    ],
+)
+def test_an_answer_that_is_no_chunk_moves_nothing(answer: dict[str, Any], message: str) -> None:
+    with (
+        speaking(packed(Seeing(Reach()).facts()), packed(answer)) as url,
+        ServedPolicy(url) as policy,
+        pytest.raises(ConfigError, match=message),
+    ):
+        policy.act(Observation(text="", embodiment="metaworld_sawyer"))
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://127.0.0.1:abc", "ws://[::1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="no policy answers"), ServedPolicy(url):
+        pass
+
+
 # --- episodes on the disk -------------------------------------------------------------------------------------------------
 
 
@@ -365,7 +451,15 @@ def test_a_finished_episode_is_not_played_again(tmp_path: Path) -> None:
     assert len({seed for _, seed in played}) == 4
     (tmp_path / "videos/000001_front.mp4").unlink()
     assert play_all(tmp_path, 4, 0, play).num_new == 1  # its video is gone
-    (tmp_path / "episodes/000000.json").write_text('{"episode": 0}')
+    of_first, of_second = (tmp_path / f"episodes/00000{number}.json" for number in (0, 1))
+    kept = of_first.read_text()
+    of_first.write_text(of_second.read_text())
+    with pytest.raises(ConfigError, match="is of episode 1 and scene"):  # would count twice
+        play_all(tmp_path, 4, 0, play)
+    of_first.write_text(kept)
+    with pytest.raises(ConfigError, match="is of episode 0 and scene"):
+        play_all(tmp_path, 4, 1, play)
+    of_first.write_text('{"episode": 0}')
     with pytest.raises(ConfigError, match="damaged: seed"):
         play_all(tmp_path, 4, 0, play)
 

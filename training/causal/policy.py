@@ -31,10 +31,10 @@ from training.data.rng_keys import key_of
 from training.model.network import Text
 from training.policy.observation import Observation, checked_images
 from training.policy.policy import Encode, PolicySettings
-from training.policy.restored import recipe_of, restored_learner
+from training.policy.restored import restored_learner
 from training.policy.text_encoder import Tell, open_text_encoder
 from training.recipe import TrainRecipe
-from training.run.checkpoint import checkpoint_of
+from training.run.checkpoint import checkpoint_of, recipe_of
 from training.run.parallel import Ranks, device_for
 
 PURPOSE = 17  # of the keys of noise

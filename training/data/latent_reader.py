@@ -96,6 +96,10 @@ class LatentFile:
         if tensors[FRAME_INDEX].shape != frames.shape or not np.array_equal(frames, at):
             raise self._file.damaged(f"its images are not every {facts.grid_stride}th timestep")
 
+    def damaged(self, why: str) -> ConfigError:
+        """The error for a file that is not what was written."""
+        return self._file.damaged(why)
+
     def read(self, timestep: int, out: Memory) -> None:
         """Patches of the picture at a timestep of the grid into `out` [N, D], the memory of numbers that are `LatentShape.read_as`.
 

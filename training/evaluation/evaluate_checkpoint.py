@@ -29,10 +29,10 @@ from training.evaluation.last_frame import LastFrameSampler
 from training.evaluation.motion_probe import MotionProbe, probed, samples_of
 from training.evaluation.summary import Comparison, MetricLine, compared, lines
 from training.learner import Learner
-from training.policy.restored import recipe_of, restored_latent_actions, restored_learner
+from training.policy.restored import restored_latent_actions, restored_learner
 from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, recipe_of
 from training.run.micro_batch import moved
 from training.run.resume import check_text
 from training.trainable import Trainable

@@ -197,7 +197,7 @@ def probed(
         fitted: of the split train. scored: of another, with other episodes.
 
     Raises:
-        ConfigError: no body has enough episodes in both.
+        ConfigError: no body has enough episodes in both, no hand moves or no picture changes in `scored`.
     """
     errors: dict[str, list[Array]] = {name: [] for name in FEATURES}
     spreads: list[Array] = []
@@ -225,6 +225,9 @@ def probed(
         problem = f"no body has {LEAST_EPISODES} episodes with motions in the split train and in the other"
         raise ConfigError(problem, where="eicorpus eval")
     spread, episode = np.concatenate(spreads), np.concatenate(episodes)
+    if not spread.sum() or not scored.sums[2]:
+        problem = "no hand moves in the held-out samples, or no picture changes: nothing tells a share of it"
+        raise ConfigError(problem, where="eicorpus eval")
     return MotionProbe(
         r2={
             name: _r2(np.concatenate(each), spread, episode, seed) for name, each in errors.items()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from schemas.errors import ConfigError
 from schemas.latents import ACTIONS_MODEL, CODE, LATENTS, LatentFacts
-from training.data.latent_reader import LatentFile, shape_of
+from training.data.latent_reader import LatentFile, is_finite, shape_of
 from training.lara.lara import Lara
 from training.lara.latent_action import PictureShape
 
@@ -100,6 +100,7 @@ class ActionEncoder:
             views, step: see `step_of`.
 
         Raises:
+            ConfigError: one holds NaN or infinity, or is shorter than it was.
             OSError: they cannot be read.
         """
         num = next(file for file in views if file is not None).facts.num_frames
@@ -136,7 +137,11 @@ class ActionEncoder:
             read_as = shape_of(file.facts).read_as
             memory = np.empty((shape.num_patches, shape.latent_width), f"u{read_as.itemsize}")
             for i in range(count):
-                file.read((begin + i) * file.facts.grid_stride, memory)
+                timestep = (begin + i) * file.facts.grid_stride
+                file.read(timestep, memory)
+                if not is_finite(memory):
+                    problem = f"NaN or infinity in the picture of timestep {timestep}"
+                    raise file.damaged(problem)
                 out[i, v] = torch.from_numpy(memory).view(read_as).float()
         return out.flatten(1, 2)
 

@@ -32,11 +32,11 @@ from training.learner import Learner
 from training.model.network import KnownInputs
 from training.policy.embodiments import PolicyEmbodiment, embodiments_of
 from training.policy.observation import ActionChunk, Observation, Pixels, checked_images
-from training.policy.restored import recipe_of, restored
+from training.policy.restored import restored
 from training.policy.text_encoder import Tell, open_text_encoder
 from training.precision import Precision
 from training.recipe import TrainRecipe
-from training.run.checkpoint import checkpoint_of
+from training.run.checkpoint import checkpoint_of, recipe_of
 from training.run.parallel import Ranks, device_for
 from training.tasks import INDEX
 

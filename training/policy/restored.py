@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.invalid import invalid
 from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
 from training.lara.lara import Lara
@@ -16,9 +14,8 @@ from training.lara.latent_action import PictureShape
 from training.lara.settings import LatentActionStage, NoLara
 from training.learner import Learner
 from training.model.settings import ModelSettings
-from training.recipe import TrainRecipe, stored_recipe
 from training.run.architecture import learner_of
-from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
+from training.run.checkpoint import AVERAGES, WEIGHTS, Checkpoint, recipe_of
 from training.run.optimiser import LARA
 from training.run.restore import latent_action_tensors, restore_weights
 from training.trainable import Trainable
@@ -30,20 +27,6 @@ class Restored:
 
     learner: Learner
     normaliser: Normaliser
-
-
-def recipe_of(checkpoint: Checkpoint) -> TrainRecipe:
-    """The recipe of the run, as it was resolved.
-
-    Raises:
-        ConfigError: it is damaged.
-    """
-    try:
-        return TrainRecipe.model_validate(stored_recipe(checkpoint.state.recipe))
-    except ValidationError as error:
-        raise ConfigError(
-            invalid(error, TrainRecipe), where=str(checkpoint.folder / STATE)
-        ) from error
 
 
 def has_policy(checkpoint: Checkpoint) -> bool:

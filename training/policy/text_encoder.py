@@ -20,9 +20,8 @@ from training.conditioning.text_model import online_text_of, text_id_of
 from training.conditioning.vlm_parts import folder_of
 from training.model.network import Text
 from training.policy.observation import Observation, Pixels, checked_images
-from training.policy.restored import recipe_of
 from training.recipe import CachedText, OnlineText, WordsText
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, recipe_of
 
 KEPT_TEXTS = (
     64  # of 100 tokens of 2560 numbers, 65 MB: a client says the same with each observation

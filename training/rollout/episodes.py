@@ -79,9 +79,10 @@ def play_all(
     episodes, num_new = [], 0
     for number in range(count):
         path = out / episode_path(number)
-        stored = _finished(out, number)
+        scene = scene_seed(seed, number)
+        stored = _finished(out, number, scene)
         if stored is None:
-            stored = play(number, scene_seed(seed, number))
+            stored = play(number, scene)
             make_durable(
                 out / VIDEOS
             )  # the names of its videos, before the file that vouches for them
@@ -103,8 +104,12 @@ def episode_path(number: int) -> str:
     return f"{EPISODES}/{number:06d}.json"
 
 
-def _finished(out: Path, number: int) -> dict[str, Any] | None:
-    """An episode whose videos are there too; None when it must be played (again)."""
+def _finished(out: Path, number: int, scene: int) -> dict[str, Any] | None:
+    """An episode whose videos are there too; None when it must be played (again).
+
+    Raises:
+        ConfigError: the file is damaged, or a copy of another episode's.
+    """
     path = out / episode_path(number)
     if not path.exists():
         return None
@@ -113,6 +118,10 @@ def _finished(out: Path, number: int) -> dict[str, Any] | None:
     videos = stored.get("videos")
     if odd or not isinstance(videos, dict):
         problem = f"damaged: {', '.join(odd) or 'videos'}"
+        remedy = "remove the file, and the episode is played again"
+        raise ConfigError(problem, remedy=remedy, where=str(path))
+    if (stored["episode"], stored["seed"]) != (number, scene):
+        problem = f"is of episode {stored['episode']} and scene {stored['seed']}; expected {number} and {scene}"
         remedy = "remove the file, and the episode is played again"
         raise ConfigError(problem, remedy=remedy, where=str(path))
     is_whole = all(

@@ -39,6 +39,7 @@ from schemas.yaml_text import read_yaml
 
 Side = Literal["left", "right"]
 Range = tuple[int, int]  # [start, end) of a vector
+WIDEST = 10_000  # elements of a vector
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 RADIANS = {"rad": 1.0, "deg": np.pi / 180}
 
@@ -74,8 +75,9 @@ class MappedCamera(_MappingPart):
 
 
 def _ascending(at: Range | None) -> Range | None:
-    if at is not None and not 0 <= at[0] < at[1]:
-        raise ValueError(f"{list(at)} is no range; expected [start, end) with start < end")
+    if at is not None and not 0 <= at[0] < at[1] <= WIDEST:
+        problem = f"expected [start, end) with start < end, and end at most {WIDEST}"
+        raise ValueError(f"{list(at)} is no range; {problem}")
     return at
 
 
@@ -185,7 +187,9 @@ class GymMapping(_MappingPart):
     cameras: dict[str, MappedCamera] = Field(min_length=1)
     hands: dict[Side, MappedHand] = Field(min_length=1)
     success: SuccessRule
-    constant: dict[int, float] = {}  # elements of the action that nothing of the corpus moves
+    constant: dict[
+        Annotated[int, Field(ge=0, lt=WIDEST)], float
+    ] = {}  # elements of the action that nothing of the corpus moves
 
     def T_tool_hand(self, side: Side) -> Array:
         """[4, 4] of `hand_xfz` in the environment's tool frame.

@@ -274,7 +274,7 @@ def _learner(
         where = str(begun.base.folder)
         restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
     if begun.lam is not None and learner.lara is not None:
-        restore_latent_actions(learner.lara, begun.lam, encoder_id=encoder_id)
+        restore_latent_actions(learner.lara, begun.lam, encoder_id=encoder_id, recipe=recipe)
     return learner
 
 

@@ -31,10 +31,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from schemas.errors import ConfigError, SourceError, system_error_text
+from schemas.invalid import invalid
 from schemas.json_text import DOCUMENT, read_json
 from schemas.text_features import FeatureSettings
 from training.causal.settings import AnySettings
 from training.durable import make_durable, make_folder
+from training.recipe import TrainRecipe, stored_recipe
 from training.run.best import Best, load_best, write_best
 from training.run.optimiser import EMA, MOMENTS, kept, trained
 from training.run.parallel import Ranks, full_tensor
@@ -313,3 +315,17 @@ def _remove(folder: Path) -> None:
     folder.rename(doomed)
     make_durable(folder.parent)  # or a power cut may leave half of it under its old name
     shutil.rmtree(doomed)
+
+
+def recipe_of(checkpoint: Checkpoint) -> TrainRecipe:
+    """The recipe of the run, as it was resolved.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        return TrainRecipe.model_validate(stored_recipe(checkpoint.state.recipe))
+    except ValidationError as error:
+        raise ConfigError(
+            invalid(error, TrainRecipe), where=str(checkpoint.folder / STATE)
+        ) from error

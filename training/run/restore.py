@@ -10,8 +10,10 @@ from torch.optim import AdamW
 from schemas.errors import ConfigError
 from training.lara.lara import Lara
 from training.lara.quantise import perplexity_of
+from training.lara.settings import JointStage, NoLara
 from training.model.adapters import Bank
-from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, Checkpoint
+from training.recipe import TrainRecipe
+from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, Checkpoint, recipe_of
 from training.run.optimiser import EMA, LARA, MOMENTS, kept, trained
 from training.run.parallel import full_tensor, shard_like
 
@@ -81,14 +83,20 @@ def restore_weights(
         fill(parameter, value)
 
 
-def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) -> None:
+def restore_latent_actions(
+    lara: Lara, begun: Checkpoint, *, encoder_id: str, recipe: TrainRecipe
+) -> None:
     """Put the latent action model of another run into `lara`.
+
+    Args:
+        recipe: of this run.
 
     Raises:
         ConfigError: that run has none, of other pictures or shapes, or with a code book of which next to nothing is used.
     """
     where = f"--init-lam {begun.folder}"
     weights = latent_action_tensors(lara, begun)
+    _refuse_other_pictures(recipe, begun, where=where)
     if begun.state.encoder_id != encoder_id:
         problem = f"its latent action model is of encoder {begun.state.encoder_id}; the manifest's latents are of {encoder_id}"
         repair = f"set data.encoder={begun.state.encoder_id}, or train another with --recipe lam"
@@ -96,6 +104,32 @@ def restore_latent_actions(lara: Lara, begun: Checkpoint, *, encoder_id: str) ->
     refuse_collapsed(weights[USAGE], where=where)
     for name, x in lara.lam.state_dict(keep_vars=True).items():
         fill(x, weights[name])
+
+
+def _refuse_other_pictures(recipe: TrainRecipe, begun: Checkpoint, *, where: str) -> None:
+    """What no shape tells: heads, the order of the views and the time between the pictures.
+
+    Raises:
+        ConfigError: they are not those of `begun`.
+    """
+    ours, theirs = (_pairs_of(each, where=where) for each in (recipe, recipe_of(begun)))
+    odd = [key for key in ours if ours[key] != theirs[key]]
+    if odd:
+        said = "; ".join(f"{key} {theirs[key]}, and this recipe says {ours[key]}" for key in odd)
+        problem = f"its latent action model was trained with {said}"
+        repair = "set them as in that run's recipe.yaml, or train another with --recipe lam"
+        raise ConfigError(problem, remedy=repair, where=where)
+
+
+def _pairs_of(recipe: TrainRecipe, *, where: str) -> dict[str, object]:
+    lara = recipe.lara
+    if isinstance(lara, NoLara):  # and yet there are weights of one
+        raise ConfigError("the recipe of its checkpoint has no latent action model", where=where)
+    return {
+        "num_heads": lara.lam.num_heads,
+        "cameras": list(recipe.data.cameras),
+        "future_s": lara.future_s if isinstance(lara, JointStage) else recipe.data.future_s,
+    }
 
 
 def refuse_collapsed(usage: Tensor, *, where: str) -> None:

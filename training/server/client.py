@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 from schemas.errors import ConfigError, TransientError, system_error_text
 from training.policy.observation import ActionChunk, Observation
 from training.rollout.action_names import spec_of_embodiment
+from training.server.answers import checked_chunk, checked_facts
 from training.server.messages import HISTORY, LATENTS, OBSERVATION, STATE
 from training.server.wire import packed, unpacked
 
@@ -24,7 +25,7 @@ class ServedPolicy:
     """Use as a context manager: it connects when it is entered.
 
     Raises:
-        ConfigError: no such server, or it refuses the key.
+        ConfigError: no such server, it refuses the key, or says no facts of a policy.
         TransientError: the connection broke, or no answer came in `TIMEOUT_S`.
     """
 
@@ -45,14 +46,20 @@ class ServedPolicy:
                 proxy=None,
             )
             self._connection = self._stack.enter_context(connecting)
-        except (OSError, InvalidHandshake, InvalidURI) as error:
+        except (OSError, InvalidHandshake, InvalidURI, ValueError) as error:  # a port of 99999
             problem = system_error_text(error, self.url) if isinstance(error, OSError) else error
             raise ConfigError(
                 f"no policy answers: {problem}",
                 remedy="start `eicorpus serve-policy`, and pass its address",
                 where=f"--server {self.url}",
             ) from error
-        self._facts = unpacked(self._received())
+        try:
+            self._facts = checked_facts(unpacked(self._received()), f"--server {self.url}")
+        except (
+            BaseException
+        ):  # without this the connection stays: `with` leaves only what it entered
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
@@ -71,7 +78,7 @@ class ServedPolicy:
         """As `Policy.act`; numbers travel as float32.
 
         Raises:
-            ConfigError: the server refuses the observation.
+            ConfigError: the server refuses the observation, or answers no targets.
             TransientError: the connection broke.
         """
         try:
@@ -81,12 +88,8 @@ class ServedPolicy:
         reply = self._received()
         if isinstance(reply, str):  # openpi's way to say no
             raise ConfigError(reply, where=f"--server {self.url}")
-        answer = unpacked(reply)
-        return ActionChunk(
-            spec=spec_of_embodiment(self._facts, observation.embodiment),
-            targets=np.asarray(answer["actions"], dtype=np.float64),
-            t_s=np.asarray(answer["t_s"], dtype=np.float64),
-        )
+        spec = spec_of_embodiment(self._facts, observation.embodiment)
+        return checked_chunk(unpacked(reply), spec, f"--server {self.url}")
 
     def _received(self) -> bytes | str:
         try:
