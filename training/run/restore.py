@@ -115,8 +115,10 @@ def _refuse_other_pictures(recipe: TrainRecipe, begun: Checkpoint, *, where: str
     ours, theirs = (_pairs_of(each, where=where) for each in (recipe, recipe_of(begun)))
     odd = [key for key in ours if ours[key] != theirs[key]]
     if odd:
-        said = "; ".join(f"{key} {theirs[key]}, and this recipe says {ours[key]}" for key in odd)
-        problem = f"its latent action model was trained with {said}"
+        differences = "; ".join(
+            f"{key} {theirs[key]}, and this recipe says {ours[key]}" for key in odd
+        )
+        problem = f"its latent action model was trained with {differences}"
         repair = "set them as in that run's recipe.yaml, or train another with --recipe lam"
         raise ConfigError(problem, remedy=repair, where=where)
 
