@@ -132,19 +132,27 @@ def command(
         _tell_latent_actions(asked, as_json=as_json)
         return
     about, evaluated = _evaluated(asked)
-    actions = _latent_actions(asked) if split != "train" else None
+    actions, not_probed = _probed(asked)
     if html is not None:
         from jobs.ui.eval_page import write_page
 
         write_page(html, about, evaluated)
     failure = not_beaten(must_beat or [], evaluated.comparisons, clearly=clearly)
     if as_json:
-        more = {} if actions is None else {"latent_actions": actions.as_object()}
+        more: dict[str, object] = {}
+        if actions is not None:
+            more["latent_actions"] = actions.as_object()
+        elif not_probed:
+            more["latent_actions_left_out"] = not_probed
         answer_json(about | _content(evaluated) | more, failure)
     else:
         _show(about, evaluated, must_beat or [], clearly=clearly, has_details=details)
         if actions is not None:
             show_latent_actions(actions)
+        elif not_probed:
+            stderr.print(
+                f"latent actions are not probed: {not_probed}", style="yellow", markup=False
+            )
     if failure:
         exit_1(failure)
 
@@ -199,6 +207,19 @@ def _latent_actions(asked: Asked) -> MotionProbe | None:
         device=device_for(Ranks(), asked.device),
         cache=asked.cache,
     )
+
+
+def _probed(asked: Asked) -> tuple[MotionProbe | None, str]:
+    """Of a run that has a policy, and why not where its latent actions cannot be probed: the errors of its policy stand all the same."""
+    from training.evaluation.evaluate_checkpoint import FITTED
+    from training.evaluation.motion_probe import NothingToProbe
+
+    if asked.request.split == FITTED:
+        return None, ""
+    try:
+        return _latent_actions(asked), ""
+    except NothingToProbe as error:
+        return None, str(error)
 
 
 def _tell_latent_actions(asked: Asked, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.training.corpus import Trainable
 from tests.training.running import Told
+from training.evaluation import motion_probe
 from training.policy.restored import restored
 from training.run.checkpoint import WEIGHTS, checkpoint_of
 
@@ -46,7 +47,9 @@ def log_of(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "log.jsonl").read_text().splitlines()[-1]))
 
 
-def test_the_three_stages(trainable: Trainable, tmp_path: Path) -> None:
+def test_the_three_stages(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest, encoder = str(trainable.manifest), ("--set", "data.encoder=tiny_vit")
     lam, joint, post, plain = (tmp_path / name for name in ("lam", "joint", "post", "plain"))
     first = recipe(tmp_path, "first", extends="lam", data={"future_s": 0.9}, optimiser={"warmup_steps": 2}, lara={"kind": "lam", "lam": LAM})  # fmt: skip
@@ -80,6 +83,14 @@ def test_the_three_stages(trainable: Trainable, tmp_path: Path) -> None:
     assert both["lines"]
     assert both["latent_actions"]["num_scored"] > 0
     assert "latent_actions" not in command("eval", str(plain), "--max-samples", "20")
+    with monkeypatch.context() as patched:  # as where too few held-out episodes act
+        patched.setattr(motion_probe, "LEAST_EPISODES", 1000)
+        without = command("eval", str(joint), "--max-samples", "20")
+        assert without["lines"] == both["lines"]
+        assert "latent_actions" not in without
+        assert "no body has 1000 episodes" in without["latent_actions_left_out"]
+        with pytest.raises(ConfigError, match="no body has 1000 episodes"):  # there is nothing else
+            command("eval", str(lam))
     with pytest.raises(ConfigError, match="has no errors of actions"):
         command("eval", str(lam), "--must-beat", "zero_action")
     with pytest.raises(ConfigError, match="cannot be scored on it"):

@@ -37,6 +37,10 @@ PURPOSE = 16  # of the key of random codes and of the bootstrap
 LEAST_EPISODES = 2  # of a body, in either split
 
 
+class NothingToProbe(ConfigError):
+    """The split has no motions that latent actions could tell of; other errors of the run can be measured all the same."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionProbe:
     """r2: by FEATURES; the interval is over episodes. reconstruction: mean squared error of the change of the picture, as a share of that of saying that nothing
@@ -87,13 +91,13 @@ def samples_of(
     """Samples with both pictures and all motions between them, evenly spread over the split of the loader.
 
     Raises:
-        ConfigError: there are none, or a chunk of actions does not reach the later picture.
+        NothingToProbe: there are none, or a chunk of actions does not reach the later picture.
     """
     window = loader.window
     reach = window.later_step or window.future_step
     if reach > window.num_actions:
         problem = f"a chunk of {window.num_actions} actions ends before the later picture, {reach} timesteps after now"
-        raise ConfigError(problem, remedy=f"train with --set data.num_actions={reach}", where="recipe key data.num_actions")  # fmt: skip
+        raise NothingToProbe(problem, remedy=f"train with --set data.num_actions={reach}", where="recipe key data.num_actions")  # fmt: skip
     parts = [
         part
         for batch in loader.at(
@@ -105,7 +109,7 @@ def samples_of(
         problem = (
             f"no sample of split {loader.split} has both pictures and the motions between them"
         )
-        raise ConfigError(problem, where=f"manifest {loader.manifest.facts.name}")
+        raise NothingToProbe(problem, where=f"manifest {loader.manifest.facts.name}")
 
     def joined(name: str) -> npt.NDArray[np.float64]:
         return np.concatenate([getattr(part, name) for part in parts])
@@ -197,7 +201,7 @@ def probed(
         fitted: of the split train. scored: of another, with other episodes.
 
     Raises:
-        ConfigError: no body has enough episodes in both, no hand moves or no picture changes in `scored`.
+        NothingToProbe: no body has enough episodes in both, no hand moves or no picture changes in `scored`.
     """
     errors: dict[str, list[Array]] = {name: [] for name in FEATURES}
     spreads: list[Array] = []
@@ -223,11 +227,11 @@ def probed(
             errors[name].append(((predicted - truth) ** 2).sum(axis=1))
     if not episodes:
         problem = f"no body has {LEAST_EPISODES} episodes with motions in the split train and in the other"
-        raise ConfigError(problem, where="eicorpus eval")
+        raise NothingToProbe(problem, where="eicorpus eval")
     spread, episode = np.concatenate(spreads), np.concatenate(episodes)
     if not spread.sum() or not scored.sums[2]:
         problem = "no hand moves in the held-out samples, or no picture changes: nothing tells a share of it"
-        raise ConfigError(problem, where="eicorpus eval")
+        raise NothingToProbe(problem, where="eicorpus eval")
     return MotionProbe(
         r2={
             name: _r2(np.concatenate(each), spread, episode, seed) for name, each in errors.items()
