@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from adapters.base import SourceInfo
 from ingest.corpus import snapshot
 from ingest.executors.inline import InlineExecutor
+from ingest.pipeline import run as loop
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import Tally, beyond_allowance
 from ingest.recipe import Limits
@@ -115,13 +117,42 @@ def test_a_reference_counts_as_the_episodes_that_it_stands_for(tmp_path: Path) -
     assert (row["discovered"], row["quarantined"]) == (4, 3)
 
 
-def test_answers_in_any_order_make_the_same_corpus(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [0, 1, 1000])
+def test_answers_in_any_order_make_the_same_corpus(
+    in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they wait in memory, or are read from their staging folders again."""
+    monkeypatch.setattr(loop, "MAX_IN_MEMORY", in_memory)
     raw = write_toy(tmp_path / "raw", KINDS)
     run(raw, tmp_path / "one")
     run(raw, tmp_path / "two", executor=Backwards())
     assert tree(tmp_path / "one" / "datasets") == tree(tmp_path / "two" / "datasets")
     for table in ("episodes", "segments", "measurements", "artifacts"):
         assert facts(tmp_path / "one", table) == facts(tmp_path / "two", table)
+
+
+class Sweeping(Backwards):
+    """Somebody removes what was staged before its turn comes."""
+
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
+        for work, answer in super().run(next_work, body):
+            yield work, answer
+            if work.ref.episode_id == "b":
+                shutil.rmtree(work.staging)
+
+
+def test_an_episode_whose_staging_folder_is_gone_when_its_turn_comes_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MAX_IN_MEMORY", 0)
+    raw = write_toy(tmp_path / "raw", dict.fromkeys("abc", "good"))
+    tally = run(raw, tmp_path / "corpus", executor=Sweeping())
+    assert (tally.committed, tally.failed, dict(tally.codes)) == (2, 1, {"staging_lost": 1})
+    tally = run(raw, tmp_path / "corpus", run_id="again")
+    assert (tally.committed, tally.failed) == (3, 0)
+    assert len(facts(tmp_path / "corpus", "episodes")) == 3
 
 
 def test_a_lost_answer_is_noticed(tmp_path: Path) -> None:
