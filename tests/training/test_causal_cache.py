@@ -139,10 +139,24 @@ class Uncached:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("chunk", [1, 2])
-def test_cached_is_uncached_while_all_is_observed(chunk: int) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "head", "known_first"),
+    [
+        (1, "velocity", False),
+        (2, "velocity", True),
+        (2, "data", True),
+        (1, "change", True),
+        (2, "change", True),
+        (2, "change", False),
+    ],
+)
+def test_cached_is_uncached_while_all_is_observed(
+    chunk: int, head: str, *, known_first: bool
+) -> None:
     """8 chunks, each predicted and then observed; the window of 5 order indices is shorter than the episode."""
-    model, sampling = network(), SAMPLING.model_copy(update={"chunk": chunk})
+    objective = SETTINGS.objective.model_copy(update={"known_first": known_first})
+    model = network(video_head=head, objective=objective)
+    sampling = SAMPLING.model_copy(update={"chunk": chunk})
     truth, roller, whole = (
         episode(NUM_CHUNKS * chunk),
         rolled(model, sampling),
@@ -207,6 +221,36 @@ def test_nothing_of_a_prediction_is_left_after_an_observation() -> None:
             for left, right in zip(a[2], b[2], strict=True):
                 assert torch.equal(left[0], right[0])
                 assert torch.equal(left[1], right[1])
+
+
+@torch.no_grad()
+def test_a_camera_that_is_not_there_is_not_predicted_either() -> None:
+    """Its noise changes nothing of the other camera's frames, at the first chunk and after one was observed: a network never sees such noise in training."""
+    model = network(num_views=2, sampling=SAMPLING)
+    s = model.settings
+    each = s.grid_height * s.grid_width
+    truth = episode(2)
+    seen = KnownFrames(
+        latents=torch.cat([truth.latents, torch.zeros_like(truth.latents)], dim=1),
+        has_video=torch.tensor([[True, False]] * 2),
+        action=truth.action,
+        has_action=truth.has_action,
+    )
+    answers = []
+    for factor in (1.0, 3.0):
+        roller = rolled(model, SAMPLING.model_copy(update={"chunk": 2}))
+        g = torch.Generator().manual_seed(5)
+        for k in range(2):
+            video = torch.randn(2, s.num_latents, s.latent_width, generator=g)
+            video[:, each:] *= factor
+            draw = ChunkNoise(video=video, action=noise(k, 2).action)
+            known = part(seen, slice(0, 1)) if k == 0 else None
+            chunk = roller.predict(draw, known)
+            answers.append(torch.cat([chunk.latents[:, :each].flatten(), chunk.action.flatten()]))
+            if k == 0:
+                roller.observe(seen)
+    assert torch.equal(answers[0], answers[2])
+    assert torch.equal(answers[1], answers[3])
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.causal_cases import SETTINGS, inputs, network, text
 from training.causal.layout import FrameIndex
-from training.causal.network import CausalBlock, CausalInputs, CausalNetwork
+from training.causal.network import CausalBlock, CausalInputs, CausalNetwork, known_before
 from training.causal.settings import CausalModelSettings
 from training.model.network import Text
 from training.recipe import load_recipe
@@ -187,7 +187,9 @@ def test_tokens_of_patches_go_back_where_they_came_from() -> None:
         tokens[0, 2, :12], latents[0, 0, [8, 9, 10, 11]].flatten()
     )  # the second view
     model._shifted = lambda x, plain, shifts: x  # type: ignore[method-assign, assignment]
-    assert torch.equal(model.read_video(tokens, torch.zeros(1, 3, 48)), latents)
+    assert torch.equal(
+        model.read_video(tokens, torch.zeros(1, 3, 48), latents, torch.ones(1, 3), latents), latents
+    )
 
 
 def test_the_large_recipe_is_as_large_as_its_widths_say() -> None:
@@ -213,3 +215,22 @@ def test_the_large_recipe_is_as_large_as_its_widths_say() -> None:
     expected = layers * block + 2 * time + text_in + video + action_in + action_out
     assert whole == expected
     assert abs(whole / 5.0e9 - 1) < 0.03
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+def test_what_is_known_before_a_chunk_is_its_last_clean_frame(*, known_first: bool) -> None:
+    """Beside a loop: two samples in a row, the second of which begins in the middle."""
+    number = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2], [0, 0, 1, 2, 3, 4, 5, 6]])
+    sample = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1], [-1, 0, 0, 0, 0, 0, 0, 0]])
+    i = inputs(8, 2, chunk=2, index=FrameIndex(sample=sample, frame=number))
+    answer = known_before(i, known_first=known_first)
+    for b in range(2):
+        for f in range(8):
+            if sample[b, f] < 0:
+                continue
+            chunk = int(number[b, f]) // 2
+            if chunk:
+                expected = i.clean_video[b, f - (int(number[b, f]) - 2 * chunk + 1)]
+            else:
+                expected = i.noisy_video[b, f - int(number[b, f])] * known_first
+            assert torch.equal(answer[b, f], expected), (b, f)

@@ -24,6 +24,7 @@ from training.causal.objective import (
     mixed_with_noise,
     noise_velocity,
     sampling_levels,
+    velocity_to,
 )
 from training.causal.settings import CausalObjective
 from training.conditioning.protocol import Conditioner
@@ -53,6 +54,17 @@ def test_the_sign_is_minus_that_of_our_own_flow() -> None:
     ds = 1e-3
     slope = (mixed_with_noise(data, eps, s + ds) - mixed_with_noise(data, eps, s)) / ds
     torch.testing.assert_close(slope, noise_velocity(data, eps), atol=1e-3, rtol=1e-3)
+
+
+def test_true_data_say_the_true_velocity() -> None:
+    """A frame and row of levels each; near 0, where nothing is known of the noise, the answer stays finite."""
+    g = torch.Generator().manual_seed(0)
+    data, eps = torch.randn(2, 2, 3, 4, 5, generator=g)
+    level = torch.rand(2, 3, generator=g) * 0.9 + 0.1
+    noisy = mixed_with_noise(data, eps, level)
+    torch.testing.assert_close(velocity_to(data, noisy, level), noise_velocity(data, eps))
+    assert torch.equal(velocity_to(data, data, torch.zeros(2, 3)), torch.zeros_like(data))
+    assert velocity_to(eps, data, torch.zeros(2, 3)).isfinite().all()
 
 
 def test_an_euler_walk_down_the_levels_finds_the_data() -> None:

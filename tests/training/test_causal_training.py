@@ -180,8 +180,9 @@ def test_a_short_training_forecasts_better_than_copying(
     by_metric = {(line["task"], line["metric"]): line for line in done["lines"] if line["embodiment"] == line["tier"] == "all"}  # fmt: skip
     forecast = by_metric["visual_forecasting", "latent_l2"]
     assert forecast["model"]["value"] < 0.85 * forecast["baselines"]["copy"]
-    # the measure can fail: an untrained network says no picture
+    # the measure can fail: an untrained network that says velocities says no picture
     (tmp_path / "new").mkdir()
+    changes = (*changes, "architecture.video_head=velocity")
     train(trainable.manifest, tmp_path / "new" / "run", "--until", "1", *(w for each in changes for w in ("--set", each)))  # fmt: skip
     untrained = evaluated(tmp_path / "new" / "run", "--split", "train", "--max-samples", "96")
     assert not untrained["comparisons"]["copy_last_frame"]["is_better"]
@@ -208,6 +209,22 @@ def test_a_run_is_evaluated_as_others_are(trainable: Trainable, tmp_path: Path) 
     other_seed = evaluated(tmp_path / "run", *words, "--seed", "1")
     assert done["lines"][0]["model"]["value"] != other_seed["lines"][0]["model"]["value"]
     assert done["lines"][0]["baselines"] == other_seed["lines"][0]["baselines"]
+
+
+def test_a_head_of_changes_begins_as_a_copy(manifest: Manifest) -> None:
+    """Whoever says nothing says that nothing changes: so training begins at the baseline, not at noise."""
+    recipe = load_recipe("causal_tiny", {"data": {"encoder": "tiny_vit"}})
+    reader, conditioner = open_conditioner(recipe.text, manifest)
+    made = Loader(manifest, recipe, reader=reader)
+    assert isinstance(recipe.architecture, CausalArchitecture)
+    learner = CausalLearner(CausalNetwork(causal_settings(recipe.architecture, made, conditioner.width)), conditioner).eval()  # fmt: skip
+    batch = moved(next(made.at(made.places(Task.VISUAL_FORECASTING, 12), batch_size=12)), torch.device("cpu"))  # fmt: skip
+    scored = LastFrameSampler(learner=learner, precision="fp32", video_steps=5, action_steps=5)
+    text = scored.encode_text(batch.text_inputs)
+    noise = SampleNoise(batch=batch, seed=5)
+    for task in (Task.VISUAL_FORECASTING, Task.FORWARD_DYNAMICS):
+        forecast = scored.picture(batch, text, task, noise)
+        torch.testing.assert_close(forecast, batch.known.past[:, -1].float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.7])

@@ -16,6 +16,7 @@ from torch.nn import functional as fn
 
 from training.causal.layout import FrameIndex, TokenLayout, Tokens, training_layout
 from training.causal.mask import attend_where, mask_for, padded_length
+from training.causal.objective import velocity_to
 from training.causal.settings import CausalModelSettings
 from training.model.adapters import VectorDecoder, VectorEncoder
 from training.model.attention import attend, join_heads, split_heads
@@ -232,7 +233,13 @@ class CausalNetwork(nn.Module):
         frames = x[:, : sizes[0]]
         actions = x[:, sizes[0] + sizes[1] :][:, : sizes[2]]
         return (
-            self.read_video(frames, video.plain[:, :num_frames]),
+            self.read_video(
+                frames,
+                video.plain[:, :num_frames],
+                i.noisy_video,
+                i.video_level,
+                known_before(i, known_first=self.settings.objective.known_first),
+            ),
             self.read_action(actions, acting.plain[:, :num_frames], i.embodiment),
         )
 
@@ -288,14 +295,18 @@ class CausalNetwork(nn.Module):
         out: Tensor = self.video_in(tokens)
         return out
 
-    def read_video(self, tokens: Tensor, plain: Tensor) -> Tensor:
-        """[B, F * P, width] and levels [B, F, width] to [B, F, N, D]."""
+    def read_video(
+        self, tokens: Tensor, plain: Tensor, noisy: Tensor, level: Tensor, before: Tensor
+    ) -> Tensor:
+        """[B, F * P, width], levels as embedded [B, F, width] and plain [B, F], the noisy frames and what was known before them [B, F, N, D], to their velocity."""
         s, p = self.settings, self.settings.patch
         rows, columns = s.grid_height // p, s.grid_width // p
         cut = self.video_out(self._shifted(tokens, plain, self.video_shifts))
         cut = cut.reshape(*plain.shape[:2], s.num_views, rows, columns, p, p, s.latent_width)
         out: Tensor = cut.transpose(4, 5).flatten(2, 6)
-        return out
+        if s.video_head == "velocity":
+            return out
+        return velocity_to(out + before if s.video_head == "change" else out, noisy, level)
 
     def embed_action(self, action: Tensor, has: Tensor, embodiment: Tensor) -> Tensor:
         """[B, F, n, E] to [B, F * n, width]."""
@@ -317,6 +328,18 @@ class CausalNetwork(nn.Module):
         each = plain.repeat_interleave(tokens.shape[1] // plain.shape[1], dim=1)
         normed = fn.layer_norm(tokens, (self.settings.width,))
         return normed * (1 + each + shifts[1]) + each + shifts[0]
+
+
+def known_before(inputs: CausalInputs, *, known_first: bool) -> Tensor:
+    """[B, F, N, D] the last frame before each frame's chunk, as the network is shown it: of the first chunk its frame 0 where that is known, else 0."""
+    i, number = inputs, inputs.index.frame
+    into = number % i.chunk
+    is_first = number < i.chunk
+    here = torch.arange(number.shape[1], device=number.device)
+    at = (here - torch.where(is_first, number, into + 1)).clamp(min=0)
+    row = torch.arange(len(number), device=number.device)[:, None]
+    first = i.noisy_video[row, at] if known_first else torch.zeros_like(i.noisy_video)
+    return torch.where(is_first[..., None, None], first, i.clean_video[row, at])
 
 
 def _padded(x: Tensor, layout: TokenLayout) -> tuple[Tensor, TokenLayout]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 NUM_LEVELS = 1000  # of u: 1/1000 .. 1
+LEAST_LEVEL = 0.05  # Li and He 2025, arXiv 2511.13720
 
 
 def level_of(u: Tensor, shift: float) -> Tensor:
@@ -40,6 +41,12 @@ def mixed_with_noise(data: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 def noise_velocity(data: Tensor, noise: Tensor) -> Tensor:
     """What the network says: constant along the path, and minus that of `training.flow.velocity`."""
     return noise - data
+
+
+def velocity_to(data: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+    """Of noisy data whose clean data are said to be `data`: x_s - x = s v. Below LEAST_LEVEL that level counts: nothing is divided by 0."""
+    s = level.clamp(min=LEAST_LEVEL)
+    return (noisy - data) / s.view(*s.shape, *[1] * (data.dim() - s.dim())).to(data.dtype)
 
 
 def bell_weight(level: Tensor, shift: float) -> Tensor:

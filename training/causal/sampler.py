@@ -86,6 +86,9 @@ class CausalSampler:
         self.num_observed = 0  # chunks
         self.device = device
         # Of the last frame that was seen: a camera that is not there is not predicted, as in training.
+        self.last = torch.zeros(
+            network.settings.num_latents, network.settings.latent_width, device=device
+        )
         self.has_view = torch.ones(network.settings.num_views, dtype=torch.bool, device=device)
 
     @property
@@ -105,6 +108,7 @@ class CausalSampler:
         if known is not None:
             num_known, self.has_view = len(known.latents), known.has_video[-1]
         latents = self._denoised_video(noise.video, index, known)
+        self.last = latents[-1]
         has_video = self._views(known, len(latents))
         self._keep_video(latents, has_video, index, is_predicted=True)
         action = self._denoised_action(noise.action, index)
@@ -130,7 +134,7 @@ class CausalSampler:
         self._keep_video(seen.latents, seen.has_video, index, is_predicted=False)
         self._keep_action(seen.action, seen.has_action, index, is_predicted=False)
         self.num_observed += 1
-        self.has_view = seen.has_video[-1]
+        self.has_view, self.last = seen.has_video[-1], seen.latents[-1]
 
     def _num_predicted(self) -> int:
         orders = {each.order // 2 for each in self.cache.blocks if each.is_predicted}
@@ -150,6 +154,9 @@ class CausalSampler:
         network = self.network
         num_known = 0 if known is None else len(known.latents)
         has = self._views(known, len(noise))
+        if known is not None and network.settings.objective.known_first:
+            self.last = known.latents[0]
+        before = self.last.expand_as(noise)
         layout = video_tokens(
             index, self._rows(has), self.sampling.chunk, network.settings, is_clean=False
         )
@@ -160,7 +167,10 @@ class CausalSampler:
             time = network.video_time(self._rows(levels))
             tokens, _ = self._run(network.embed_video(self._rows(x)), time, layout)
             return self._guided(
-                network.read_video(tokens, time.plain), self.sampling.video_guidance
+                network.read_video(
+                    tokens, time.plain, self._rows(x), self._rows(levels), self._rows(before)
+                ),
+                self.sampling.video_guidance,
             )
 
         def kept(x: Tensor) -> Tensor:

@@ -72,6 +72,10 @@ class CausalArchitecture(_CausalSection):
     ff_width: int = Field(14336, ge=1, le=LARGEST)
     patch: int = Field(2, ge=1, le=64)
     adapter_width: int = Field(256, ge=1, le=LARGEST)
+    # What the head of video says: the velocity (LingBot-VA); the clean frame, from which and the noisy frame the velocity follows; or how the clean frame
+    # differs from the last one that is known before its chunk. A velocity holds all noise of a patch, which does not pass through a network narrower
+    # than the patch; a clean frame does (Li and He 2025, arXiv 2511.13720: cited from memory). A change begins as a copy.
+    video_head: Literal["velocity", "data", "change"] = "velocity"
     objective: CausalObjective = CausalObjective()
     sampling: CausalSampling = CausalSampling()
 
