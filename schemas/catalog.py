@@ -306,13 +306,14 @@ TABLES: dict[str, pa.Schema] = {
             ("detail_json", pa.string()),  # statistics of a file; features of a dataset
         ]
     ),
-    # Datasets that `eicorpus export --manifest` wrote elsewhere, so that `forget` can name those that hold an episode.
+    # Datasets that `eicorpus export --manifest` wrote elsewhere, and copies that `eicorpus push` sent, so that `forget` can name those
+    # that hold an episode.
     "exports": pa.schema(
         [
-            ("sha256", pa.string()),  # of its files: `eicorpus_export.json`
-            ("format", pa.string()),
-            ("location", pa.string()),  # folder, as the machine that exported calls it
-            ("manifest", pa.string()),
+            ("sha256", pa.string()),  # of its files; "" of one that begins, and of a pushed corpus
+            ("format", pa.string()),  # `corpus` of a pushed corpus
+            ("location", pa.string()),  # folder of the export; address of a pushed copy
+            ("manifest", pa.string()),  # "" of a pushed corpus
             ("manifest_sha256", pa.string()),  # of the rows of the manifest
             ("num_segments", pa.int64()),
             ("uids", pa.list_(pa.string())),  # episodes that it holds, whole or in part

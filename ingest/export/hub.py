@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from glob import escape
 from importlib import import_module
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -69,6 +70,14 @@ class Hub(Protocol):
         """Copy files of it to a folder, the marker last. Raises as `look`."""
         ...
 
+    def read(self, stored: Stored, name: str) -> bytes:
+        """One file of it. Raises as `look`."""
+        ...
+
+    def differing(self, stored: Stored, names: Sequence[str], folder: Path) -> list[str]:
+        """Files that a folder lacks or has with another content, as far as the place tells without sending them."""
+        ...
+
 
 def hub_at(address: str) -> HuggingFaceHub | LocalFolder:
     """The place of an address.
@@ -119,6 +128,15 @@ class LocalFolder:
     ) -> None:
         _copy(self.folder, folder, names, progress)
         _copy(self.folder, folder, [marker])
+
+    def read(self, stored: Stored, name: str) -> bytes:
+        with _of_disk(name):
+            return LocalStorage(self.folder).get(name, max_bytes=stored.files[name])
+
+    def differing(self, stored: Stored, names: Sequence[str], folder: Path) -> list[str]:
+        own, other = LocalStorage(self.folder), LocalStorage(folder.absolute())
+        with _of_disk(str(folder)):
+            return [name for name in names if not _is_same(own, other, name)]
 
 
 def files_below(folder: Path) -> dict[str, int]:
@@ -243,6 +261,18 @@ class HuggingFaceHub:
                     ignore_patterns=patterns_without(stored.files, part),
                 )
         LocalStorage(folder.absolute()).remove_tree(folder.absolute() / STATE)
+
+    def read(self, stored: Stored, name: str) -> bytes:
+        with self._translated() as (hub, _), TemporaryDirectory() as folder:
+            hub.hf_hub_download(
+                **self._of, filename=name, revision=stored.revision, local_dir=folder
+            )
+            return LocalStorage(Path(folder)).get(name, max_bytes=stored.files[name])
+
+    def differing(self, stored: Stored, names: Sequence[str], folder: Path) -> list[str]:
+        """By size alone."""
+        sizes = files_below(folder)
+        return [name for name in names if sizes.get(name) != stored.files[name]]
 
     @contextmanager
     def _translated(self) -> Iterator[tuple[Any, Any]]:

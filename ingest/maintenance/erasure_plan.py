@@ -160,7 +160,7 @@ class EpisodeSelection:
 class ErasurePreview:
     """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it.
 
-    `exports`: folders that hold an episode of it, which no erasure reaches.
+    `exports`: folders of exports, and addresses of pushed copies, that hold an episode of it. No erasure reaches them.
     """
 
     selection: EpisodeSelection
@@ -197,7 +197,7 @@ def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) 
 
 
 def _exports_of(corpus: CorpusLayout, current: Snapshot, uids: set[str]) -> tuple[str, ...]:
-    """Folders of exports that hold one of the episodes."""
+    """Where exports and pushed copies hold one of the episodes."""
     rows = current.rows(corpus.root, ExportRow)
     return tuple(sorted({row.location for row in rows if not uids.isdisjoint(row.uids)}))
 

@@ -85,6 +85,12 @@ def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
         )
     for each in looked.exports:
         note = f"the export {each} holds them: remove it, and export again"
+        if not each.startswith("/"):  # an address: `eicorpus push`
+            note = f"the pushed copy {each} holds them: push to it again with --replace"
+            if each.startswith("hf:"):
+                note += (
+                    "; what is deleted there stays in its history until the repository is deleted"
+                )
         stdout.print(note, markup=False, highlight=False)
     if looked.undecided:
         again = next_command("dedup", root)

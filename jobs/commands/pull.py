@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Copy a corpus or an export from the Hugging Face Hub, or from a folder, and verify it. Run it again to resume."""
     from ingest.export.hub import hub_at
-    from jobs.stages.hub import run_pull
+    from jobs.stages.hub_pull import run_pull
 
     hub = hub_at(origin)
     done = run_pull(hub, folder, threads or usable_cores(), dry_run=dry_run)

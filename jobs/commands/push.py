@@ -72,6 +72,7 @@ def command(
                 "licence_classes": source.counts["licence_class"],
                 "deleted": len(done.deleted),
                 "pushed": not dry_run,
+                "unrecorded": done.unrecorded or None,
             }
         )
     else:
@@ -84,9 +85,15 @@ def _show(done: Pushed, address: str, *, dry_run: bool) -> None:
     size = f"{len(source.files) + 1:,} files, {size_text(source.num_bytes)}"
     number = f" of snapshot {source.snapshot}" if source.snapshot else ""
     deleted = f"\n{len(done.deleted):,} files deleted there" if done.deleted else ""
+    unrecorded = (
+        f"\nnot recorded, so `eicorpus forget` will not name this copy: {done.unrecorded}"
+        "; export again with the same words to name the corpus, then push again"
+        if done.unrecorded
+        else ""
+    )
     outcome = "dry run: nothing was sent" if dry_run else f"pushed to {address}"
     stdout.print(
-        f"{source.kind}{number}: {size}\nlicences of {source.what}: {licences}{deleted}\n{outcome}",
+        f"{source.kind}{number}: {size}\nlicences of {source.what}: {licences}{deleted}\n{outcome}{unrecorded}",
         highlight=False,
         markup=False,
     )

@@ -16,8 +16,8 @@ from ingest.export.datasets.formats import FORMATS
 from ingest.export.datasets.lda import Lda
 from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import ExportPlan, plan_export
-from ingest.export.datasets.record import record_export
-from ingest.export.datasets.run import PAGE, check_files, check_folder, read_page, run_export
+from ingest.export.datasets.record import name_origin, record_export
+from ingest.export.datasets.run import PAGE, check_export, check_files, read_page, run_export
 from ingest.models.wan_encoders import WanWeights
 from ingest.recipe import Limits
 from jobs.run_context import new_run_id
@@ -70,8 +70,7 @@ def run_dataset_export(
         divide=chosen.divide,
         allowed_licences=allowed_licences,
     )
-    chosen.check(plan)
-    check_folder(out, plan)
+    check_export(plan, chosen, out)
     if dry_run:
         return DatasetExport(
             plan=plan, page=None, num_units=0, num_written=0, elapsed_s=time.monotonic() - started_s
@@ -82,6 +81,7 @@ def run_dataset_export(
     with progress_of("segments", plan.num_segments) as progress:
         done = run_export(plan, chosen, out, resources.executor(UNIT_LIMITS), progress)
     record_export(corpus, plan, done.page["sha256"], out, run_id)
+    name_origin(out, corpus)
     return DatasetExport(
         plan=plan,
         page=done.page,

@@ -1,9 +1,9 @@
-"""The work of `eicorpus push` and `eicorpus pull`: a corpus or an export at the Hugging Face Hub, or in another folder."""
+"""The work of `eicorpus push`: a corpus or an export to the Hugging Face Hub, or to another folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,23 @@ from typing import Any
 import pyarrow.compute as pc
 
 from ingest.corpus.known_files import is_known
-from ingest.corpus.layout import MARKER, open_corpus
+from ingest.corpus.layout import MARKER, CorpusLayout, open_corpus
 from ingest.corpus.snapshot import load
 from ingest.corpus.writer import UNFINISHED
 from ingest.export.datasets.plan import FREE
+from ingest.export.datasets.record import (
+    CORPUS,
+    ORIGIN,
+    check_none_erased,
+    erased_at,
+    origin_of,
+    record_push,
+)
 from ingest.export.datasets.run import PAGE, SEGMENTS, check_files, read_page
-from ingest.export.hub import AGAIN, OF_HUB, STATE, Hub, LocalFolder, Stored, files_below
-from jobs.stages.verify import run_verify
+from ingest.export.hub import AGAIN, OF_HUB, Hub, LocalFolder, Stored, files_below
+from jobs.run_context import new_run_id
 from jobs.ui.output import outside, progress_of
+from schemas.committed_rows import ExportRow
 from schemas.errors import ConfigError, TransientError
 from schemas.parquet_file import read_table
 from schemas.paths import within
@@ -29,7 +38,10 @@ OF_DATASET = ("data", "videos", "meta", "latents")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is pushed. `files`: bytes by path, without the marker. `counts`: of `what` by licence class, tier and source."""
+    """What is pushed. `files`: bytes by path, without the marker. `counts`: of `what` by licence class, tier and source.
+
+    `facts`: what the table `exports` says of it besides its place: manifest, manifest_sha256, num_segments, format, sha256 and uids.
+    """
 
     root: Path
     kind: str  # corpus | export
@@ -39,6 +51,7 @@ class Source:
     hours: float
     counts: Mapping[str, Mapping[str, int]]
     snapshot: int  # 0 of an export
+    facts: Mapping[str, Any]
 
     @property
     def num_bytes(self) -> int:
@@ -47,26 +60,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did, or would do. `deleted`: files of the target that the source lacks."""
+    """What a push did, or would do. `deleted`: files of the target that the source lacks.
+
+    `unrecorded`: why no corpus records the copy, "" where one does.
+    """
 
     source: Source
     card: str
     is_private: bool
     deleted: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
-    """What a pull did, or would do. `findings`: what is wrong with the files; None before they are there."""
-
-    kind: str
-    num_files: int
-    num_bytes: int
-    revision: str
-    findings: Sequence[str] | None
-
-
-# --- push ---------------------------------------------------------------------------------------------------------------
+    unrecorded: str
 
 
 def run_push(
@@ -78,34 +81,84 @@ def run_push(
     replaces: bool = False,
     dry_run: bool = False,
 ) -> Pushed:
-    """Copy a corpus, as its latest snapshot is at the start, or an export. Takes no lock. Shows progress on standard error.
+    """Copy a corpus, as its latest snapshot is at the start, or an export. Shows progress on standard error.
+
+    The corpus records the copy before the first byte is sent, so that an erasure names it whatever stops the push. That takes its lock for a
+    moment. An export is recorded where its folder names its corpus.
 
     Raises:
-        ConfigError: neither a corpus nor an export, a damaged export, a corpus that is being written, a licence that is not allowed,
-            or a target that holds something else or is public; nothing was sent.
+        ConfigError: neither a corpus nor an export, a damaged export, episodes that were erased since, a corpus that is being written or
+            cannot be written, a licence that is not allowed, or a target that holds something else or is public; nothing was sent.
         TransientError: the target does not respond, or the corpus changed meanwhile; run again.
     """
     source = source_at(root)
     _check_licences(source, allowed_licences)
     if isinstance(hub, LocalFolder):
         outside(root, hub.folder, "the target")
-    card = card_of(source, hub.address)
+    corpus, unrecorded = _corpus_of(source)
     if dry_run:
-        return Pushed(source=source, card=card, is_private=is_private, deleted=())
+        return Pushed(
+            source=source,
+            card=card_of(source, hub.address),
+            is_private=is_private,
+            deleted=(),
+            unrecorded=unrecorded,
+        )
     stored = hub.look()
-    deleted = _left_over(source, hub, stored, replaces=replaces)
+    erased = erased_at(corpus, hub.address) if corpus else set()
+    _left_over(source, hub, stored, erased, replaces=replaces)
     if stored is not None and is_private and not stored.is_private:
         raise ConfigError(
             "the repository is public", remedy="pass --public to push to it", where=hub.address
         )
     hub.create(is_private=is_private)
+    if corpus is not None:
+        source = _recorded(source, corpus, hub.address)
+        _check_licences(source, allowed_licences)
+    deleted = _left_over(source, hub, stored, erased, replaces=replaces)
     with progress_of("files", len(source.files)) as progress:
         hub.upload(root, sorted(source.files), progress)
     _check_unchanged(source)
-    hub.finish(root, source.marker, card, deleted)
+    hub.finish(root, source.marker, card_of(source, hub.address), deleted)
     if stored is not None:
         is_private = stored.is_private  # a repository stays as it is
-    return Pushed(source=source, card=card, is_private=is_private, deleted=deleted)
+    return Pushed(
+        source=source,
+        card=card_of(source, hub.address),
+        is_private=is_private,
+        deleted=deleted,
+        unrecorded=unrecorded,
+    )
+
+
+def _corpus_of(source: Source) -> tuple[CorpusLayout | None, str]:
+    """The corpus that records the copy; None, and why, for an export that is not known to be of one on this machine.
+
+    Raises:
+        ConfigError: episodes of an export were erased.
+    """
+    if source.kind == CORPUS:
+        return CorpusLayout(source.root), ""
+    try:
+        corpus = origin_of(source.root, read_page(source.root)["manifest"]["corpus_uid"])
+    except ConfigError as error:
+        return None, str(error)
+    check_none_erased(corpus, load(corpus.root), source.facts["uids"])
+    return corpus, ""
+
+
+def _recorded(source: Source, corpus: CorpusLayout, address: str) -> Source:
+    """The source as it is once the copy is recorded: a corpus has a snapshot more.
+
+    Raises:
+        TransientError: episodes came meanwhile, which the record does not name.
+    """
+    row = ExportRow(location=address, run_id=new_run_id(), **source.facts)
+    record_push(corpus, row)
+    after = source_at(source.root)
+    if not set(after.facts["uids"]) <= set(row.uids):
+        raise _changed(source.root)
+    return after
 
 
 def source_at(root: Path) -> Source:
@@ -119,20 +172,28 @@ def source_at(root: Path) -> Source:
     corpus = open_corpus(root)
     _check_idle(root)
     current = load(corpus.root)
-    columns = ["source", "licence", "licence_class", "hours"]
+    columns = ["source", "licence", "licence_class", "hours", "uid"]
     episodes = current.read(root, "episodes", columns)
     tiers = current.read(root, "tiers", ["tier", "snapshot"])
     newest = tiers.filter(pc.equal(tiers["snapshot"], pc.max(tiers["snapshot"])))
     counts = {name: _counted(episodes[name]) for name in columns[:3]}
     return Source(
         root=root,
-        kind="corpus",
+        kind=CORPUS,
         marker=MARKER,
         files={n: size for n, size in files_below(root).items() if is_of_corpus(n) and n != MARKER},
         what="episodes",
         hours=float(pc.sum(episodes["hours"]).as_py() or 0.0),
         counts=counts | {"tier": _counted(newest["tier"])},
         snapshot=current.number,
+        facts={
+            "sha256": "",
+            "format": CORPUS,
+            "manifest": "",
+            "manifest_sha256": "",
+            "num_segments": 0,
+            "uids": sorted(episodes["uid"].to_pylist()),
+        },
     )
 
 
@@ -148,14 +209,15 @@ def is_of_corpus(name: str) -> bool:
     return is_known(name)
 
 
-def _is_of_export(name: str) -> bool:
+def is_of_export(name: str) -> bool:
+    """Whether a file is part of a copy of an export."""
     return name not in OF_HUB and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _export_at(root: Path) -> Source:
     page = read_page(root)
     files = files_below(root)
-    findings = _findings_of(root, page)
+    findings = findings_of(root, page)
     if findings:
         raise ConfigError(
             f"{len(findings)} files are not as they were exported: {findings[0]}",
@@ -166,7 +228,7 @@ def _export_at(root: Path) -> Source:
         root=root,
         kind="export",
         marker=PAGE,
-        files={name: size for name, size in files.items() if name != PAGE},
+        files={name: size for name, size in files.items() if name not in (PAGE, ORIGIN)},
         what="segments",
         hours=sum(each["frames"] / each["fps"] for each in page["datasets"]) / 3600,
         counts={
@@ -175,10 +237,23 @@ def _export_at(root: Path) -> Source:
             "source": _counted(read_table(root / SEGMENTS, ["source"])["source"]),
         },
         snapshot=0,
+        facts={
+            "sha256": page["sha256"],
+            "format": page["format"],
+            "manifest": page["manifest"]["name"],
+            "manifest_sha256": page["manifest"]["rows_sha256"],
+            "num_segments": page["segments"],
+            "uids": sorted(set(read_table(root / SEGMENTS, ["uid"])["uid"].to_pylist())),
+        },
     )
 
 
-def _findings_of(root: Path, page: Mapping[str, Any]) -> list[str]:
+def findings_of(root: Path, page: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the files of an export.
+
+    Raises:
+        ConfigError: its page is damaged.
+    """
     try:
         return list(check_files(root, page))
     except (KeyError, TypeError, AttributeError) as error:
@@ -204,14 +279,18 @@ def _check_unchanged(source: Source) -> None:
         TransientError: a command wrote to the corpus while its files were copied.
     """
     root = source.root
-    if source.kind == "corpus" and (
+    if source.kind == CORPUS and (
         (root / UNFINISHED).exists() or load(root).number != source.snapshot
     ):
-        raise TransientError(
-            "another eicorpus command wrote to the corpus while it was copied",
-            remedy=f"when it has ended, {AGAIN}",
-            where=str(root),
-        )
+        raise _changed(root)
+
+
+def _changed(root: Path) -> TransientError:
+    return TransientError(
+        "another eicorpus command wrote to the corpus while it was copied",
+        remedy=f"when it has ended, {AGAIN}",
+        where=str(root),
+    )
 
 
 def _check_licences(source: Source, allowed: Sequence[str]) -> None:
@@ -228,19 +307,27 @@ def _check_licences(source: Source, allowed: Sequence[str]) -> None:
         raise ConfigError(f"licence: {listed}", remedy=remedy)
 
 
-def _left_over(source: Source, hub: Hub, stored: Stored | None, *, replaces: bool) -> list[str]:
+def _left_over(
+    source: Source, hub: Hub, stored: Stored | None, erased: Set[str], *, replaces: bool
+) -> list[str]:
     """
+    Args:
+        erased: episodes that were pushed there, and that the corpus has erased since.
+
     Raises:
         ConfigError: the target has files that the source lacks.
     """
     known = {*source.files, source.marker, *OF_HUB}
     others = sorted(set(stored.files) - known) if stored else []
     if others and not replaces:
-        raise ConfigError(
-            f"the target holds {len(others)} files that {source.root} lacks, such as {others[0]}",
-            remedy="push to another place, or pass --replace to delete them there",
-            where=hub.address,
+        problem = (
+            f"the target holds {len(others)} files that {source.root} lacks, such as {others[0]}"
         )
+        remedy = "push to another place, or pass --replace to delete them there"
+        if erased:
+            problem += f"; {len(erased)} episodes that were pushed there were erased since"
+            remedy = "pass --replace to delete what is left of them there"
+        raise ConfigError(problem, remedy=remedy, where=hub.address)
     return others
 
 
@@ -248,7 +335,7 @@ def card_of(source: Source, address: str) -> str:
     """The dataset card, as the Hub shows it."""
     number = sum(source.counts["licence_class"].values())
     read = f"eicorpus pull {address} DIR"
-    if source.kind == "corpus":
+    if source.kind == CORPUS:
         read += "\neicorpus query DIR 'SELECT source, count(*) FROM episodes GROUP BY source'"
         holds = f"a corpus of eicorpus, snapshot {source.snapshot}: LeRobot v2.1 datasets"
     else:
@@ -278,75 +365,3 @@ def card_of(source: Source, address: str) -> str:
 def _line(name: str, count: int) -> str:
     text = " ".join(name.split()).replace("|", "\\|").replace("<", "&lt;")
     return f"| {text} | {count:,} |\n"
-
-
-# --- pull ---------------------------------------------------------------------------------------------------------------
-
-
-def run_pull(hub: Hub, folder: Path, threads: int, *, dry_run: bool = False) -> Pulled:
-    """Copy a corpus or an export to a folder, or go on with it, and verify it. Shows progress on standard error.
-
-    Raises:
-        ConfigError: no corpus or export is there, a path of it leads out of the folder, or the folder holds something else.
-        TransientError: the other end does not respond, or the disk is full; run again to resume.
-    """
-    _check_place(hub, folder)
-    stored = hub.look()
-    if stored is None:
-        raise ConfigError(
-            "nothing is there, or you have no access",
-            remedy="correct the name, or run `hf auth login`",
-            where=hub.address,
-        )
-    marker = next((name for name in (MARKER, PAGE) if name in stored.files), "")
-    if not marker:
-        problem = f"neither a corpus nor an export: no {MARKER} and no {PAGE}"
-        remedy = "finish `eicorpus push` to it, or correct the name"
-        raise ConfigError(problem, remedy=remedy, where=hub.address)
-    is_corpus = marker == MARKER
-    files = {
-        name: size
-        for name, size in stored.files.items()
-        if (is_of_corpus(name) if is_corpus else _is_of_export(name))
-    }
-    others = [n for n in files_below(folder) if n not in files and not n.startswith(f"{STATE}/")]
-    if others:
-        raise ConfigError(
-            f"the folder holds other files, such as {others[0]}",
-            remedy="choose an empty or a new folder",
-            where=str(folder),
-        )
-    findings = None
-    if not dry_run:
-        with progress_of("files", len(files) - 1) as progress:
-            hub.download(stored, sorted(set(files) - {marker}), marker, folder, progress)
-        findings = (
-            _verified(folder, threads) if is_corpus else _findings_of(folder, read_page(folder))
-        )
-    return Pulled(
-        kind="corpus" if is_corpus else "export",
-        num_files=len(files),
-        num_bytes=sum(files.values()),
-        revision=stored.revision,
-        findings=findings,
-    )
-
-
-def _check_place(hub: Hub, folder: Path) -> None:
-    """
-    Raises:
-        ConfigError: the folder is in a corpus, or in the folder that is copied.
-    """
-    if isinstance(hub, LocalFolder):
-        outside(hub.folder, folder, "DIR")
-    for above in (folder.resolve(), *folder.resolve().parents):
-        if (above / MARKER).is_file():
-            raise ConfigError(
-                f"{above} is a corpus",
-                remedy="choose a new folder outside of it",
-                where=str(folder),
-            )
-
-
-def _verified(folder: Path, threads: int) -> list[str]:
-    return [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]

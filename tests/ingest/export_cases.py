@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from adapters.base import SourceInfo
 from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus, uid_of
 from ingest.export.datasets.format import Format
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from schemas import manifest
@@ -116,7 +117,7 @@ def manifest_of(
     facts = manifest.ManifestFacts(
         manifest_version=1,
         name="chosen",
-        corpus_uid="corpus",
+        corpus_uid=uid_of(open_corpus(corpus)),
         snapshot=current.number,
         where="",
         text_policy="best",

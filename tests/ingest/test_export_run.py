@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,20 @@ from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.export.datasets import format as units
 from ingest.export.datasets import run
-from ingest.export.datasets.format import Finishing
+from ingest.export.datasets.format import Finishing, Format
 from ingest.export.datasets.formats import FORMATS
 from ingest.export.datasets.lerobot_shared_files import LeRobotV3
+from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import UnfitRows
 from ingest.export.datasets.run import check_files, run_export
 from ingest.export.format_names import ExportFormat
+from ingest.models.wan_encoders import WanWeights
 from ingest.recipe import Limits
 from schemas.errors import ConfigError, SourceError, TransientError
 from schemas.manifest import Manifest
 from tests.faults.runs import tree
 from tests.ingest.export_cases import manifest_of, numbered_corpus, page_of, plan_of
+from tests.ingest.video_files import numbered, write_source
 
 ROOT = Path(__file__).parents[2]
 SEGMENTS = [("a", 0, 37), ("a", 3, 12), ("b", 0, 24), ("c", 0, 12)]
@@ -120,6 +124,42 @@ def test_an_export_that_is_stopped_at_its_end_goes_on(
             export(corpus, tmp_path / "out")
     assert export(corpus, tmp_path / "out") == wanted
     assert tree(tmp_path / "out") == tree(tmp_path / "wanted")
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_an_export_that_a_release_with_other_units_began_is_written_again(
+    after: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record 0 is of fewer segments than unit 0 has now."""
+    wanted, out = export(corpus, tmp_path / "wanted"), tmp_path / "out"
+    plan = plan_of(corpus, manifest_of(corpus, SEGMENTS), LeRobotV3())
+    with monkeypatch.context() as patched:
+        patched.setattr(units, "UNIT_BYTES", 1)
+        with pytest.raises(StoppedError):
+            run_export(plan, LeRobotV3(), out, StoppingExecutor(after))
+    done = run_export(plan, LeRobotV3(), out, InlineExecutor())
+    assert (done.num_units, done.num_written) == (1, 1)
+    assert page_of(out) == wanted
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+def test_units_of_another_release_are_not_mixed_in_at_the_end(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their files have names that the new units would not replace."""
+
+    def stop(*_: Any) -> None:
+        raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(units, "UNIT_BYTES", 1)
+        patched.setattr(run, "_write_mapping", stop)
+        with pytest.raises(StoppedError):
+            export(corpus, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    with pytest.raises(ConfigError, match="another version of eicorpus began this export"):
+        export(corpus, tmp_path / "out")
+    assert tree(tmp_path / "out") == before
 
 
 @pytest.mark.slow
@@ -266,6 +306,26 @@ def test_verify_names_every_file_that_is_not_as_it_was(corpus: Path, tmp_path: P
     ]
 
 
+def test_verify_names_links_and_pipes(corpus: Path, tmp_path: Path) -> None:
+    """A reader would follow them; a copy would not have them."""
+    out = tmp_path / "out"
+    page = export(corpus, out)
+    (out / "elsewhere").symlink_to(tmp_path)
+    (out / "broken").symlink_to("nowhere")
+    os.mkfifo(out / "pipe")
+    (info,) = out.glob("*/meta/info.json")
+    info.rename(tmp_path / "info.json")
+    info.symlink_to(tmp_path / "info.json")
+    name, told = info.relative_to(out).as_posix(), "a link or another special file"
+    assert list(check_files(out, page)) == [
+        f"{name}: missing",
+        f"broken: {told}",
+        f"elsewhere: {told}",
+        f"pipe: {told}",
+        f"{name}: {told}",
+    ]
+
+
 def test_a_damaged_video_ends_the_export_and_is_named(corpus: Path, tmp_path: Path) -> None:
     shutil.copytree(corpus, tmp_path / "corpus")
     video, *_ = sorted((tmp_path / "corpus").glob("datasets/*/*/*/*/*/episode_000001.mp4"))
@@ -349,6 +409,147 @@ def test_a_camera_without_videos_is_refused_in_the_plan(corpus: Path, tmp_path: 
         ConfigError, match=r"4 segments lack the video of observation\.images\.third"
     ):
         plan_of(own, manifest_of(own, SEGMENTS), LeRobotV3())
+
+
+def _fast(info: dict[str, Any]) -> None:
+    info["fps"] = 30
+
+
+def _large(info: dict[str, Any]) -> None:
+    info["features"]["observation.images.wrist"]["shape"] = [480, 640, 3]
+
+
+def _fast_camera(info: dict[str, Any]) -> None:
+    info["features"]["observation.images.wrist"]["info"]["video.fps"] = 30
+
+
+def _blind(info: dict[str, Any]) -> None:
+    info["features"] = {n: f for n, f in info["features"].items() if f["dtype"] != "video"}
+    info["fps"] = 11
+
+
+def _hostile(corpus: Path, own: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    shutil.copytree(corpus, own)
+    (path,) = own.glob("datasets/*/*/meta/info.json")
+    info = json.loads(path.read_text())
+    change(info)
+    path.write_text(json.dumps(info))
+
+
+def _of_name(name: str) -> Format:
+    if name == LingBotVa.name:
+        return LingBotVa(weights=WanWeights(folder="", untrained_seed=1), height_px=64, width_px=64)
+    return FORMATS[name]()
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_fast, r"fps 30; timestep 1 is at 0\.100 s"),
+        (
+            _large,
+            r"shape \[480, 640, 3\] for observation.images.wrist; the video has \[64, 96, 3\]",
+        ),
+        (_fast_camera, r"video.fps 30 for observation.images.wrist; the video has 10"),
+    ],
+)
+def test_another_rate_or_size_than_that_of_the_files_is_refused(
+    change: Callable[[dict[str, Any]], None], told: str, name: str, corpus: Path, tmp_path: Path
+) -> None:
+    own, chosen = tmp_path / "corpus", _of_name(name)
+    _hostile(corpus, own, change)
+    plan = plan_of(own, manifest_of(own, SEGMENTS), chosen)
+    with pytest.raises(ConfigError, match=f"info.json has {told}"):
+        run_export(plan, chosen, tmp_path / "out", InlineExecutor())
+    assert not (tmp_path / "out").exists()
+
+
+def _without_a_dot(names: list[str]) -> list[str]:
+    return [f"j{place}" for place in range(len(names))]
+
+
+def _of_another_part(names: list[str]) -> list[str]:
+    return [*names[:-1], "left.torque"]
+
+
+def _in_another_order(names: list[str]) -> list[str]:
+    return [names[1], names[0], *names[2:]]
+
+
+def _without_names(names: list[str]) -> None:
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("feature", ["action", "observation.state"])
+@pytest.mark.parametrize(
+    ("rename", "told"),
+    [
+        (_without_a_dot, "the element 'j0'"),
+        (_of_another_part, "the element 'left.torque'"),
+        (_in_another_order, "the element 'left.position_m.y'"),
+        (_without_names, "no names"),
+    ],
+)
+def test_elements_that_no_corpus_has_are_refused(
+    rename: Callable[[list[str]], Any],
+    told: str,
+    feature: str,
+    name: str,
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    """They select columns; GR00T's configs would name others than those that are there."""
+    own = tmp_path / "corpus"
+
+    def change(info: dict[str, Any]) -> None:
+        chosen = info["features"][feature]
+        chosen["names"] = rename(chosen["names"])
+
+    _hostile(corpus, own, change)
+    plan = plan_of(own, manifest_of(own, SEGMENTS), _of_name(name))
+    with pytest.raises(ConfigError, match=f"{feature} has {told}|needs .* pose of a hand"):
+        run_export(plan, _of_name(name), tmp_path / "out", InlineExecutor())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_mask_that_lacks_a_part_is_refused(name: str, corpus: Path, tmp_path: Path) -> None:
+    own = tmp_path / "corpus"
+
+    def change(info: dict[str, Any]) -> None:
+        info["features"]["action.valid"]["names"] = ["a", "b", "c"]
+
+    _hostile(corpus, own, change)
+    plan = plan_of(own, manifest_of(own, SEGMENTS), _of_name(name))
+    with pytest.raises(ConfigError, match=r"action\.valid lacks left\.gripper_opening"):
+        run_export(plan, _of_name(name), tmp_path / "out", InlineExecutor())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rate_of_a_dataset_without_cameras_is_that_of_its_rows(
+    corpus: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "corpus"
+    _hostile(corpus, own, _blind)
+    with pytest.raises(ConfigError, match=r"fps 11; timestep 3 is at 0\.300 s"):
+        export(own, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("small_units")
+def test_one_video_of_another_size_ends_the_export(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a corpus of others whose catalog agrees with it."""
+    own = tmp_path / "corpus"
+    shutil.copytree(corpus, own)
+    for path in own.glob("datasets/*/*/videos/*/*/episode_000001.mp4"):
+        write_source(path, [numbered(k, 48, 32) for k in range(24)], rate=Fraction(10))
+    monkeypatch.setattr(run, "check_committed", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"shape \[64, 96, 3\] .* has \[32, 48, 3\]"):
+        export(own, tmp_path / "out")
 
 
 def _with_action(table: pa.Table, change: Callable[[Any], None]) -> pa.Table:

@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ import typer
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from typer.testing import CliRunner, Result
 
+from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.manifest_folders import page_bytes, rows_bytes
 from ingest.corpus.snapshot import load
 from ingest.export.hub import (
@@ -33,7 +34,9 @@ from ingest.export.hub import (
 )
 from ingest.verify.digest import digest
 from jobs.commands import pull, push
-from jobs.stages.hub import card_of, is_of_corpus, run_pull, run_push, source_at
+from jobs.stages import hub as stage
+from jobs.stages.hub import card_of, is_of_corpus, run_push, source_at
+from jobs.stages.hub_pull import run_pull
 from schemas.errors import ConfigError, TransientError
 from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE
 from schemas.paths import OutsideCorpus
@@ -41,7 +44,7 @@ from tests.ingest.export_cases import manifest_of, numbered_corpus
 from tests.jobs.build_cases import invoke
 
 UNKNOWN = ["unknown"]
-PAGE = "eicorpus_export.json"
+PAGE, ORIGIN = "eicorpus_export.json", ".corpus"
 
 app = typer.Typer()
 app.command("push")(push.command)
@@ -78,10 +81,11 @@ def export(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
+    """Every file but the one in which an export says where its corpus is."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ORIGIN
     }
 
 
@@ -109,12 +113,13 @@ def test_a_corpus_comes_back_with_an_equal_digest(corpus: Path, tmp_path: Path) 
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_bytes(b"{}")
     done = call("push", own, disk.as_uri(), "--allow-licence", "unknown")
-    assert f"corpus of snapshot {load(corpus).number}" in done.stdout, done.exception
+    assert f"corpus of snapshot {load(own).number}" in done.stdout, done.exception
     assert "licences of episodes: 3 unknown" in done.stdout
     done = call("pull", disk.as_uri(), out, "--json")
     assert json.loads(done.stdout)["result"]["findings"] == []
-    assert digest(out).sha256 == digest(corpus).sha256
-    assert set(tree(out)) == set(tree(corpus)) - {".writer"}
+    assert digest(out).sha256 == digest(own).sha256
+    left = {".writer", "cache/captions/x/y.json", "staging/u.d/frame", "catalog/.x.part"}
+    assert set(tree(out)) == set(tree(own)) - left
 
 
 def test_a_copy_that_was_stopped_goes_on(
@@ -137,6 +142,75 @@ def test_a_copy_that_was_stopped_goes_on(
     num_compared = 2 * 2  # at both ends
     assert len(copied) == len(tree(export)) + 1 + num_compared
     assert tree(out) == tree(export)
+
+
+def test_a_pull_into_a_whole_copy_verifies_it(corpus: Path, export: Path, tmp_path: Path) -> None:
+    for source in (corpus, export):
+        out = tmp_path / source.name
+        for _ in range(2):
+            done = call("pull", source.as_uri(), out, "--json")
+            assert json.loads(done.stdout)["result"]["findings"] == [], done.output
+            assert set(tree(out)) == set(tree(source)) - {".writer"}
+        before = {path: path.stat().st_ino for path in out.rglob("*")}
+        assert call("pull", source.as_uri(), out).exit_code == 0
+        assert {path: path.stat().st_ino for path in out.rglob("*")} == before
+
+
+def test_a_pull_into_a_damaged_copy_mends_it(
+    corpus: Path, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads it meanwhile, and a stop changes nothing about that."""
+    for source, marker in ((corpus, "corpus.json"), (export, PAGE)):
+        out = copied(source, tmp_path / source.name)
+        data = sorted(out.glob("**/data/**/*.parquet"))
+        data[0].write_bytes(bytes(data[0].stat().st_size))
+        data[-1].unlink()
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalFolder, "download", _break)
+            with pytest.raises(TransientError):
+                run_pull(hub_at(source.as_uri()), out, 1)
+        assert not (out / marker).exists()
+        assert call("pull", source.as_uri(), out).exit_code == 0
+        assert tree(out) | {".writer": b""} == tree(source) | {".writer": b""}
+
+
+def _break(*_: Any) -> None:
+    raise TransientError("no route to host")
+
+
+def test_a_pull_brings_a_copy_up_to_date(corpus: Path, tmp_path: Path) -> None:
+    own, out = copied(corpus, tmp_path / "corpus"), tmp_path / "out"
+    assert call("pull", own.as_uri(), out).exit_code == 0
+    run_push(own, FakeHub(address="hf://datasets/lab/newer"), allowed_licences=UNKNOWN)
+    assert load(out).number < load(own).number
+    assert call("pull", own.as_uri(), out).exit_code == 0
+    assert digest(out).sha256 == digest(own).sha256
+    run_push(out, FakeHub(address="hf://datasets/lab/copy"), allowed_licences=UNKNOWN)
+    before = tree(out)
+    assert "other files, such as catalog/" in refused("pull", own.as_uri(), out)
+    assert tree(out) == before
+
+
+def test_a_pull_into_another_corpus_or_export_is_refused(
+    corpus: Path, export: Path, tmp_path: Path
+) -> None:
+    """Also where it has no file that the source lacks."""
+    other = copied(corpus, tmp_path / "other")
+    marker = json.loads((other / "corpus.json").read_text())
+    marker["uid"] = marker["uid"][::-1]
+    (other / "corpus.json").write_text(json.dumps(marker, indent=2) + "\n")
+    own = copied(export, tmp_path / "own")
+    page = json.loads((own / PAGE).read_text())
+    (own / PAGE).write_text(json.dumps(page))
+    swapped = copied(export, tmp_path / "swapped")
+    (swapped / PAGE).write_bytes((export / PAGE).read_bytes().replace(b"lerobot", b"robotle"))
+    cases = [(corpus, other, "another corpus"), (export, own, "another export")]
+    cases += [(export, swapped, "another export"), (export, corpus, "another corpus")]
+    cases += [(corpus, export, "another export")]
+    for source, out, told in cases:
+        before = tree(out)
+        assert told in refused("pull", source.as_uri(), out)
+        assert tree(out) == before
 
 
 def test_damage_is_found_and_not_sent(export: Path, tmp_path: Path) -> None:
@@ -236,6 +310,12 @@ class FakeHub:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(self.files[name])
 
+    def read(self, stored: Stored, name: str) -> bytes:
+        return self.files[name]
+
+    def differing(self, stored: Stored, names: Sequence[str], folder: Path) -> list[str]:
+        return [name for name in names if (folder / name).read_bytes() != self.files[name]]
+
 
 def test_a_push_is_private_and_has_a_card(export: Path, tmp_path: Path) -> None:
     hub = FakeHub()
@@ -313,6 +393,129 @@ def test_patterns_leave_out_all_but_the_names() -> None:
     assert patterns_without(files, ["a/1", "e"]) == ["a/2", "b/*", "d[[]1]"]
 
 
+# --- what the corpus records of it --------------------------------------------------------------------------------------
+
+
+def copied(folder: Path, place: Path) -> Path:
+    shutil.copytree(folder, place)
+    return place
+
+
+def rows_of(corpus: Path, location: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = load(corpus).read(corpus, "exports").to_pylist()
+    return [row for row in rows if row["location"] == location]
+
+
+def named(corpus: Path, uid: str) -> list[str]:
+    """What an erasure would name."""
+    looked = invoke("forget", str(corpus), uid, "--dry-run", "--json")
+    places: list[str] = json.loads(looked.stdout)["result"]["exports"]
+    return places
+
+
+class Failing(FakeHub):
+    """The connection breaks with the first byte."""
+
+    def upload(self, folder: Path, names: Sequence[str], progress: Progress) -> None:
+        raise TransientError("no route to host")
+
+
+def test_a_corpus_records_a_push_before_its_first_byte(corpus: Path, tmp_path: Path) -> None:
+    own, address = copied(corpus, tmp_path / "corpus"), "hf://datasets/lab/recorded"
+    uids = sorted(load(own).read(own, "episodes", ["uid"])["uid"].to_pylist())
+    with pytest.raises(TransientError, match="no route"):
+        run_push(own, Failing(address=address), allowed_licences=UNKNOWN)
+    [row] = rows_of(own, address)
+    assert (row["format"], row["sha256"], row["uids"]) == ("corpus", "", uids)
+    number, hub = load(own).number, FakeHub(address=address)
+    done = run_push(own, hub, allowed_licences=UNKNOWN)
+    assert done.source.snapshot == load(own).number == number  # recorded once
+    assert f"catalog/_snapshots/{number:08d}.json" in hub.files
+    assert address in named(own, uids[0])
+    run_push(own, FakeHub(address="hf://datasets/lab/x"), allowed_licences=UNKNOWN, dry_run=True)
+    assert load(own).number == number
+
+
+def test_a_push_that_cannot_be_recorded_sends_nothing(
+    corpus: Path, export: Path, tmp_path: Path
+) -> None:
+    for source in (corpus, export):
+        hub = FakeHub(address="hf://datasets/lab/locked")
+        with (
+            writer_lock(CorpusLayout(corpus)),
+            pytest.raises(ConfigError, match="is writing to this corpus"),
+        ):
+            run_push(source, hub, allowed_licences=UNKNOWN)
+        assert not hub.files
+
+
+def test_episodes_that_come_while_a_push_is_recorded_are_not_sent(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer gets the lock before us: the record would not name what it committed."""
+    own, hub, seen = copied(corpus, tmp_path / "corpus"), FakeHub(), source_at(corpus)
+    fewer = {**seen.facts, "uids": seen.facts["uids"][1:]}
+    answers = iter([replace(source_at(own), facts=fewer), source_at(own)])
+    monkeypatch.setattr(stage, "source_at", lambda root: next(answers))
+    with pytest.raises(TransientError, match="wrote to the corpus"):
+        run_push(own, hub, allowed_licences=UNKNOWN)
+    assert not hub.files
+
+
+def test_an_erasure_names_the_pushed_copies_of_an_export(corpus: Path, tmp_path: Path) -> None:
+    own, out, disk = copied(corpus, tmp_path / "corpus"), tmp_path / "out", tmp_path / "disk"
+    words = ["export", str(own), "--manifest", "chosen", "--to", "lerobot-v3", "--out", str(out)]
+    assert invoke(*words, "--workers", "0").exit_code == 0
+    assert "not recorded" not in call("push", out, disk.as_uri()).stdout
+    [row] = rows_of(own, disk.as_uri())
+    page = json.loads((out / PAGE).read_text())
+    assert (row["format"], row["sha256"]) == ("lerobot-v3", page["sha256"])
+    assert len(row["uids"]) == 2
+    done = invoke("forget", str(own), row["uids"][0])
+    told = f"the pushed copy {disk.as_uri()} holds them: push to it again with --replace"
+    assert told in done.stdout
+    assert "of it were erased from" in refused("push", out, (tmp_path / "new").as_uri())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_push_that_no_corpus_records_says_so(corpus: Path, export: Path, tmp_path: Path) -> None:
+    other = copied(corpus, tmp_path / "other")
+    marker = json.loads((other / "corpus.json").read_text())
+    (other / "corpus.json").write_text(json.dumps({**marker, "uid": "another"}))
+    own = copied(export, tmp_path / "own")
+    origins = {
+        str(other).encode(): "is another corpus",
+        str(tmp_path / "gone").encode(): "not a corpus",
+        b"relative": "names no corpus",
+        b"/a\0b": "names no corpus",
+        None: "does not say where its corpus is",
+    }
+    for number, (origin, told) in enumerate(origins.items()):
+        (own / ORIGIN).unlink() if origin is None else (own / ORIGIN).write_bytes(origin)
+        done = call("push", own, (tmp_path / f"disk{number}").as_uri())
+        assert done.exit_code == 0
+        assert "not recorded, so `eicorpus forget` will not name this copy" in done.stdout
+        assert told in done.stdout
+        assert tree(tmp_path / f"disk{number}") == tree(export)
+    locations = load(other).read(other, "exports")["location"].to_pylist()
+    assert not [place for place in locations if str(tmp_path) in place]
+
+
+def test_the_copy_of_an_erased_episode_is_replaced(corpus: Path, tmp_path: Path) -> None:
+    own, disk = copied(corpus, tmp_path / "corpus"), tmp_path / "disk"
+    words = ("push", own, disk.as_uri(), "--allow-licence", "unknown")
+    assert call(*words).exit_code == 0
+    [row] = rows_of(own, disk.as_uri())
+    uid = row["uids"][0]
+    assert invoke("forget", str(own), uid).exit_code == 0
+    message = refused(*words)
+    assert "1 episodes that were pushed there were erased since" in message
+    assert "pass --replace to delete what is left of them there" in message
+    assert call(*words, "--replace").exit_code == 0
+    assert digest(disk).sha256 == digest(own).sha256
+    assert uid not in load(disk).read(disk, "episodes", ["uid"])["uid"].to_pylist()
+
+
 # --- the client of the Hub ----------------------------------------------------------------------------------------------
 
 
@@ -352,7 +555,7 @@ def test_what_the_client_is_asked(export: Path, api: type[Api]) -> None:
     assert [name for name, _ in api.calls][2:] == ["create_repo", "upload_folder", "create_commit"]
     assert asked["create_repo"]["private"] is True
     assert asked["create_repo"]["repo_type"] == "dataset"
-    assert asked["upload_folder"]["ignore_patterns"] == [PAGE, ".*", "*/.*"]
+    assert asked["upload_folder"]["ignore_patterns"] == [ORIGIN, PAGE, ".*", "*/.*"]
     names = [each.path_in_repo for each in asked["create_commit"]["operations"]]
     assert names == ["old", "README.md", PAGE]
     assert tree(export) == before
@@ -451,7 +654,13 @@ def test_a_pull_by_the_client_of_the_hub(export: Path, tmp_path: Path) -> None:
         assert not (out / PAGE).exists()
         down.clear()
         done = run_pull(hub, out, 1)
-    assert done.findings == []
-    assert done.revision == "c" * 40
+        assert done.findings == []
+        assert done.revision == "c" * 40
+        assert tree(out) == tree(export)
+        assert sorted(sent) == sorted(tree(export))  # each once, and nothing else
+        sent.clear()
+        assert run_pull(hub, out, 1).findings == []
+        assert sent == [PAGE]  # to know that it is the same
+        next(out.glob("*/data/*/*.parquet")).write_bytes(b"")
+        assert run_pull(hub, out, 1).findings == []
     assert tree(out) == tree(export)
-    assert sorted(sent) == sorted(tree(export))  # each once, and nothing else

@@ -30,7 +30,9 @@ from ingest.export.datasets.format import (
     file_facts,
     units_of,
 )
+from ingest.export.datasets.info_checks import check_infos, check_video
 from ingest.export.datasets.plan import ExportPlan, artifacts_of, segments_of
+from ingest.export.datasets.record import ORIGIN
 from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage, within
 from ingest.storage.lock_file import open_lock
@@ -91,8 +93,7 @@ def run_export(
         ConfigError: the folder holds something else, or a file of the corpus is missing or damaged.
         TransientError: the disk is full, or a worker process ended; run again.
     """
-    chosen.check(plan)
-    check_folder(out, plan)
+    check_export(plan, chosen, out)
     if (out / PAGE).is_file() and not (out / UNFINISHED).exists():
         return ExportDone(page=_same(out, plan), num_units=0, num_written=0)
     disk = LocalStorage(out)
@@ -158,7 +159,19 @@ def read_page(out: Path) -> Mapping[str, Any]:
     return dict(page)
 
 
-def check_folder(out: Path, plan: ExportPlan) -> None:
+def check_export(plan: ExportPlan, chosen: Format, out: Path) -> None:
+    """Whether this export can begin or go on. Nothing is written.
+
+    Raises:
+        ConfigError: the format cannot hold the plan, `info.json` does not fit the files, or the folder holds something else.
+        SourceError: a video is missing or damaged.
+    """
+    chosen.check(plan)
+    check_infos(plan)
+    _check_folder(out, plan)
+
+
+def _check_folder(out: Path, plan: ExportPlan) -> None:
     """Whether this export can begin or go on in a folder. Nothing is written.
 
     Raises:
@@ -210,7 +223,7 @@ def _claimed(out: Path, plan: ExportPlan, disk: LocalStorage) -> Iterator[None]:
                 remedy="wait until it ends, or stop it; then run the same command again",
                 where=str(out),
             ) from error
-        check_folder(out, plan)  # again: it is ours only now
+        _check_folder(out, plan)  # again: it is ours only now
         if not (out / PAGE).is_file() and not (out / UNFINISHED / PLAN).is_file():
             disk.put(f"{UNFINISHED}/{PLAN}", _mark(plan), is_durable=True)
             disk.sync()  # its name too, before anything else is there
@@ -238,12 +251,12 @@ def _write_units(
         nonlocal num_units, num_segments
         for unit in units:
             num_units += 1
-            if not _record_file(out, unit.number).is_file():
+            if not _is_written(out, unit, plan.digest):
                 return unit
             num_segments += len(unit.segments)
         return None
 
-    body = partial(_write_unit, chosen, out)
+    body = partial(_write_unit, chosen, out, plan.digest)
     for unit, done in executor.run(next_unit, body):
         if isinstance(done, WorkerFailure):
             raise TransientError(
@@ -257,8 +270,41 @@ def _write_units(
     return num_units, num_written
 
 
+def _identity(unit: ExportUnit, plan_digest: str) -> str:
+    """sha256 of what a unit holds: segments of this plan with their numbers. Another release may divide a plan into other units."""
+    segments = [
+        [s.row.uid, s.row.start, s.row.end, s.index, s.index_from, s.task_index]
+        for s in unit.segments
+    ]
+    text = json.dumps([plan_digest, unit.dataset.name, segments])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_written(out: Path, unit: ExportUnit, plan_digest: str) -> bool:
+    """Whether the record of its number is of this unit.
+
+    Raises:
+        ConfigError: it is of another one, and files of such units are in their places already.
+    """
+    path = _record_file(out, unit.number)
+    if not path.is_file():
+        return False
+    raw = parse_json(
+        LocalStorage(out).read(path, most=RECORD_LIMITS.max_bytes), limits=RECORD_LIMITS
+    )
+    if raw.get("identity") == _identity(unit, plan_digest):
+        return True
+    if any(each.name != UNFINISHED for each in out.iterdir()):
+        raise ConfigError(
+            "another version of eicorpus began this export with other units",
+            remedy="finish it with that version, or remove the folder and export again",
+            where=str(out),
+        )
+    return False
+
+
 def _write_unit(
-    chosen: Format, out: Path, unit: ExportUnit, disk: LocalStorage
+    chosen: Format, out: Path, plan_digest: str, unit: ExportUnit, disk: LocalStorage
 ) -> PipelineError | None:
     """The worker body. The record is written when the files are on the disk."""
     own = LocalStorage(out)
@@ -268,13 +314,20 @@ def _write_unit(
         own.make_dir(folder)
         for segment in unit.segments:
             for video in segment.videos:
-                check_committed(within(unit.corpus, video.place), video.sha256)
+                path = within(unit.corpus, video.place)
+                check_committed(path, video.sha256)
+                check_video(path, video.key, unit.dataset)
         facts = chosen.write(unit, folder)
         names = _names_below(folder)
         files = {name: file_facts(folder / name) for name in names}
         own.adopt(folder / name for name in names)
         own.sync()
-        record = {"dataset": unit.dataset.name, "files": files, "facts": facts}
+        record = {
+            "identity": _identity(unit, plan_digest),
+            "dataset": unit.dataset.name,
+            "files": files,
+            "facts": facts,
+        }
         own.write(_record_file(out, unit.number), json.dumps(record).encode(), is_durable=True)
     except OSError as error:
         return TransientError(
@@ -414,12 +467,16 @@ def _write_mapping(plan: ExportPlan, path: Path) -> None:
 
 
 def check_files(out: Path, page: Mapping[str, Any]) -> Iterable[str]:
-    """What is wrong with the files of an export: missing, extra, of another content."""
+    """What is wrong with the files of an export: missing, extra, of another content, a link or another special file."""
     files = page["files"]
     left = f"{UNFINISHED}/"  # after a power cut; the same command removes it
-    present = {name for name in _names_below(out) if not name.startswith(left)} - {PAGE}
+    plain, special = (
+        {name for name in names if not name.startswith(left)} for names in _kinds_below(out)
+    )
+    present = plain - {PAGE, ORIGIN}
     yield from (f"{place}: missing" for place in sorted(set(files) - present))
     yield from (f"{place}: not part of the export" for place in sorted(present - set(files)))
+    yield from (f"{place}: a link or another special file" for place in sorted(special))
     for place in sorted(present & set(files)):
         if file_facts(out / place) != (files[place]["num_bytes"], files[place]["sha256"]):
             yield f"{place}: changed"
@@ -427,7 +484,16 @@ def check_files(out: Path, page: Mapping[str, Any]) -> Iterable[str]:
 
 def _names_below(folder: Path) -> list[str]:
     """Paths of all files below a folder, relative to it."""
-    paths = [
-        Path(entry.path) for entry in entries_below(folder) if entry.is_file(follow_symlinks=False)
-    ]
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
+    return _kinds_below(folder)[0]
+
+
+def _kinds_below(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths below a folder, relative to it: plain files; and what is neither a plain file nor a folder, such as links."""
+    plain, special = [], []
+    for entry in entries_below(folder):
+        name = Path(entry.path).relative_to(folder).as_posix()
+        if entry.is_file(follow_symlinks=False):
+            plain.append(name)
+        elif not entry.is_dir(follow_symlinks=False):
+            special.append(name)
+    return sorted(plain), sorted(special)
