@@ -43,11 +43,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Trainable:
     return make(tmp_path_factory.mktemp("actions"))
 
 
-@pytest.fixture(scope="module")
-def run(made: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
+def trained_lam(manifest: Path, folder: Path) -> Path:
+    """A small latent action model, trained for four steps: its run."""
     recipe = {
-        "name": "small",
+        "name": "small-lam",
         "extends": "lam",
         "data": {"future_s": 0.9, "cameras": ["front", "wrist"], "encoder": "tiny_vit"},
         "optimiser": {"warmup_steps": 2},
@@ -55,8 +54,13 @@ def run(made: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "lara": {"kind": "lam", "lam": LAM},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    command("train", str(made.manifest), "--recipe", str(folder / "recipe.yaml"), "--out", str(folder / "lam"), "--device", "cpu")  # fmt: skip
+    command("train", str(manifest), "--recipe", str(folder / "recipe.yaml"), "--out", str(folder / "lam"), "--device", "cpu")  # fmt: skip
     return folder / "lam"
+
+
+@pytest.fixture(scope="module")
+def run(made: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_lam(made.manifest, tmp_path_factory.mktemp("run"))
 
 
 def rows_of(corpus: Path) -> dict[str, dict[str, Any]]:

@@ -18,11 +18,12 @@ from schemas.errors import ConfigError
 from schemas.latents import is_of_actions
 from schemas.manifest import load
 from schemas.supervision import Task
-from tests.latents.test_latents_actions import LAM, STEP, command
-from tests.training.corpus import GRID_STRIDE, Trainable, make
+from tests.latents.test_latents_actions import LAM, STEP, command, trained_lam
+from tests.training.corpus import GRID_STRIDE, NUM_EPISODES, NUM_VIDEO, Trainable, make
 from training.batch import Batch
 from training.conditioning.hashed_words import NoTextReader
 from training.data.action_layout import LATENT_BODY
+from training.data.dataset import ManifestDataset
 from training.data.loader import Loader
 from training.recipe import load_recipe
 from training.tasks import INDEX
@@ -51,18 +52,8 @@ SMALL = {
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Trainable:
     """A corpus with latent actions, and a manifest that has them."""
     made = make(tmp_path_factory.mktemp("labelled"))
-    folder = tmp_path_factory.mktemp("lam")
-    recipe = {
-        "name": "small-lam",
-        "extends": "lam",
-        "data": {"future_s": 0.9, "cameras": ["front", "wrist"], "encoder": "tiny_vit"},
-        "optimiser": {"warmup_steps": 2},
-        "run": {"num_steps": 4, "batch_size": 8, "precision": "fp32", "compile": False, "num_workers": 0},
-        "lara": {"kind": "lam", "lam": LAM},
-    }  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    command("train", str(made.manifest), "--recipe", str(folder / "recipe.yaml"), "--out", str(folder / "lam"), "--device", "cpu")  # fmt: skip
-    command("latents", "actions", str(made.corpus), "--lam", str(folder / "lam"), "--device", "cpu")
+    lam = trained_lam(made.manifest, tmp_path_factory.mktemp("lam"))
+    command("latents", "actions", str(made.corpus), "--lam", str(lam), "--device", "cpu")
     manifest = build_manifest(made.corpus, "with_codes")
     return Trainable(corpus=made.corpus, manifest=manifest, uids=made.uids)
 
@@ -135,6 +126,24 @@ def test_other_samples_are_what_they_are_without(labelled: Trainable, tmp_path: 
             assert torch.equal(one.action, other.action)
             assert torch.equal(one.has_action, other.has_action)
             assert torch.equal(one.future, other.future)
+
+
+def test_a_dataset_has_them_where_a_policy_could_learn_them(
+    labelled: Trainable, tmp_path: Path
+) -> None:
+    """A timestep whose image 0.9 s later is not in the segment is a sample of forecasting, without an action."""
+    settings = load_recipe(str(recipe_file(tmp_path, future_s=0.3))).data
+    dataset = ManifestDataset(labelled.manifest, data=settings, cache=tmp_path / "c")
+    uids = {labelled.uids[n] for n in range(NUM_EPISODES - NUM_VIDEO, NUM_EPISODES)}
+    video = [each for each in dataset if each["uid"] in uids]
+    latent = dataset.embodiments.index(LATENT_BODY)
+    size = LAM["num_queries"] * LAM["code_width"]
+    policy = INDEX[Task.POLICY]
+    for each in video:
+        is_said = each["embodiment"] == latent
+        assert each["may"][policy] == is_said
+        assert int(each["has_action"].sum()) == size * is_said
+    assert 0 < sum(each["embodiment"] == latent for each in video) < len(video)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.6, 1.0])
@@ -219,21 +228,21 @@ def test_a_manifest_without_them_names_the_commands(labelled: Trainable, tmp_pat
 
 
 def test_a_missing_and_a_damaged_file_are_named(labelled: Trainable, tmp_path: Path) -> None:
-    mine = labelled.copied(tmp_path / "corpus")
-    rows = load(mine.manifest)
+    own = labelled.copied(tmp_path / "corpus")
+    rows = load(own.manifest)
     path = next(
         latent.path
         for at in range(len(rows))
         for latent in rows.row(at).latents
         if rows.row(at).split == "train" and rows.row(at).tier == "actionless" and is_of_actions(latent.encoder_id)
     )  # fmt: skip
-    loader = loader_of(mine, tmp_path)
-    data = bytearray((mine.corpus / path).read_bytes())
+    loader = loader_of(own, tmp_path)
+    data = bytearray((own.corpus / path).read_bytes())
     start = int.from_bytes(data[:8], "little") + 8
     data[start:] = b"\x80\x7f" * ((len(data) - start) // 2)  # infinity
-    (mine.corpus / path).write_bytes(data)
+    (own.corpus / path).write_bytes(data)
     with pytest.raises(Exception, match=f"{path}"):
         list(batches(loader, 40))
-    (mine.corpus / path).unlink()
+    (own.corpus / path).unlink()
     with pytest.raises(ConfigError, match=f"latent actions missing: 1 of .*{path}"):
-        loader_of(mine, tmp_path)
+        loader_of(own, tmp_path)

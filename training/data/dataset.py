@@ -9,13 +9,14 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from schemas.manifest import load
+from schemas.supervision import Task
 from training.conditioning.hashed_words import NoTextReader
 from training.data.loader import Loader
 from training.data.routing import RoutingSettings
 from training.data.sampler import Drawn
-from training.data.windows import from_bits
+from training.data.windows import BIT, from_bits
 from training.recipe import DataSettings, TrainRecipe
-from training.tasks import INDEX, TASKS
+from training.tasks import INDEX
 
 
 class ManifestDataset(Dataset[dict[str, Any]]):
@@ -33,7 +34,7 @@ class ManifestDataset(Dataset[dict[str, Any]]):
     | action_stored | [K, 172] float32 | the same in metres, radians (rotation vectors in the frame of the body), fractions of opening |
     | has_action | [K, 172] bool | which elements were recorded and are valid; row j is reached (j + 1) / rate_hz after now |
     | history, has_history | [H, 172] | normalised actions before now |
-    | embodiment | int | its number in `embodiments` |
+    | embodiment | int | its number in `embodiments`; `latent_action` where `action` is a latent action of video (`data.latent_actions`) |
     | may | [4] bool | which of `training.tasks.TASKS` it may be trained on: what its tier allows and the window can serve |
     | weight | float | of its segment in the manifest: what a mixture says of it |
     | text, uid, timestep | str, str, int | instruction, episode, and which timestep of it is now |
@@ -77,12 +78,15 @@ class ManifestDataset(Dataset[dict[str, Any]]):
         at = np.array([index % len(self)])
         segment = np.searchsorted(self._anchors.segments["first"], at, side="right") - 1
         now = np.asarray(self._anchors.timestep[at], dtype=np.int64)
-        task = np.full(1, INDEX[TASKS[0]])  # of no consequence for what is read
+        segments = self._anchors.segments[segment]
+        may = segments["may"] | segments["is_labelled"] * BIT[Task.POLICY]
+        can = from_bits(np.asarray(self._anchors.serves[at] & may, dtype=np.uint8))
+        # The task decides what is read in one case only: the policy's chunks of video are its latent actions, which not every timestep has.
+        is_policy = can[0, INDEX[Task.POLICY]]
+        task = np.full(1, INDEX[Task.POLICY if is_policy else Task.VISUAL_FORECASTING])
         batch = self._source.load(Drawn(segment=segment, now=now, task=task))
         assert batch.stored is not None
         (row,) = self._anchors.rows(batch.origin.row)
-        segments = self._anchors.segments[segment]
-        can = from_bits(np.asarray(self._anchors.serves[at] & segments["may"]))
         return {
             "past": batch.known.past[0].float(),
             "has_past": batch.known.has_past[0],
