@@ -199,7 +199,7 @@ class LatentMaker:
             return EncodeResult(
                 error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s
             )
-        row = self._row(begun.file, num_bytes, sha256)
+        row = begun.file.row(self.facts(begun.file), num_bytes=num_bytes, sha256=sha256)
         return EncodeResult(
             row=row,
             num_pictures=row.num_frames,
@@ -243,22 +243,6 @@ class LatentMaker:
                 return filled.finish()
         except OSError as error:  # a full disk does not say by itself where it is
             raise OSError(error.errno, error.strerror, str(path)) from error
-
-    def _row(self, file: PlannedLatentFile, num_bytes: int, sha256: str) -> LatentRow:
-        """Of the catalog, but for the run."""
-        facts = self.facts(file)
-        return LatentRow(
-            uid=file.uid,
-            camera=file.camera,
-            encoder_id=self.encoder.id,
-            path=file.target(self.encoder.id),
-            num_frames=facts.num_frames,
-            dtype=facts.dtype,
-            sha256=sha256,
-            video_sha256=file.video_sha256,
-            num_bytes=num_bytes,
-            run_id="",
-        )
 
     def facts(self, file: PlannedLatentFile) -> LatentFacts:
         """The page of a file."""

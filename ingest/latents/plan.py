@@ -13,8 +13,9 @@ from ingest.catalog.catalog import Catalog
 from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
+from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError
-from schemas.latents import is_of_actions, latent_file
+from schemas.latents import LatentFacts, is_of_actions, latent_file
 from schemas.text_features import is_of_text
 
 _KEY = ["uid", "camera"]
@@ -100,6 +101,21 @@ class PlannedLatentFile:
 
     def num_pictures(self, grid_stride: int) -> int:
         return -(-self.length // grid_stride)
+
+    def row(self, facts: LatentFacts, *, num_bytes: int, sha256: str) -> LatentRow:
+        """Of the catalog, but for the run. `num_bytes`, `sha256`: of the file that `facts` heads."""
+        return LatentRow(
+            uid=self.uid,
+            camera=self.camera,
+            encoder_id=facts.encoder_id,
+            path=self.target(facts.encoder_id),
+            num_frames=facts.num_frames,
+            dtype=facts.dtype,
+            sha256=sha256,
+            video_sha256=self.video_sha256,
+            num_bytes=num_bytes,
+            run_id="",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

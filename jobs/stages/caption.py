@@ -22,6 +22,7 @@ from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import work_of
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_run_id
+from jobs.stages.failures import retry_message
 from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
@@ -45,8 +46,7 @@ class CaptionResult:
         if tally.stopped:
             return f"stopped: {tally.stopped}"
         reached = tally.captioned + tally.skipped + tally.failed
-        retry = "run the command again to retry them"
-        return f"{tally.failed:,} of {reached:,} segments failed; {retry}" if tally.failed else ""
+        return retry_message(tally.failed, reached, "segments")
 
 
 def settings_from(

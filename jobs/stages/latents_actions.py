@@ -23,9 +23,9 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
+from jobs.stages.failures import retry_message
 from jobs.ui.output import stderr
 from jobs.ui.progress import ProgressLine
-from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.latents import LatentFacts
 from training.data.camera_views import views_of
@@ -84,9 +84,7 @@ class ActionsResult:
     @property
     def failure(self) -> str:
         """Why it exits with 1; "" if it does not."""
-        if not self.tally.failed:
-            return ""
-        return f"{self.tally.failed:,} of {self.tally.discovered:,} episodes failed; run the command again to retry them"
+        return retry_message(self.tally.failed, self.tally.discovered, "episodes")
 
     def as_json(self) -> dict[str, object]:
         """discovered = encoded + up_to_date + failed, in episodes."""
@@ -246,20 +244,8 @@ class _ActionFiles:
                 num_bytes, sha256 = filled.finish()
         except ConfigError as error:  # what is read; a disk that cannot be written ends the run
             return EncodeResult(error=f"{_code(error)}: {file.uid}: {error}")
-        row = LatentRow(
-            uid=file.uid,
-            camera=file.camera,
-            encoder_id=self.plan.encoder_id,
-            path=file.target(self.plan.encoder_id),
-            num_frames=facts.num_frames,
-            dtype=facts.dtype,
-            sha256=sha256,
-            video_sha256=file.video_sha256,
-            num_bytes=num_bytes,
-            run_id="",
-        )
         return EncodeResult(
-            row=row,
+            row=file.row(facts, num_bytes=num_bytes, sha256=sha256),
             num_pictures=facts.num_frames,
             num_bytes=num_bytes,
             busy_s=time.monotonic() - began_s,

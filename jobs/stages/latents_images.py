@@ -25,6 +25,7 @@ from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room, usable_cores
 from jobs.ray_token import require_token
 from jobs.run_context import new_run_id
+from jobs.stages.failures import retry_message
 from jobs.stages.resources import limits_from
 from jobs.ui.latents_plan import EncodePlace, LatentsPlan
 from jobs.ui.latents_report import LatentsProgress
@@ -54,9 +55,7 @@ class ImagesResult:
 
     @property
     def failure(self) -> str:
-        if not self.tally.failed:
-            return ""
-        return f"{self.tally.failed:,} of {self.tally.discovered:,} videos failed; run the command again to retry them"
+        return retry_message(self.tally.failed, self.tally.discovered, "videos")
 
 
 def plan_images(corpus: CorpusLayout, request: ImagesRequest) -> LatentsPlan:

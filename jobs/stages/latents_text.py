@@ -20,6 +20,7 @@ from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
+from jobs.stages.failures import retry_message
 from jobs.ui.latents_report import plan_json
 from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
@@ -74,9 +75,7 @@ class TextResult:
 
     @property
     def failure(self) -> str:
-        if not self.tally.failed:
-            return ""
-        return f"{self.tally.failed:,} of {self.tally.discovered:,} episodes failed; run the command again to retry them"
+        return retry_message(self.tally.failed, self.tally.discovered, "episodes")
 
 
 def open_text(request: VlmRequest) -> OpenText:
