@@ -1,4 +1,4 @@
-"""Does aligning a policy with latent actions of video pay? The fair test of LARA in Meta-World. Not yet run to its end.
+"""Does aligning a policy with latent actions of video pay? The fair test of LARA in Meta-World: docs/results/lara.md.
 
 `python -m benchmarks.lara --out RUN [--quick] [--json]`. Stop it at any time; the same command goes on. Needs the extras train, sim and eyes.
 

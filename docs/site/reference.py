@@ -398,6 +398,7 @@ RESULTS = (
     "fidelity.md",
     "fuzz.md",
     "house.md",
+    "lara.md",
     "routing.md",
 )
 # Page below docs/ -> what writes it.

@@ -53,7 +53,7 @@ def _about(run: Mapping[str, Any]) -> str:
     parts = [f"Machine: {machine}", run.get("conditions", "")]
     parts += [f"{key} {run[key]}" for key in ("commit", "date") if run[key]]
     if run["transcribed"]:
-        parts.append("transcribed from an earlier page")
+        parts.append("transcribed by hand")
     return " · ".join(part for part in parts if part) + "."
 
 
