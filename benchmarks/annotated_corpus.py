@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from benchmarks.synthetic import write_part
 from ingest.catalog.catalog import Catalog
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.manifest_folders import manifest_folder, publish
 from ingest.curation.manifests.action_stats import selection, statistics
 from ingest.curation.manifests.manifest import ManifestRequest, build
@@ -56,7 +56,7 @@ def annotate(corpus: Path, tiers: list[dict[str, Any]], latents: list[dict[str, 
     rows = {"tiers": tiers, "latents": latents, "policies": [policy]}
     disk = LocalStorage()
     parts = {name: write_part(disk, corpus, name, each) for name, each in rows.items() if each}
-    snapshot.publish(disk, corpus, snapshot.load(corpus), parts, "tiers")
+    publishing.publish(disk, corpus, snapshot.load(corpus), parts, "tiers")
 
 
 def _filled(table: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
 from benchmarks.synthetic import episodes as episode_rows
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.lerobot_writer import arrow_column, parquet_bytes
 from ingest.corpus.manifest_folders import publish
 from ingest.curation.manifests.action_stats import selection, statistics
@@ -191,7 +191,7 @@ def generate(root: Path, num_segments: int, part_rows: int) -> None:
             policy = {"policy": "ei30k", "version": 1, "policy_digest": "0123456789abcdef"}
             row = {**policy, "text": "policy: ei30k", "run_id": "run", "snapshot": 1}
             parts["policies"] = write_part(disk, root, "policies", [row])
-        current = snapshot.publish(disk, root, current, parts, "run")
+        current = publishing.publish(disk, root, current, parts, "run")
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def generate_data(root: Path, num_episodes: int, length: int) -> None:
             {"uid": uid, "kind": "data", "camera": "", "path": file, **size, "detail_json": "{}"}
         )
     part = write_part(disk, root, "artifacts", artifacts)
-    snapshot.publish(disk, root, snapshot.Snapshot(), {"artifacts": part}, "run")
+    publishing.publish(disk, root, snapshot.Snapshot(), {"artifacts": part}, "run")
 
 
 def statistics_figures(root: Path, length: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus import lerobot_meta, publishing, snapshot
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
@@ -60,6 +60,7 @@ class Committer:
     run_id: str
     parent: Snapshot
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    lane: str = ""  # of a working copy: ends the names of its datasets
     pending: list[PendingOutcome] = field(default_factory=list)
     is_broken_off: bool = (
         False  # a flush was left by an exception: this object must not be used again
@@ -105,18 +106,22 @@ class Committer:
         return done
 
     def _flush(self, extra: Sequence[CatalogRow]) -> list[Outcome]:
-        if snapshot.has_successor(self.corpus.root, self.parent):
-            # Before anything is placed: our numbers are the other writer's by now, and so are the files of that name.
-            raise snapshot.overtaken(self.parent.number + 1, self.corpus.root / snapshot.FOLDER)
+        # Before anything is placed: in a folder that two processes write to, our numbers are the other's by now.
+        before, self.parent = self.parent, publishing.newest(self.corpus.root, self.parent)
+        elsewhere = self._committed_since(before)
         rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
         for waiting in self.pending:
             if waiting.outcome.staged is not None:
+                if waiting.outcome.uid in elsewhere:
+                    continue
                 self._place(waiting.outcome.staged, waiting.folder, rows, lines)
             rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
         kinds = dict.fromkeys(type(row) for row in rows)
         parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
-        self.parent = snapshot.publish(self.disk, self.corpus.root, self.parent, parts, self.run_id)
+        if parts:
+            root = self.corpus.root
+            self.parent = publishing.publish(self.disk, root, self.parent, parts, self.run_id)
         grown = ((self.datasets[path], added) for path, added in lines.items())
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
@@ -125,6 +130,17 @@ class Committer:
             self.ends[waiting.verdict.state] += waiting.episodes
             self.disk.remove_tree(waiting.folder)
         return [waiting.outcome for waiting in done]
+
+    def _committed_since(self, before: Snapshot) -> Set[str]:
+        """Uids of episodes that other writers have committed on top of a snapshot."""
+        known = set(before.parts("episodes"))
+        new = tuple(part for part in self.parent.parts("episodes") if part not in known)
+        later = replace(self.parent, tables={"episodes": new})
+        return (
+            set(later.read(self.corpus.root, "episodes", ["uid"])["uid"].to_pylist())
+            if new
+            else set()
+        )
 
     def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
         of_kind = [row for row in rows if type(row) is kind]
@@ -162,21 +178,20 @@ class Committer:
         rows += [row, *staged.segments, *staged.measurements]
 
     def _dataset(self, staged: StagedEpisode, rows: list[CatalogRow]) -> Dataset:
-        known = self.datasets.get(staged.group)
+        path = f"{staged.group}.{self.lane}" if self.lane else staged.group
+        known = self.datasets.get(path)
         if known is not None:
             if known.features != staged.features:
-                raise InvariantError(
-                    f"{staged.group}: two different feature tables for one dataset"
-                )
+                raise InvariantError(f"{path}: two different feature tables for one dataset")
             return known
         dataset = Dataset(
-            path=staged.group,
+            path=path,
             robot_type=staged.robot_type,
             fps=round(staged.episode.length / staged.episode.duration_s),
             features=staged.features,
             spec=staged.spec,
         )
-        self.datasets[staged.group] = dataset
+        self.datasets[path] = dataset
         detail = {
             "robot_type": dataset.robot_type,
             "fps": dataset.fps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ingest.corpus.layout import BUILD, BUILD_LOCK, LOCK, MARKER, REPORT
+from ingest.corpus.layout import BUILD, BUILD_LOCK, LINK, LOCK, MARKER, REPORT
 from schemas.manifest import (
     ERASED_FILE,
     FACTS_FILE,
@@ -20,6 +20,7 @@ _VERSION = "[0-9a-f]" * 16  # of a manifest
 _FILES = (
     MARKER,
     LOCK,
+    LINK,
     REPORT,
     ".unfinished",  # ingest/corpus/writer.py
     ".nodes",  # ingest/executors/node_proof.py

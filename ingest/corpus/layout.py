@@ -24,6 +24,7 @@ from schemas.paths import refused
 
 MARKER = "corpus.json"
 LOCK = ".writer"
+LINK = ".remote.json"  # of a working copy: ingest/corpus/working_copy.py
 BUILD, BUILD_LOCK = (
     "build",
     ".builder",

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus import review_journal, snapshot
+from ingest.corpus import publishing, review_journal, snapshot
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.review_journal import FOLDER, as_json
@@ -202,7 +202,7 @@ def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
         if rows:
             part = snapshot.write_part(disk, corpus.root, Review, rows.values())
             run_id = f"reviews.{part.sha256[:16]}"
-            snapshot.publish(disk, corpus.root, current, {Review.TABLE: part}, run_id)
+            publishing.publish(disk, corpus.root, current, {Review.TABLE: part}, run_id)
         store = disk.at(corpus.root)
         for key in keys:
             store.delete(key)

@@ -1,4 +1,4 @@
-"""A snapshot names exactly the catalog parts that exist at one moment. Publishing it IS the commit.
+"""A snapshot names exactly the catalog parts that exist at one moment. Publishing it IS the commit (`ingest.corpus.publishing`).
 
 `catalog/_snapshots/<n>.json`: {"snapshot": n, "format_version": 1, "run_id": ..., "tables": {table: [part, ...]}},
 a part being {"path" (relative to the corpus), "rows", "num_bytes", "sha256"}, and "merged": {path of a merged part: `Part.content`}.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from ingest.corpus.column_checks import DamagedCatalog, check_numbers, check_paths
 from ingest.storage.local import LocalStorage, within
-from ingest.storage.store import get_json
+from ingest.storage.store import Gettable, get_json
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.catalog_rows import R, columns_of, rows_of, table_of
-from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
+from schemas.errors import ConfigError, InvariantError, SourceError
 from schemas.json_text import JsonLimits, parse_json
 from schemas.parquet_file import read_schema, read_table, reading
 
@@ -153,7 +153,12 @@ def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa
 
 def numbers(corpus: Path) -> list[int]:
     """Every snapshot there is, oldest first."""
-    names = (key.removeprefix(f"{FOLDER}/") for key in LocalStorage(corpus).list(FOLDER))
+    return numbers_in(LocalStorage(corpus).list(FOLDER))
+
+
+def numbers_in(keys: Iterable[str]) -> list[int]:
+    """Of the snapshots among these keys, oldest first."""
+    names = (key.removeprefix(f"{FOLDER}/") for key in keys)
     return sorted(int(name.removesuffix(".json")) for name in names if _FILE.fullmatch(name))
 
 
@@ -173,14 +178,24 @@ def load(corpus: Path, number: int | None = None) -> Snapshot:
         if not known:
             return Snapshot()
         number = known[-1]
-    where = str(corpus / key_of(number))
     if number not in known:
         raise ConfigError(
             f"no snapshot {number}; available: {known or 'none'}",
             remedy="list snapshots with `eicorpus snapshot list CORPUS`",
             where=str(corpus / FOLDER),
         )
-    raw = _parsed(corpus, number)
+    return load_from(LocalStorage(corpus), number, where=str(corpus / key_of(number)))
+
+
+def load_from(store: Gettable, number: int, *, where: str = "") -> Snapshot:
+    """The snapshot that a store has under a number. `where`: what messages call it.
+
+    Raises:
+        DamagedSnapshot: it is missing, or not what was published.
+        ConfigError: a newer format wrote it.
+    """
+    where = where or key_of(number)
+    raw = _parsed(store, number, where)
     if raw["snapshot"] != number:
         raise DamagedSnapshot(
             f"contains the number {raw['snapshot']}",
@@ -212,9 +227,9 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
         raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=where[:200]) from error
 
 
-def _parsed(corpus: Path, number: int) -> dict[str, Any]:
+def _parsed(store: Gettable, number: int, where: str) -> dict[str, Any]:
     try:
-        raw = get_json(LocalStorage(corpus), key_of(number), limits=LIMITS)
+        raw = get_json(store, key_of(number), limits=LIMITS)
         merged = dict(raw.get("merged", {}))
         tables = {
             name: tuple(Part(**part, content=merged.get(part["path"], "")) for part in parts)
@@ -231,22 +246,8 @@ def _parsed(corpus: Path, number: int) -> dict[str, Any]:
         raise DamagedSnapshot(
             problem,
             remedy="restore the file from a copy of the corpus; without it, the files of episodes that only this snapshot references are deleted",
-            where=str(corpus / key_of(number)),
+            where=where,
         ) from error
-
-
-def has_successor(corpus: Path, current: Snapshot) -> bool:
-    """Whether someone has committed since `current`."""
-    return current.number + 1 in numbers(corpus)
-
-
-def overtaken(number: int, folder: Path) -> TransientError:
-    """What the slower of two writers gets."""
-    return TransientError(
-        f"another writer published snapshot {number} first; no data is lost",
-        remedy="run the same command again",
-        where=str(folder),
-    )
 
 
 def write_part(disk: LocalStorage, corpus: Path, kind: type[R], rows: Iterable[R]) -> Part:
@@ -286,52 +287,6 @@ def write_tables(
     key = f"catalog/{table}/part-{digest[:32]}.parquet"
     disk.at(corpus).put(key, data)
     return Part(path=key, rows=num_rows, num_bytes=len(data), sha256=digest)
-
-
-def publish(
-    disk: LocalStorage, corpus: Path, parent: Snapshot, added: Mapping[str, Part], run_id: str
-) -> Snapshot:
-    """Commit: the parent's parts plus `added`, under the next number, put-if-absent.
-
-    Raises:
-        TransientError: someone else committed in between; staged work is kept, run again.
-        InvariantError: a part is already in the parent (the same rows would count twice).
-    """
-    tables = {name: list(parent.parts(name)) for name in TABLES}
-    for name, part in added.items():
-        if part in tables[name]:
-            raise InvariantError(f"{part.path} is already part of snapshot {parent.number}")
-        tables[name].append(part)
-    return publish_tables(disk, corpus, parent, tables, run_id)
-
-
-def publish_tables(
-    disk: LocalStorage,
-    corpus: Path,
-    parent: Snapshot,
-    tables: Mapping[str, Sequence[Part]],
-    run_id: str,
-) -> Snapshot:
-    """Commit exactly these parts as the successor of `parent`, put-if-absent. For what rewrites parts; `publish` appends.
-
-    Everything written so far is made durable first, so that no snapshot outlives what it names.
-
-    Raises:
-        ConfigError: more parts than a snapshot may have.
-        TransientError: someone else committed in between.
-        OSError: the disk has lost something that this snapshot would name.
-    """
-    number = parent.number + 1
-    if (num_parts := sum(map(len, tables.values()))) > MAX_PARTS:
-        problem = f"{num_parts} catalog files; a snapshot can have at most {MAX_PARTS}"
-        raise ConfigError(problem, remedy="run `eicorpus compact` first", where=str(corpus))
-    published = Snapshot(
-        number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
-    )
-    disk.sync()
-    if not disk.at(corpus).create(key_of(number), text_of(published).encode()):
-        raise overtaken(number, corpus / FOLDER)
-    return published
 
 
 def text_of(snapshot: Snapshot) -> str:

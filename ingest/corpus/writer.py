@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_
 from ingest.corpus.erasure import finish_erasures
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.reviews import publish_pending, sweep_submissions
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
+from ingest.corpus.working_copy import read_link
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.write_refusal import refused_write
@@ -30,7 +32,7 @@ def recover(
     done += _remove_half_files(corpus, disk)
     sweep_submissions(corpus, disk)
     done += _remove_orphan_staging(corpus, disk, current)
-    for dataset in datasets.values():
+    for dataset in own_datasets(corpus.root, datasets):
         if not lerobot_meta.is_current(disk, corpus.root, dataset):
             rebuild(corpus, disk, current, dataset)
             done.append(f"rebuilt {dataset.path}/meta from snapshot {current.number}")
@@ -51,10 +53,12 @@ def _remove_orphan_files(
 ) -> list[str]:
     """Files of episodes that were moved in but never committed."""
     done = []
+    own = own_folder(corpus.root)
     for path in sorted(paths_below(corpus.root / "datasets")):
-        if not path.is_file():
-            continue
         relative = path.relative_to(corpus.root)
+        # What a working copy has of other lanes is a copy of what they committed.
+        if not path.is_file() or not own("/".join(relative.parts[:3])):
+            continue
         dataset = datasets.get("/".join(relative.parts[:3]))
         is_half = path.name.endswith(".part")
         is_extra = path.stem.startswith("episode_") and _number(path) >= (
@@ -64,6 +68,19 @@ def _remove_orphan_files(
             disk.remove(path)
             done.append(f"removed {relative}, which no snapshot references")
     return done
+
+
+def own_folder(root: Path) -> Callable[[str], bool]:
+    """Whether this folder's commits add to a dataset: to each in a corpus of one machine, to those of its lane in a working copy."""
+    link = read_link(root)
+    ending = "" if link is None else f".{link.lane or 'none'}"
+    return lambda dataset_path: dataset_path.endswith(ending)
+
+
+def own_datasets(root: Path, datasets: Mapping[str, Dataset]) -> list[Dataset]:
+    """Those of `own_folder`."""
+    own = own_folder(root)
+    return [dataset for path, dataset in datasets.items() if own(path)]
 
 
 def _number(path: Path) -> int:
@@ -174,7 +191,10 @@ def _at_start(corpus: CorpusLayout, disk: LocalStorage, *, is_due: bool) -> list
 def _has_meta(corpus: CorpusLayout, disk: LocalStorage) -> bool:
     """Whether the `meta/` of every dataset has the sizes that it should."""
     datasets = datasets_without_episodes(corpus.root, snapshot.load(corpus.root))
-    return all(lerobot_meta.has_sizes(disk, corpus.root, path) for path in datasets)
+    return all(
+        lerobot_meta.has_sizes(disk, corpus.root, dataset.path)
+        for dataset in own_datasets(corpus.root, datasets)
+    )
 
 
 def _check(corpus: CorpusLayout, disk: LocalStorage) -> None:
@@ -193,4 +213,7 @@ def _recovered(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
 def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Nothing that a cut of the power could take back is left: `.unfinished` may go."""
     disk.sync()
+    copy = working_copy(corpus.root)
+    if copy is not None:
+        copy.finish()
     disk.remove(corpus.root / UNFINISHED)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.backends import EncodeBackend
@@ -101,4 +101,4 @@ def _flush(
     disk.adopt(corpus.path(row.path) for row in rows)  # an encoder's process wrote them
     ordered = sorted(rows, key=lambda row: (row.uid, row.camera))
     part = snapshot.write_part(disk, corpus.root, LatentRow, ordered)
-    return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)
+    return publishing.publish(disk, corpus.root, parent, {"latents": part}, run_id)

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.text_plan import EpisodeTexts
@@ -132,7 +132,7 @@ def encode_texts(
             return parent
         part = snapshot.write_part(disk, corpus.root, LatentRow, rows)
         rows = []
-        return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)
+        return publishing.publish(disk, corpus.root, parent, {"latents": part}, run_id)
 
     try:
         for work in works:

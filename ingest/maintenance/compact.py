@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.committed_episodes import uids_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot, content_of
@@ -113,7 +113,7 @@ def compact(
     tables: dict[str, Sequence[Part]] = {name: current.parts(name) for name in TABLES}
     for merge in merges:
         tables[merge.table] = [_written(corpus.root, disk, merge.table, g) for g in merge.groups]
-    return snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
+    return publishing.publish_tables(disk, corpus.root, current, tables, run_id)
 
 
 def _written(corpus: Path, disk: LocalStorage, table: str, group: Sequence[Part]) -> Part:

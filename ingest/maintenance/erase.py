@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.erasure import INTENT, Intent, folder_of
 from ingest.corpus.layout import CorpusLayout
@@ -134,6 +134,6 @@ def forget(
     tables = rewriting.tables(current, selection.uids)
     key = (folder / INTENT).relative_to(corpus.root).as_posix()
     disk.at(corpus.root).put(key, intent.to_json().encode(), is_durable=True)
-    published = snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
+    published = publishing.publish_tables(disk, corpus.root, current, tables, run_id)
     recover(corpus, disk, published, datasets_of(corpus.root, published))
     return seen.looked, published

@@ -19,6 +19,7 @@ from ingest.corpus.ledger import Ledger
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
+from ingest.corpus.working_copy import lane_of
 from ingest.corpus.writer import recover
 from ingest.executors.inline import Executor
 from ingest.executors.node_proof import shared
@@ -124,7 +125,12 @@ def ingest(
     datasets = datasets_of(corpus.root, current)
     recover(corpus, disk, current, datasets)
     committer = Committer(
-        corpus=corpus, disk=disk, run_id=context.run_id, parent=current, datasets=datasets
+        corpus=corpus,
+        disk=disk,
+        run_id=context.run_id,
+        parent=current,
+        datasets=datasets,
+        lane=lane_of(corpus.root),
     )
     run = _Run(request, plan, corpus, committer, limits, context, disk)
 

@@ -8,6 +8,7 @@ opens itself (videos, Parquet, memory maps) is a local file: `LocalStorage.local
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.json_text import JsonLimits, parse_json
@@ -57,7 +58,21 @@ class Store(Protocol):
         ...
 
 
-def get_json(store: Store, key: str, *, limits: JsonLimits) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectVersion:
+    """An object as it was when it was looked at. `etag`: differs when its bytes were replaced."""
+
+    size: int
+    etag: str
+
+
+class Gettable(Protocol):
+    """What gives an object by its key, as `Store.get`."""
+
+    def get(self, key: str, *, max_bytes: int) -> bytes: ...
+
+
+def get_json(store: Gettable, key: str, *, limits: JsonLimits) -> Any:
     """The value of a JSON object.
 
     Raises:

@@ -10,11 +10,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ingest.corpus import snapshot
+from ingest.corpus.commit_log import Conflict
 from ingest.corpus.layout import MARKER, open_corpus, open_or_create
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.writer import writing
 from ingest.executors.inline import Executor
 from ingest.pipeline.plan import Plan, Request, make_plan
-from ingest.pipeline.run import Tally, beyond_allowance, ingest
+from ingest.pipeline.run import Progress, RunContext, Tally, beyond_allowance, ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_corpus_uid, new_run
@@ -23,6 +25,8 @@ from jobs.ui.ingest_report import IngestProgress
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.yaml_text import read_yaml
+
+MOST_ROUNDS = 20  # of planning again because other machines were first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +68,36 @@ def run_ingest(
     limits: Limits,
     *,
     on_plan: Callable[[Plan], None] = lambda plan: None,
+    new_context: Callable[[Progress], RunContext] = new_run,
 ) -> IngestResult:
     """Plan and run against the corpus at `out`, which is created if it is missing. Shows progress on standard error.
 
+    Where another machine has committed some of the episodes first, the rest is planned again. What is staged stays staged.
+
     Args:
         on_plan: called with the plan before the work.
+        new_context: identity and clocks of a run.
     """
+    for _ in range(MOST_ROUNDS - 1):
+        try:
+            return _run_ingest(request, out, executor, limits, on_plan, new_context)
+        except Conflict:
+            on_plan = _was_shown
+    return _run_ingest(request, out, executor, limits, on_plan, new_context)
+
+
+def _was_shown(plan: Plan) -> None:
+    """Of a plan that is made again."""
+
+
+def _run_ingest(
+    request: Request,
+    out: Path,
+    executor: Executor,
+    limits: Limits,
+    on_plan: Callable[[Plan], None],
+    new_context: Callable[[Progress], RunContext],
+) -> IngestResult:
     disk = LocalStorage(out.absolute())
     # A wrong source or path must leave nothing behind: a new corpus is created only for a valid plan.
     plan = None if (out / MARKER).is_file() else make_plan(request, None, snapshot.Snapshot())
@@ -77,12 +105,17 @@ def run_ingest(
         out.absolute(), uid=new_corpus_uid(), recipe_digest=request.recipe.digest, disk=disk
     )
     with writing(corpus, disk, block_recovers=True):
-        current = snapshot.load(corpus.root)
+        copy = working_copy(corpus.root)
+        current = snapshot.load(corpus.root) if copy is None else copy.refresh()
         if plan is None or current.number:
             plan = make_plan(request, corpus, current)
         on_plan(plan)
         started_s = time.monotonic()
         with IngestProgress(plan) as live:
+            context = new_context(live.update)
+            if copy is not None and plan.todo:
+                current = copy.claim(context.run_id)
+                plan = make_plan(request, corpus, current)
             tally = ingest(
                 request,
                 plan,
@@ -90,7 +123,7 @@ def run_ingest(
                 current=current,
                 executor=executor,
                 limits=limits,
-                context=new_run(live.update),
+                context=context,
                 disk=disk,
             )
         elapsed_s = time.monotonic() - started_s

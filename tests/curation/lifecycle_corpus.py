@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import page_bytes
@@ -87,7 +87,7 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
     full["duplicates"] = [filled("duplicates", {"uid": by_id[n], **copies}) for n in "ac"]
     disk = LocalStorage()
     parts = {name: write_part(disk, corpus, name, given) for name, given in full.items()}
-    snapshot.publish(disk, corpus, current, parts, run_id)
+    publishing.publish(disk, corpus, current, parts, run_id)
 
 
 def latents_path(episode: Row) -> str:

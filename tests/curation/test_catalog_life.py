@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
@@ -149,7 +149,7 @@ def test_parts_with_other_columns_are_not_merged(tmp_path: Path) -> None:
         ["split"]
     )
     part = snapshot.write_tables(disk, corpus, "episodes", [narrow], schema=narrow.schema)
-    snapshot.publish(disk, corpus, snapshot.load(corpus), {"episodes": part}, "old")
+    publishing.publish(disk, corpus, snapshot.load(corpus), {"episodes": part}, "old")
     for first in (8, 12):
         synthetic.commit(corpus, {"episodes": synthetic.rows_of(4, 0, first=first)["episodes"]})
     after = merge(corpus)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.export import data_file, iceberg
 from ingest.export.iceberg import Exported, export, exported_name
@@ -253,7 +253,7 @@ def test_a_part_from_before_a_column_reads_as_null(corpus: Path) -> None:
     rows = synthetic.rows_of(2, 0, first=30)["episodes"]
     narrow = pa.Table.from_pylist(rows, schema=TABLES["episodes"]).drop_columns(["split"])
     part = snapshot.write_tables(LocalStorage(), corpus, "episodes", [narrow], schema=narrow.schema)
-    snapshot.publish(LocalStorage(), corpus, snapshot.load(corpus), {"episodes": part}, "old")
+    publishing.publish(LocalStorage(), corpus, snapshot.load(corpus), {"episodes": part}, "old")
     exported(corpus)
     assert read(corpus.parent, "episodes") == wanted(corpus, "episodes")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.storage.local import LocalStorage
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -269,7 +269,7 @@ def commit(root: Path, rows: Rows, run_id: str = "run-1") -> snapshot.Snapshot:
     """Append rows to the corpus as the next snapshot."""
     disk = LocalStorage()
     parts = {t: write_part(disk, root, t, given) for t, given in rows.items() if given}
-    return snapshot.publish(disk, root, snapshot.load(root), parts, run_id)
+    return publishing.publish(disk, root, snapshot.load(root), parts, run_id)
 
 
 def write_catalog(root: Path, num_episodes: int = 12, num_quarantined: int = 3) -> WrittenCatalog:

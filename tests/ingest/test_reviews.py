@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus import review_journal, reviews, snapshot
+from ingest.corpus import publishing, review_journal, reviews, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.review_journal import FOLDER
 from ingest.corpus.reviews import NoSuchPlace, OtherReview, read, submit
@@ -505,7 +505,7 @@ def test_verify_sees_damage(corpus: CorpusLayout) -> None:
         piece = pa.Table.from_pylist([bad | {"uid": uid}], schema=TABLES["reviews"])
         disk = LocalStorage(corpus.root)
         part = snapshot.write_tables(disk, corpus.root, "reviews", [piece])
-        snapshot.publish(disk, corpus.root, current, {"reviews": part}, "damage")
+        publishing.publish(disk, corpus.root, current, {"reviews": part}, "damage")
         assert "reviews" in "".join(findings(corpus))
 
 

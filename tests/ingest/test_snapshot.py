@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
@@ -31,7 +31,7 @@ def row(uid: str, start: int = 0) -> dict[str, Any]:
 
 def commit(corpus: Path, parent: Snapshot, *uids: str, run_id: str = "run") -> Snapshot:
     part = write_part(DISK, corpus, "segments", [row(uid) for uid in uids])
-    return snapshot.publish(DISK, corpus, parent, {"segments": part}, run_id)
+    return publishing.publish(DISK, corpus, parent, {"segments": part}, run_id)
 
 
 def uids(corpus: Path, number: int | None = None) -> list[str]:
@@ -87,7 +87,7 @@ def test_parts_are_durable_before_the_snapshot_that_names_them(tmp_path: Path) -
     part = write_part(DISK, tmp_path, "segments", [row("a")])
     disk = LocalStorage(tmp_path, Ordered([tmp_path / part.path]))
     disk.adopt([tmp_path / part.path])
-    assert snapshot.publish(disk, tmp_path, Snapshot(), {"segments": part}, "run").number == 1
+    assert publishing.publish(disk, tmp_path, Snapshot(), {"segments": part}, "run").number == 1
 
 
 def test_the_same_rows_cannot_count_twice(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_part_from_before_a_column_existed_reads_as_null(tmp_path: Path) -> No
     old = pa.table({"uid": ["old"], "start": pa.array([3], pa.int64())})
     pq.write_table(old, tmp_path / "catalog/segments/part-0.parquet")
     part = Part(path="catalog/segments/part-0.parquet", rows=1, num_bytes=1, sha256="0")
-    one = snapshot.publish(DISK, tmp_path, Snapshot(), {"segments": part}, "run")
+    one = publishing.publish(DISK, tmp_path, Snapshot(), {"segments": part}, "run")
     two = commit(tmp_path, one, "new")
     table = two.read(tmp_path, "segments")
     assert table.schema == TABLES["segments"]
@@ -170,7 +170,7 @@ def test_the_content_of_a_table_is_that_of_its_rows_however_they_are_cut(tmp_pat
     merged = replace(whole, content=snapshot.content_of(parts))
     assert snapshot.content_of([merged]) == snapshot.content_of(parts[::-1])
     assert len({snapshot.content_of(some) for some in ([], parts[:1], parts[:2], parts)}) == 4
-    one = snapshot.publish_tables(DISK, tmp_path, Snapshot(), {"segments": [merged]}, "run")
+    one = publishing.publish_tables(DISK, tmp_path, Snapshot(), {"segments": [merged]}, "run")
     assert snapshot.load(tmp_path).parts("segments") == one.parts("segments") == (merged,)
     assert one.content("segments") == snapshot.content_of(parts)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import committed_episodes, snapshot
+from ingest.corpus import committed_episodes, publishing, snapshot
 from ingest.corpus.commit import datasets_of, stored_episodes
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import SIDECAR, Dataset, older_sidecar, project, whole_files
@@ -793,7 +793,7 @@ def test_rows_that_curation_appends_are_no_change_of_content(corpus: Path) -> No
     rows = current.read(corpus, "measurements").to_pylist()
     later = [row | {"name": "sharpness", "value": 0.25} for row in rows[:4]]
     part = write_part(LocalStorage(), corpus, "measurements", later)
-    snapshot.publish(LocalStorage(), corpus, current, {"measurements": part}, "curation")
+    publishing.publish(LocalStorage(), corpus, current, {"measurements": part}, "curation")
     assert verify(corpus) == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.views import tables_named
-from ingest.corpus import snapshot, writer
+from ingest.corpus import publishing, snapshot, writer
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.snapshot import Snapshot
@@ -200,7 +200,7 @@ def test_a_table_that_only_a_where_names_makes_its_manifest_stale(built: Path) -
     (row,) = current.read(corpus.root, "verdicts").to_pylist()[:1]
     again = pa.Table.from_pylist([row | {"snapshot": current.number + 1}], TABLES["verdicts"])
     part = snapshot.write_tables(disk, corpus.root, "verdicts", [again])
-    snapshot.publish(disk, corpus.root, current, {"verdicts": part}, "test")
+    publishing.publish(disk, corpus.root, current, {"verdicts": part}, "test")
     assert set(stale(built)) == {"manifests.refused", "verify"}
 
 

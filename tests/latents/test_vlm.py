@@ -20,7 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
 from ingest.latents.text_plan import plan_of, texts_of_episodes
@@ -82,7 +82,7 @@ def told(folder: Path, vlm: LocalVlm, tmp_path_factory: pytest.TempPathFactory) 
 
 def commit(root: Path, table: str, rows: list[dict[str, Any]]) -> None:
     part = write_part(LocalStorage(), root, table, rows)
-    snapshot.publish(LocalStorage(), root, snapshot.load(root), {table: part}, "by-hand")
+    publishing.publish(LocalStorage(), root, snapshot.load(root), {table: part}, "by-hand")
 
 
 def encoder_of(

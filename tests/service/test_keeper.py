@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from benchmarks.synthetic import declared
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import write_tables
 from ingest.corpus.snapshot_list import snapshot_path
@@ -221,7 +221,7 @@ def test_a_policy_without_a_digest_is_a_problem_and_ends_nothing(
 ) -> None:
     keeper = keeper_of(client_of(small, tmp_path / "state"))
     part = write_tables(LocalStorage(), small, "policies", [declared("policies", {}, 1)])
-    snapshot.publish(LocalStorage(), small, snapshot.load(small), {"policies": part}, "run-2")
+    publishing.publish(LocalStorage(), small, snapshot.load(small), {"policies": part}, "run-2")
     with pytest.raises(ConfigError, match="policies lacks a value"):
         keeper.refresh()
     assert keeper.state.held[0].cache.snapshot == 1

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.annotated_corpus import build_manifest
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
 from schemas.latents import LATENTS, METADATA
@@ -109,7 +109,7 @@ def test_a_manifest_without_latents_is_refused(trainable: Trainable, tmp_path: P
     rows = [r for r in now.read(mine.corpus, "latents").to_pylist() if r["uid"] != uid]
     part = write_part(LocalStorage(), mine.corpus, "latents", rows)
     tables = {t: [part] if t == "latents" else now.parts(t) for t in _tables(mine.corpus)}
-    snapshot.publish_tables(LocalStorage(), mine.corpus, now, tables, "again")
+    publishing.publish_tables(LocalStorage(), mine.corpus, now, tables, "again")
     manifest = load(build_manifest(mine.corpus, "fewer"))
     rows_of_uid = sum(r["uid"] == uid for r in manifest.rows.to_pylist())
     with pytest.raises(ConfigError, match=f"latents missing: {rows_of_uid} of 26 rows.*{uid}"):

@@ -19,7 +19,7 @@ import pytest
 from eicorpus import Corpus, DataSettings, ManifestDataset
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.storage.local import LocalStorage
 from jobs.python_api.episode import CorpusEpisode
 from schemas.errors import ConfigError
@@ -92,7 +92,7 @@ def test_a_snapshot_is_pinned_until_refresh(trainable: Trainable, tmp_path: Path
         disk = LocalStorage()
         excluded = [row | {"tier": "excluded", "snapshot": before + 1} for row in rows]
         part = write_part(disk, own.corpus, "tiers", excluded)
-        snapshot.publish(disk, own.corpus, snapshot.load(own.corpus), {"tiers": part}, "again")
+        publishing.publish(disk, own.corpus, snapshot.load(own.corpus), {"tiers": part}, "again")
         assert set(corpus.episodes["tier"]) == {"high", "low", "actionless"}
         assert corpus.refresh() == before + 1
         assert set(corpus.episodes["tier"]) == {"excluded"}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.storage.local import LocalStorage
 from jobs import machine
 from jobs.cli import app
@@ -78,7 +78,7 @@ def drop_latents(corpus: Path) -> None:
     """As before `eicorpus latents`."""
     now = snapshot.load(corpus)
     tables = {t: [] if t == "latents" else now.parts(t) for t in TABLES if now.parts(t)}
-    snapshot.publish_tables(LocalStorage(), corpus, now, tables, "none")
+    publishing.publish_tables(LocalStorage(), corpus, now, tables, "none")
 
 
 def without_latents(mine: Trainable) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.checks import CheckResult, collapse, negative_controls
@@ -91,7 +91,7 @@ def caption_corpus(
         rows = sorted(batch, key=lambda r: (r.uid, r.start, r.end))
         part = snapshot.write_part(disk, corpus.root, CaptionRow, rows)
         batch.clear()
-        return snapshot.publish(disk, corpus.root, parent, {"captions": part}, run_id)
+        return publishing.publish(disk, corpus.root, parent, {"captions": part}, run_id)
 
     works = islice(work_of(corpus, current, backend, settings), limit)
     # twice a batch: some segments are at their first pass, others at their second

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.episode_tier import EPISODE_TIERS
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair
@@ -184,7 +184,7 @@ def commit(
     parts = {DedupRow.TABLE: snapshot.write_part(disk, corpus.root, DedupRow, [run])}
     if changed:
         parts[DuplicateRow.TABLE] = snapshot.write_part(disk, corpus.root, DuplicateRow, changed)
-    return snapshot.publish(disk, corpus.root, current, parts, run_id)
+    return publishing.publish(disk, corpus.root, current, parts, run_id)
 
 
 def _is_same(before: Row | None, now: Row) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.dataset_info import read_info
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot
@@ -270,7 +270,7 @@ def measure_corpus(
             return parent
         parts = _parts(disk, corpus.root, parent, batch, vectors)
         batch, vectors, waiting = [], [], 0
-        return snapshot.publish(disk, corpus.root, parent, parts, run_id)
+        return publishing.publish(disk, corpus.root, parent, parts, run_id)
 
     try:
         with shared(executor, corpus, disk, files=partial(sampled_files, corpus.root / "datasets")):

@@ -31,7 +31,7 @@ from ingest.catalog.segmentation import (
 from ingest.catalog.tables import rows_of
 from ingest.catalog.uid_index import UidIndex
 from ingest.catalog.views import without_progress_bar
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
@@ -276,7 +276,7 @@ def commit(
     )
     policies = snapshot.write_part(disk, corpus.root, PolicyRow, [row])
     added = {"tiers": tiers, "policies": policies}
-    return snapshot.publish(disk, corpus.root, current, added, run_id)
+    return publishing.publish(disk, corpus.root, current, added, run_id)
 
 
 def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:

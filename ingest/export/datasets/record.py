@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.corpus import snapshot
+from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus, uid_of
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import tombstones
@@ -78,7 +78,7 @@ def _add(corpus: CorpusLayout, row: ExportRow, check: Callable[[Snapshot], None]
         current = snapshot.load(corpus.root)
         check(current)
         part = snapshot.write_part(disk, corpus.root, ExportRow, [row])
-        snapshot.publish(disk, corpus.root, current, {ExportRow.TABLE: part}, row.run_id)
+        publishing.publish(disk, corpus.root, current, {ExportRow.TABLE: part}, row.run_id)
 
 
 def _rows(corpus: CorpusLayout) -> list[ExportRow]:

@@ -1,0 +1,288 @@
+"""The commit log of a corpus that several machines write to: numbered entries that are only ever created.
+
+`catalog/_log/<n>.json` is the change from snapshot n - 1 to snapshot n. Creating it IS the commit: of two writers who try one number, one
+wins, and the other applies the entry that stands there and tries the next. `catalog/_snapshots/<n>.json` is a checkpoint in the format of
+`snapshot`: state n as a whole. Every hundredth commit writes one, so a start reads one checkpoint and at most some hundred entries.
+Entries are never deleted: a reader with an old checkpoint must not take a hole for the end of the log.
+
+An entry of kind `claim` gives a lane to a session. Its number is the session's fencing token: every commit of the session carries it. A
+claim takes the number that a late request of the session before could still have created, so nothing of that session lands after it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+from ingest.corpus import snapshot
+from ingest.corpus.snapshot import DamagedSnapshot, Part, Snapshot
+from schemas.catalog import FORMAT_VERSION, TABLES
+from schemas.errors import (
+    Code,
+    ConfigError,
+    InvariantError,
+    SourceError,
+    TransientError,
+    UnknownOutcome,
+)
+from schemas.json_text import parse_json
+
+FOLDER = "catalog/_log"
+CHECKPOINT_EVERY = 100
+MOST_ENTRIES = 1 << 20  # after a checkpoint; a store that has more is not ours
+MOST_TRIES = 8  # of one create whose answers get lost
+_LANE = re.compile(r"(lane-[1-9][0-9]{0,17})?")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class LogStore(Protocol):
+    """What the log needs of a store of objects. The methods are those of `ingest.storage.store.Store`."""
+
+    def get(self, key: str, *, max_bytes: int) -> bytes: ...
+    def create(self, key: str, data: bytes) -> bool: ...
+    def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None: ...
+    def list(self, prefix: str) -> Sequence[str]: ...
+
+
+class LaneLost(TransientError):
+    """Another session has claimed the lane of this one, which must not write any more."""
+
+
+class Conflict(TransientError):
+    """A change cannot be applied to what others have committed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """Parts of a table that stand in the place of others, in front of those that were added since."""
+
+    instead_of: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a commit does to the tables, whatever was committed before it."""
+
+    added: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    replaced: Mapping[str, Replacement] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := ({*self.added} | {*self.replaced}) - {*TABLES}:
+            raise ValueError(f"no tables {sorted(unknown)}")
+
+    @property
+    def tables(self) -> set[str]:
+        return {*self.added, *self.replaced}
+
+    @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Every part that the change brings, with its table."""
+        new = [(table, part) for table, parts in self.added.items() for part in parts]
+        return new + [(table, part) for table, r in self.replaced.items() for part in r.parts]
+
+    def applied(self, tables: Mapping[str, Sequence[Part]]) -> dict[str, tuple[Part, ...]]:
+        """The tables after the change.
+
+        Raises:
+            Conflict: a part that it replaces is not there.
+        """
+        after = {name: tuple(parts) for name, parts in tables.items()}
+        for table, new in self.replaced.items():
+            known = {part.path for part in after.get(table, ())}
+            if missing := set(new.instead_of) - known:
+                raise Conflict(
+                    f"another writer has replaced {sorted(missing)[0]}",
+                    remedy="run the same command again",
+                )
+            rest = [part for part in after.get(table, ()) if part.path not in new.instead_of]
+            after[table] = (*new.parts, *rest)
+        for table, parts in self.added.items():
+            after[table] = (*after.get(table, ()), *parts)
+        return after
+
+
+def change_between(before: Snapshot, tables: Mapping[str, Sequence[Part]]) -> Change:
+    """What makes `tables` of the tables of a snapshot: parts at the end are added, any other difference replaces all parts of a table."""
+    added, replaced = {}, {}
+    for table in TABLES:
+        old, new = before.parts(table), tuple(tables.get(table, ()))
+        if new[: len(old)] == old:
+            if new[len(old) :]:
+                added[table] = new[len(old) :]
+        else:
+            replaced[table] = Replacement(instead_of=tuple(part.path for part in old), parts=new)
+    return Change(added=added, replaced=replaced)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One commit. `lane`: that of the session, with its token; "" and 0 for a command that has none."""
+
+    number: int
+    run_id: str
+    change: Change = field(default_factory=Change)
+    kind: str = "commit"  # commit | claim
+    lane: str = ""
+    token: int = 0
+    commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        is_named = _LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id)
+        if not is_named or self.kind not in ("commit", "claim") or self.number < 1:
+            raise ValueError(f"entry {self.number} is not one of a commit log")
+
+    @property
+    def data(self) -> bytes:
+        """The object of the entry."""
+        raw = {
+            "format_version": FORMAT_VERSION,
+            "number": self.number,
+            "commit": self.commit_id,
+            "kind": self.kind,
+            "run_id": self.run_id,
+            "lane": self.lane,
+            "token": self.token,
+            "added": {t: [asdict(p) for p in parts] for t, parts in self.change.added.items()},
+            "replaced": {
+                t: {"instead_of": r.instead_of, "parts": [asdict(p) for p in r.parts]}
+                for t, r in self.change.replaced.items()
+            },
+        }
+        return json.dumps(raw, indent=1).encode()
+
+
+def key_of(number: int) -> str:
+    """Of the object of an entry."""
+    return f"{FOLDER}/{number:08d}.json"
+
+
+def _entry(raw: Mapping[str, Any], number: int) -> Entry:
+    if int(raw["format_version"]) > FORMAT_VERSION:
+        problem = f"format {raw['format_version']}; this eicorpus reads up to {FORMAT_VERSION}"
+        raise ConfigError(problem, remedy="install a newer eicorpus", where=key_of(number))
+    if int(raw["number"]) != number:
+        raise ValueError(f"contains the number {raw['number']}")
+    return Entry(
+        number=number,
+        run_id=str(raw["run_id"]),
+        kind=str(raw["kind"]),
+        lane=str(raw["lane"]),
+        token=int(raw["token"]),
+        commit_id=str(raw["commit"]),
+        change=Change(
+            added={t: tuple(Part(**p) for p in parts) for t, parts in raw["added"].items()},
+            replaced={
+                t: Replacement(
+                    instead_of=tuple(map(str, r["instead_of"])),
+                    parts=tuple(Part(**p) for p in r["parts"]),
+                )
+                for t, r in raw["replaced"].items()
+            },
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitLog:
+    """Reads and appends. Holds no state but the store: whoever writes passes the snapshot that it has."""
+
+    store: LogStore
+
+    def entry(self, number: int) -> Entry | None:
+        """The commit of this number; None when nobody has made it yet.
+
+        Raises:
+            DamagedSnapshot: it cannot be read.
+            ConfigError: a newer eicorpus wrote it.
+            TransientError: the store does not answer.
+        """
+        key = key_of(number)
+        try:
+            data = self.store.get(key, max_bytes=snapshot.LIMITS.max_bytes)
+        except SourceError as error:
+            if error.code is Code.MISSING_FILE:
+                return None
+            raise _damaged(key, error) from error
+        try:
+            return _entry(parse_json(data, limits=snapshot.LIMITS), number)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(key, error) from error
+
+    def after(self, number: int) -> Iterator[Entry]:
+        """Every commit after `number`, in order. Each is asked for by name: a listing may lag behind."""
+        for following in range(number + 1, number + MOST_ENTRIES):
+            entry = self.entry(following)
+            if entry is None:
+                return
+            yield entry
+
+    def checkpoint(self) -> Snapshot:
+        """The newest state that is stored as a whole; the empty one where there is none."""
+        known = snapshot.numbers_in(self.store.list(snapshot.FOLDER))
+        return snapshot.load_from(self.store, known[-1]) if known else Snapshot()
+
+    def latest(self, known: Snapshot | None = None) -> Snapshot:
+        """The state now, from a state that the caller has or from the newest checkpoint. Raises as `entry`."""
+        state = self.checkpoint() if known is None else known
+        for entry in self.after(state.number):
+            state = following(state, entry)
+        return state
+
+    def append(self, entry: Entry) -> Entry:
+        """Create an entry. Returns the one that stands under its number afterwards: this one, or that of another writer.
+
+        Raises:
+            UnknownOutcome: no answer says which, in `MOST_TRIES` tries. The session must end: the entry may still land.
+        """
+        for _ in range(MOST_TRIES):
+            try:
+                if self.store.create(key_of(entry.number), entry.data):
+                    return entry
+            except UnknownOutcome:
+                pass
+            try:
+                standing = self.entry(entry.number)
+            except DamagedSnapshot:
+                raise
+            except TransientError:
+                standing = None
+            if standing is not None:
+                return standing
+        raise UnknownOutcome(
+            f"the store does not say whether commit {entry.number} was made",
+            remedy="run the same command again when the store answers",
+            where=key_of(entry.number),
+        )
+
+    def write_checkpoint(self, state: Snapshot) -> None:
+        """Store a state as a whole. Any writer may: all of them would write the same bytes."""
+        self.store.put(snapshot.key_of(state.number), snapshot.text_of(state).encode())
+
+
+def following(state: Snapshot, entry: Entry) -> Snapshot:
+    """The state after one more commit.
+
+    Raises:
+        InvariantError: the entry is not the next one.
+        DamagedSnapshot: it does not fit the state, which whoever wrote it had checked.
+    """
+    if entry.number != state.number + 1:
+        raise InvariantError(f"commit {entry.number} does not follow snapshot {state.number}")
+    try:
+        tables = entry.change.applied(state.tables)
+    except Conflict as error:
+        raise _damaged(key_of(entry.number), error) from error
+    return replace(state, number=entry.number, run_id=entry.run_id, tables=tables)
+
+
+def _damaged(key: str, error: Exception) -> DamagedSnapshot:
+    return DamagedSnapshot(
+        f"damaged ({type(error).__name__}: {error})",
+        remedy="restore the object from a copy of the corpus",
+        where=key,
+    )

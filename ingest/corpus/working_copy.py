@@ -1,0 +1,510 @@
+"""A corpus in a bucket as one machine works on it: a local corpus whose commits go to the bucket's commit log first.
+
+The working copy is an ordinary corpus folder with the file `.remote.json`, which names the bucket. Its catalog is brought up to date from the
+log (`refresh`), so every command that reads SQL works as on a local corpus. Media of episodes are copied when they are asked for (`fetch`).
+
+A commit uploads what it names, then creates the next entry of the log, then becomes a local snapshot. Rows of episodes and videos go into a
+lane: LeRobot datasets of this working copy alone, so that two machines never number the same dataset. Objects of a lane are only created,
+or replaced where they are still the ones that were looked at: a late request of a process that died changes nothing that was committed.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.corpus import commit_log, snapshot
+from ingest.corpus.commit_log import (
+    Change,
+    CommitLog,
+    Conflict,
+    Entry,
+    LaneLost,
+    change_between,
+    following,
+)
+from ingest.corpus.layout import LINK, LOCK, MARKER, MARKER_LIMITS
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.storage.local import LocalStorage
+from ingest.storage.store import ObjectVersion, get_json
+from schemas.catalog import FORMAT_VERSION, TABLES
+from schemas.errors import Code, ConfigError, InvariantError, SourceError, UnknownOutcome
+from schemas.json_text import parse_json
+from schemas.parquet_file import read_table
+from schemas.paths import within
+
+T = TypeVar("T")
+AT_ONCE = 16  # transfers
+MOST_TRIES = 8  # of one object whose answers get lost
+# Rows say under which number they were committed. A commit that moves to a later number writes them again.
+NUMBERED = ("verdicts", "tiers", "policies", "duplicates", "dedups")
+
+
+class SharedStore(commit_log.LogStore, Protocol):
+    """What a working copy needs of a bucket. `ingest.storage.object_store.ObjectStore` does it."""
+
+    def get_file(self, key: str, path: Path) -> str: ...
+    def put_file(self, key: str, path: Path) -> None: ...
+    def version(self, key: str) -> ObjectVersion | None: ...
+    def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool: ...
+    def delete(self, key: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """`.remote.json`. `place`: where the folder was when it got its lane; a copy of the folder gets a lane of its own."""
+
+    uri: str
+    corpus_uid: str
+    lane: str = ""
+    token: int = 0
+    place: str = ""
+
+    @property
+    def data(self) -> bytes:
+        raw = {name: getattr(self, name) for name in self.__slots__}
+        return (json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2) + "\n").encode()
+
+
+def read_link(root: Path) -> Link | None:
+    """The link of a working copy. None of a corpus that is no working copy.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not (root / LINK).exists():
+        return None
+    try:
+        raw = dict(get_json(LocalStorage(root), LINK, limits=MARKER_LIMITS))
+        return Link(
+            uri=str(raw["uri"]),
+            corpus_uid=str(raw["corpus_uid"]),
+            lane=str(raw["lane"]),
+            token=int(raw["token"]),
+            place=str(raw["place"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"cannot be read: {error!r}",
+            remedy="remove the folder: the bucket has everything that was committed",
+            where=str(root / LINK),
+        ) from error
+
+
+def lane_of(root: Path) -> str:
+    """What ends the names of the datasets that commits of this folder add to. Empty for a corpus of one machine."""
+    link = read_link(root)
+    return "" if link is None else link.lane
+
+
+def _place_of(root: Path) -> str:
+    """What a folder has that no copy of it has."""
+    stat = root.stat()
+    return f"{socket.gethostname()}:{stat.st_dev}:{stat.st_ino}"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A file of a dataset that a row of the catalog names."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+
+class WorkingCopy:
+    """One per command and corpus. The command that writes holds the writer lock of the folder."""
+
+    def __init__(self, root: Path, store: SharedStore) -> None:
+        link = read_link(root)
+        if link is None:
+            raise InvariantError(f"{root} is not a working copy")
+        self.root, self.store, self.link = root, store, link
+        self.log = CommitLog(store=store)
+        self._disk = LocalStorage(root)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> Snapshot:
+        """The newest snapshot of the bucket, with its catalog here.
+
+        Raises:
+            ConfigError: the bucket holds another corpus, or a newer format.
+            TransientError: the store does not answer.
+        """
+        self._check_uid()
+        known = snapshot.numbers(self.root)
+        if known:
+            current = snapshot.load(self.root)
+        else:
+            current = self.log.checkpoint()
+            self._get_parts(part for table in TABLES for part in current.parts(table))
+        state = current
+        for entry in self.log.after(current.number):
+            state = self._followed(state, entry)
+        if state.number and (not known or state.number > current.number):
+            self._keep(state)
+        return state
+
+    def _check_uid(self) -> None:
+        try:
+            raw = get_json(self.store, MARKER, limits=MARKER_LIMITS)
+            uid = str(raw["uid"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"cannot be read: {error!r}", where=f"{self.link.uri}/{MARKER}"
+            ) from error
+        if uid != self.link.corpus_uid:
+            raise ConfigError(
+                "this address holds another corpus than the working copy was made of",
+                remedy="remove the working copy, and run the command again",
+                where=str(self.root),
+            )
+
+    def _followed(self, state: Snapshot, entry: Entry) -> Snapshot:
+        self._get_parts(part for _, part in entry.change.parts)
+        return following(state, entry)
+
+    def _keep(self, state: Snapshot) -> None:
+        """As a snapshot of the folder. Its parts are there."""
+        self._disk.sync()
+        self._disk.put(
+            snapshot.key_of(state.number), snapshot.text_of(state).encode(), is_durable=True
+        )
+
+    def _get_parts(self, parts: Iterable[Part]) -> None:
+        self.get_files(MediaFile(part.path, part.num_bytes, part.sha256) for part in parts)
+
+    def get_files(self, files: Iterable[MediaFile]) -> int:
+        """Copy files that are not here yet. The number of those that were copied.
+
+        Raises:
+            DamagedCopy: an object has other bytes than were committed.
+            SourceError: it is not there.
+        """
+        missing = [file for file in dict.fromkeys(files) if not self._has(file)]
+        if missing:
+            for folder in sorted({within(self.root, file.path).parent for file in missing}):
+                self._disk.make_dir(folder)
+            _each(self._get_file, missing)
+        return len(missing)
+
+    def _has(self, file: MediaFile) -> bool:
+        path = within(self.root, file.path)
+        return path.is_file() and path.stat().st_size == file.num_bytes
+
+    def _get_file(self, file: MediaFile) -> None:
+        sha256 = self.store.get_file(file.path, within(self.root, file.path))
+        if sha256 != file.sha256:
+            within(self.root, file.path).unlink()
+            raise DamagedCopy(
+                "the object has other bytes than were committed",
+                remedy="run `eicorpus verify`",
+                where=f"{self.link.uri}/{file.path}",
+            )
+
+    def fetch(self, current: Snapshot) -> int:
+        """Copy every file of every episode, and latents. The number of files that were copied."""
+        return self.get_files(media_of(self.root, current.tables))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def claim(self, run_id: str) -> Snapshot:
+        """Begin a session that adds episodes: take the lane of this folder, or a new one. Returns the state after the claim.
+
+        No request of a session before can land after this: the entry takes the number that it would have created.
+
+        Raises:
+            TransientError: the store does not answer.
+        """
+        place = _place_of(self.root)
+        own = self.link.lane if self.link.place == place else ""
+        state = self.refresh()
+        while True:
+            number = state.number + 1
+            entry = Entry(
+                number=number,
+                run_id=run_id,
+                kind="claim",
+                lane=own or f"lane-{number}",
+                token=number,
+            )
+            standing = self.log.append(entry)
+            state = self._followed(state, standing)
+            if standing.commit_id == entry.commit_id:
+                break
+        self._keep(state)
+        self.link = replace(self.link, lane=entry.lane, token=number, place=place)
+        self._disk.put(LINK, self.link.data, is_durable=True)
+        return state
+
+    def behind(self, current: Snapshot) -> Snapshot:
+        """The state now, before a commit on top of `current` is made. Same object where nobody committed.
+
+        Raises:
+            LaneLost: another session has the lane of this one.
+        """
+        state = current
+        for entry in self.log.after(current.number):
+            self._check_lane(entry)
+            state = self._followed(state, entry)
+        if state is not current:
+            self._keep(state)
+        return state
+
+    def commit(
+        self, parent: Snapshot, tables: Mapping[str, Sequence[Part]], run_id: str
+    ) -> Snapshot:
+        """Upload what the new tables name and make it the next commit, after those that others made since `parent`.
+
+        Raises:
+            LaneLost: another session has the lane of this one.
+            Conflict: another commit has rows of the same episodes, or replaced what this one replaces.
+            UnknownOutcome: the store does not say whether the commit was made; the next start finds out.
+        """
+        change = change_between(parent, tables)
+        self._upload(change)
+        state = parent
+        entry = Entry(
+            number=parent.number + 1,
+            run_id=run_id,
+            change=change,
+            lane=self.link.lane,
+            token=self.link.token,
+        )
+        while True:
+            standing = self.log.append(entry)
+            is_ours = standing.commit_id == entry.commit_id
+            if not is_ours:
+                self._check_lane(standing)
+                self._check_disjoint(entry.change, standing)
+            state = self._followed(state, standing)
+            if is_ours:
+                break
+            entry.change.applied(state.tables)  # refused here rather than by every reader
+            change = self._renumbered(entry.change, entry.number, state.number + 1)
+            entry = replace(entry, number=state.number + 1, change=change)
+        if state.number % commit_log.CHECKPOINT_EVERY == 0:
+            self.log.write_checkpoint(state)
+        self._keep(state)
+        return state
+
+    def _check_lane(self, entry: Entry) -> None:
+        """
+        Raises:
+            LaneLost: the entry is of another session on this lane.
+        """
+        if self.link.lane and entry.lane == self.link.lane and entry.token != self.link.token:
+            raise LaneLost(
+                f"another process has taken over {self.link.lane} of this corpus",
+                remedy="end the other process, and run the same command again",
+                where=str(self.root),
+            )
+
+    def _check_disjoint(self, change: Change, other: Entry) -> None:
+        """
+        Raises:
+            Conflict: both add rows of one episode to one table.
+        """
+        self._get_parts(part for _, part in other.change.parts)
+        for table in sorted({*change.added} & {*other.change.added}):
+            if "uid" not in TABLES[table].names:
+                continue
+            ours, theirs = (self._uids(each.added[table]) for each in (change, other.change))
+            if len(both := ours & theirs):
+                raise Conflict(
+                    f"another writer has committed {len(both)} of these episodes first ({table})",
+                    remedy="run the same command again; no data is lost",
+                    where=self.link.uri,
+                )
+
+    def _uids(self, parts: Iterable[Part]) -> set[str]:
+        tables = [read_table(part.file(self.root), ["uid"])["uid"] for part in parts]
+        return {uid for each in tables for uid in pc.unique(each).to_pylist()} - {"", None}
+
+    def _renumbered(self, change: Change, before: int, number: int) -> Change:
+        """The same rows, committed under another number."""
+        added = dict(change.added)
+        for table in NUMBERED:
+            if table in added:
+                added[table] = tuple(
+                    self._part_renumbered(table, part, before, number) for part in added[table]
+                )
+        return replace(change, added=added)
+
+    def _part_renumbered(self, table: str, part: Part, before: int, number: int) -> Part:
+        rows = read_table(part.file(self.root), TABLES[table].names)
+        column = rows["snapshot"]
+        moved = pc.if_else(pc.equal(column, before), pa.scalar(number, pa.int64()), column)
+        index = rows.schema.get_field_index("snapshot")
+        rows = rows.set_column(index, rows.schema.field(index), moved).cast(TABLES[table])
+        new = snapshot.write_tables(self._disk, self.root, table, [rows])
+        self._disk.sync()
+        self.store.put_file(new.path, within(self.root, new.path))
+        return new
+
+    def _upload(self, change: Change) -> None:
+        """Everything that a commit will name, durable in the store."""
+        media = media_of(self.root, change.added)
+        _each(self._put_part, [part for _, part in change.parts])
+        _each(self._place, media)
+
+    def _put_part(self, part: Part) -> None:
+        """Its name is its content: whoever writes it again writes the same."""
+        self.store.put_file(part.path, within(self.root, part.path))
+
+    def _place(self, file: MediaFile) -> None:
+        """Make an object under a name of the lane. What lies there is of this lane and not committed.
+
+        Raises:
+            Conflict: it changed while it was looked at: another process writes to the lane.
+        """
+        data = within(self.root, file.path).read_bytes()
+        for _ in range(MOST_TRIES):
+            try:
+                if self.store.create(file.path, data):
+                    return
+                known = self.store.version(file.path)
+                if known is None:
+                    continue
+                if (
+                    known.size == len(data)
+                    and self.store.get(file.path, max_bytes=known.size) == data
+                ):
+                    return
+                if not self._is_of_lane(file.path):
+                    raise Conflict(
+                        "another command has put other bytes there, which no commit names yet",
+                        remedy="run the same command again when that one has ended, or remove them with `eicorpus gc`",
+                        where=f"{self.link.uri}/{file.path}",
+                    )
+                if self.store.replace(file.path, data, known):
+                    return
+            except UnknownOutcome:
+                continue
+        raise Conflict(
+            "the object changes while it is written",
+            remedy="end the other process that writes to this lane, and run the same command again",
+            where=f"{self.link.uri}/{file.path}",
+        )
+
+    def _is_of_lane(self, path: str) -> bool:
+        """Whether this session alone writes objects of this name: data and videos of its lane, which begin with no number that is committed."""
+        dataset, _, rest = path.partition(f".{self.link.lane}/")
+        return bool(self.link.lane and rest) and "/latents/" not in path and dataset.count("/") == 2
+
+    def finish(self) -> None:
+        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
+        lane = self.link.lane
+        folders = self.root.glob(f"datasets/*/*.{lane}/meta") if lane else ()
+        files = [path for folder in folders for path in sorted(folder.iterdir())]
+        files += [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
+        for path in files:
+            if not path.name.startswith("."):
+                self.store.put_file(path.relative_to(self.root).as_posix(), path)
+
+
+def attach(
+    root: Path, uri: str, store: SharedStore, *, new_uid: str = "", recipe_digest: str = ""
+) -> WorkingCopy:
+    """The working copy at `root` of the corpus in a bucket. Made where it is absent, without its catalog.
+
+    Args:
+        new_uid: names a new corpus where the bucket has none at this address; "" for commands that need one.
+
+    Raises:
+        ConfigError: no corpus is there, something else is, or `root` is something else.
+        TransientError: the store does not answer.
+    """
+    marker = _marker(store, uri, new_uid, recipe_digest)
+    link = read_link(root)
+    if link is None:
+        disk = LocalStorage(root)
+        disk.make_dir(root)
+        if any(entry.name not in (LOCK, MARKER) for entry in root.iterdir()):
+            raise ConfigError(
+                "the folder is no working copy",
+                remedy="set EICORPUS_CACHE to another folder",
+                where=str(root),
+            )
+        disk.put(MARKER, marker, is_durable=True)
+        uid = str(parse_json(marker, limits=MARKER_LIMITS)["uid"])
+        disk.put(LINK, Link(uri=uri, corpus_uid=uid).data, is_durable=True)
+    elif link.uri != uri:
+        raise ConfigError(f"is a working copy of {link.uri}", where=str(root))
+    return WorkingCopy(root, store)
+
+
+def _marker(store: SharedStore, uri: str, new_uid: str, recipe_digest: str) -> bytes:
+    """`corpus.json` of the bucket; made where there is nothing at all."""
+    for _ in range(MOST_TRIES):
+        try:
+            return store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+        if not new_uid:
+            raise ConfigError(
+                f"not a corpus (no {MARKER})",
+                remedy="correct the address, or make the corpus with `eicorpus ingest --out`",
+                where=uri,
+            )
+        if others := store.list(""):
+            raise ConfigError(
+                f"objects are here, such as {others[0]}, and no {MARKER}",
+                remedy="choose an address below which nothing is",
+                where=uri,
+            )
+        new = {
+            "format_version": FORMAT_VERSION,
+            "uid": new_uid,
+            "created_by_recipe": recipe_digest,
+        }
+        with suppress(UnknownOutcome):
+            store.create(MARKER, (json.dumps(new, indent=2) + "\n").encode())
+    raise UnknownOutcome(
+        "the store does not say whether the corpus was made",
+        remedy="run the same command again when the store answers",
+        where=uri,
+    )
+
+
+class DamagedCopy(ConfigError):
+    """An object of a bucket is not what was committed."""
+
+
+def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile]:
+    """Files that rows of these parts name: data, videos, latents."""
+    files = []
+    for part in tables.get("artifacts", ()):
+        rows = read_table(part.file(root), ["kind", "path", "num_bytes", "sha256"])
+        files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
+    for part in tables.get("latents", ()):
+        files += _files(read_table(part.file(root), ["path", "num_bytes", "sha256"]))
+    return list(dict.fromkeys(files))
+
+
+def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
+    """Several at a time. The first error is raised when those under way have ended."""
+    if AT_ONCE == 1 or len(items) == 1:
+        for item in items:
+            transfer(item)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(transfer, item) for item in items]:
+            done.result()
+
+
+def _files(rows: pa.Table) -> Iterator[MediaFile]:
+    columns = [rows[name].to_pylist() for name in ("path", "num_bytes", "sha256")]
+    for path, num_bytes, sha256 in zip(*columns, strict=True):
+        yield MediaFile(path, num_bytes, sha256)
