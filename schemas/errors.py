@@ -90,6 +90,10 @@ class TransientError(PipelineError):
     exit_code = 1
 
 
+class UnknownOutcome(TransientError):
+    """A change was sent and no answer came: it may have happened. The caller reads back before another try."""
+
+
 class ClusterLost(TransientError):
     """The cluster that ran the work is gone, and this process cannot leave it in an orderly way."""
 

@@ -46,6 +46,18 @@ class OutsideCorpus(ConfigError):
     """A path of a corpus leads out of it, or to something that is no plain file or folder."""
 
 
+def key_names(key: str, where: str) -> list[str]:
+    """The names of a key, which is a relative path with `/` between names.
+
+    Raises:
+        OutsideCorpus: a name is empty, `.` or `..`, or holds a NUL byte.
+    """
+    names = key.split("/")
+    if any(name in ("", ".", "..") or "\0" in name for name in names):
+        raise OutsideCorpus(f"{key!r} is not a path inside the corpus", where=where)
+    return names
+
+
 def within(root: Path, relative: str) -> Path:
     """Where something of a corpus lies that data names: the one door from a name to a path that is read.
 
@@ -54,9 +66,7 @@ def within(root: Path, relative: str) -> Path:
     Raises:
         OutsideCorpus: it is something else, absolute, or leads out by `..`.
     """
-    names = relative.split("/")
-    if any(name in ("", ".", "..") or "\0" in name for name in names):
-        raise OutsideCorpus(f"{relative!r} is not a path inside the corpus", where=str(root))
+    names = key_names(relative, where=str(root))
     path = root
     for name in names:
         path = path / name

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.s3_server import running_s3_server
+
 # No deadline: a shared machine is slow at times, and slow is not wrong. Few examples: the suite is run often.
 settings.register_profile("eicorpus", deadline=None, max_examples=40)
 settings.load_profile("eicorpus")
@@ -49,6 +51,13 @@ def samples() -> Path:
     if not SAMPLES.is_dir():
         pytest.skip(f"NOT RUN: no real sample data at {SAMPLES}")
     return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The endpoint of an S3 server on loopback: see tests/s3_server.py."""
+    with running_s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.hookimpl(trylast=True)

@@ -38,6 +38,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("ingest/executors/", "jobs/"),
     "torch": TORCH_ROOMS,
     "transformers": TORCH_ROOMS,
+    "obstore": ("ingest/storage/object_store.py",),
     "diffusers": TORCH_ROOMS,
     "argparse": ("jobs/",),
     "typer": ("jobs/",),

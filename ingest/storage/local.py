@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from io import BufferedRandom
 from pathlib import Path
 from threading import get_native_id
@@ -23,11 +25,11 @@ from ingest.storage.file_tree import entries_below
 from ingest.storage.rooted import Rooted
 from ingest.storage.store import Store
 from ingest.storage.unsynced import Unsynced
-from schemas.errors import InvariantError, TransientError
+from schemas.errors import InvariantError, TransientError, system_error_text
 from schemas.paths import OutsideCorpus, refused, within
 from schemas.regular_file import open_regular, read_regular
 
-__all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within"]
+__all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within", "write_pieces"]
 
 HALF_SUFFIX = ".part"  # a file `.<name>.part` is being written, or was when the power went
 # What file systems say that have no hard links, or no rename that refuses to replace.
@@ -87,7 +89,25 @@ class LocalStorage(Store):
     def create(self, key: str, data: bytes) -> bool:
         return self.put_if_absent(self._place_for(key), data)
 
-    def list(self, prefix: str) -> Sequence[str]:
+    def size(self, key: str) -> int | None:
+        try:
+            status = self.local_path(key).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        self.put_file(target_key, self.local_path(source_key))
+
+    def put_file(self, key: str, path: Path) -> None:
+        with open_regular(path) as file:
+            self._write_pieces(self._place_for(key), _pieces(file))
+
+    def get_file(self, key: str, path: Path) -> str:
+        with open_regular(self.local_path(key)) as file:
+            return write_pieces(path, _pieces(file), self.system)
+
+    def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         folder = self.local_path(prefix) if prefix else self._root_of_keys
         keys = []
         for entry in entries_below(folder):
@@ -96,10 +116,20 @@ class LocalStorage(Store):
                 keys += [] if is_half else [Path(entry.path).relative_to(self.root).as_posix()]
             elif not entry.is_dir(follow_symlinks=False):
                 raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
-        return sorted(keys)
+        return sorted(key for key in keys if after is None or key > after)
 
     def delete(self, key: str) -> None:
         self.remove(self.local_path(key))
+
+    def _write_pieces(self, path: Path, pieces: Iterable[bytes]) -> str:
+        """As `write`, beside other processes that write the same file. Returns the SHA-256 of the bytes."""
+        digest = sha256()
+        part = f".{path.name}.{os.getpid()}.{get_native_id()}{HALF_SUFFIX}"
+        with self._writing(path, is_durable=False, part=part) as file:
+            for piece in pieces:
+                digest.update(piece)
+                file.write(piece)
+        return digest.hexdigest()
 
     def _place_for(self, key: str) -> Path:
         path = self.local_path(key)
@@ -310,9 +340,9 @@ class LocalStorage(Store):
     # --- how ---------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, path: Path, *, is_durable: bool) -> Iterator[BufferedRandom]:
+    def _writing(self, path: Path, *, is_durable: bool, part: str = "") -> Iterator[BufferedRandom]:
         *above, name = self._rooted.parts(path)
-        part = f".{name}{HALF_SUFFIX}"
+        part = part or f".{name}{HALF_SUFFIX}"
         with self._rooted.folder(above) as folder:
             try:
                 with self._rooted.created(part, folder) as file:
@@ -375,3 +405,23 @@ class LocalStorage(Store):
             self.system.rename(part, name, old_dir=old_dir, new_dir=new_dir)
         finally:
             self.system.remove_dir(claim, dir_fd=new_dir)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], system: FileSystem | None = None) -> str:
+    """Make or replace a local file outside of any corpus: whole or not at all. Returns the SHA-256 of its bytes.
+
+    Its folder exists, and links on the way to it are followed. What `pieces` raises is raised.
+    """
+    folder = path.parent.resolve()
+    return LocalStorage(folder, system)._write_pieces(folder / path.name, pieces)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    try:
+        while piece := file.read(2**20):
+            yield piece
+    except OSError as error:
+        name = str(file.name)
+        raise TransientError(
+            f"reading failed: {system_error_text(error, name)}", where=name
+        ) from error

@@ -1,14 +1,16 @@
 """Objects of a corpus that last, by key: what code sees that reads and writes small ones whole.
 
 A key is a path relative to the corpus, with `/` between names. An object appears whole or not at all. Nothing half written has a key.
-The one implementation is `ingest.storage.local.LocalStorage`; `tests/ingest/test_store.py` states what another one must do. What a library
-opens itself (videos, Parquet, memory maps) is a local file: `LocalStorage.local_path`.
+`ingest.storage.local.LocalStorage` keeps them on a local disk, `ingest.storage.object_store.ObjectStore` in a bucket, and
+`tests/ingest/test_store.py` states what any other one must do. What a library opens itself (videos, Parquet, memory maps) is a local
+file: `LocalStorage.local_path`, or a copy by `Store.get_file`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from schemas.json_text import JsonLimits, parse_json
@@ -38,11 +40,49 @@ class Store(Protocol):
         ...
 
     def create(self, key: str, data: bytes) -> bool:
-        """Make an object only if there is none. False when there is one. It survives a power cut when this returns."""
+        """Make an object only if there is none. False when there is one. It survives a power cut when this returns.
+
+        Raises:
+            UnknownOutcome: no answer came, so the object may be there with these bytes.
+        """
         ...
 
-    def list(self, prefix: str) -> Sequence[str]:
-        """Keys of the objects below the folder `prefix`, at any depth, sorted. All keys for ""."""
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        ...
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        """Make or replace an object by the bytes of another, without moving them through this machine where the store can.
+
+        Survives as `put`.
+
+        Raises:
+            SourceError: MISSING_FILE for the source.
+            TransientError: copying failed.
+        """
+        ...
+
+    def put_file(self, key: str, path: Path) -> None:
+        """As `put`, of a local file of any size. Raises as `open_regular` for the file."""
+        ...
+
+    def get_file(self, key: str, path: Path) -> str:
+        """Make or replace a local file by the bytes of an object. Returns their SHA-256.
+
+        The file appears whole or not at all, also where several processes make the same one. Its folder exists.
+
+        Raises:
+            SourceError: MISSING_FILE.
+            TransientError: reading failed, or the object was replaced meanwhile.
+        """
+        ...
+
+    def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
+        """Keys of the objects below the folder `prefix`, at any depth, sorted. All keys for "".
+
+        Args:
+            after: only keys that sort behind this one, which need not exist.
+        """
         ...
 
     def delete(self, key: str) -> None:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from ingest.storage.local import LocalStorage
+from ingest.storage.object_store import PART_BYTES
+from ingest.storage.open_store import open_store, probe
 from ingest.storage.store import Store
 from schemas.errors import Code, InvariantError, SourceError
 from schemas.paths import OutsideCorpus
+from tests.s3_server import BUCKET
 
 # Name -> what opens the store at a place. Each thread and each process opens its own.
-STORES: dict[str, Callable[[Path], Store]] = {"local": LocalStorage}
+STORES: dict[str, Callable[[Path], Store]] = {
+    "local": lambda place: LocalStorage(place / "corpus"),
+    "memory": lambda place: open_store(f"memory://{place.name}/corpus"),
+    "s3": lambda place: open_store(f"s3://{BUCKET}/{place.name}/corpus"),
+}
 
 
-@pytest.fixture(params=STORES)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    return lambda: STORES[request.param](tmp_path / "corpus")
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.slow)])
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Store]:
+    if request.param == "s3":
+        request.getfixturevalue("s3_server")
+    place = tmp_path_factory.mktemp("store")  # its name is new: the bucket is shared
+    return lambda: STORES[request.param](place)
 
 
 @pytest.fixture
@@ -45,14 +59,24 @@ def test_what_was_put_is_read_by_another(stores: tuple[Store, Store]) -> None:
     assert read(one, "a/b/c.json") == b""
 
 
-def test_a_missing_object_is_reported(store: Store) -> None:
+def test_a_missing_object_is_reported(store: Store, tmp_path: Path) -> None:
     store.put("a/b", b"1")
     for key in ("c", "a/c", "a/b/c"):
         with pytest.raises(SourceError) as caught:
             read(store, key)
         assert caught.value.code is Code.MISSING_FILE
-        with pytest.raises(SourceError):
-            store.range(key, 0, 1)
+        for operation in (
+            lambda: store.range(key, 0, 1),  # noqa: B023
+            lambda: store.range(key, 0, 0),  # noqa: B023
+            lambda: store.copy(key, "d"),  # noqa: B023
+            lambda: store.get_file(key, tmp_path / "d"),  # noqa: B023
+        ):
+            with pytest.raises(SourceError) as caught:
+                operation()
+            assert caught.value.code is Code.MISSING_FILE
+        assert store.size(key) is None
+    assert store.list("") == ["a/b"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_object_over_the_limit_is_refused(store: Store) -> None:
@@ -99,6 +123,83 @@ def test_keys_are_listed_below_a_folder(store: Store) -> None:
     assert store.list("none") == []
 
 
+def test_keys_behind_another_are_listed(store: Store) -> None:
+    for key in ("a/1", "a/10", "a/2", "a/3/x", "b"):
+        store.put(key, b"")
+    assert store.list("a", after="a/10") == ["a/2", "a/3/x"]
+    assert store.list("a", after="a/15") == ["a/2", "a/3/x"]
+    assert store.list("", after="a/3/x") == ["b"]
+    assert store.list("", after="b") == []
+
+
+@pytest.mark.parametrize("key", ["a b/c%20d", "ü/é#?", "a+b=c&d", "a~b[1]", "a:b*", "episode=1/x"])
+def test_a_key_keeps_its_letters(store: Store, key: str) -> None:
+    assert store.create(key, b"1")
+    assert not store.create(key, b"2")
+    assert store.list("") == [key]
+    assert read(store, key) == b"1"
+
+
+def test_the_size_of_an_object(store: Store) -> None:
+    store.put("a/b", b"123")
+    store.put("c", b"")
+    assert store.size("a/b") == 3
+    assert store.size("c") == 0
+    assert store.size("a") is None
+
+
+def test_a_copy_is_an_object_of_its_own(stores: tuple[Store, Store]) -> None:
+    one, other = stores
+    one.put("a/b", b"old")
+    one.put("c/d", b"replaced")
+    one.copy("a/b", "c/d")
+    one.put("a/b", b"new")
+    one.sync()
+    assert read(other, "c/d") == b"old"
+    one.delete("a/b")
+    assert other.list("") == ["c/d"]
+    assert read(other, "c/d") == b"old"
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, 2 * PART_BYTES + 1])
+def test_a_file_goes_and_comes_back(store: Store, tmp_path: Path, size: int) -> None:
+    sent = random.Random(size).randbytes(size)
+    (tmp_path / "sent").write_bytes(sent)
+    (tmp_path / "back").write_bytes(b"replaced")
+    store.put_file("videos/a.mp4", tmp_path / "sent")
+    assert store.size("videos/a.mp4") == size
+    assert store.get_file("videos/a.mp4", tmp_path / "back") == sha256(sent).hexdigest()
+    assert (tmp_path / "back").read_bytes() == sent
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "sent"]
+    store.copy("videos/a.mp4", "b")
+    assert store.range("b", size - 1 if size else 0, 9) == sent[-1:]
+
+
+def test_a_file_that_is_missing_is_not_sent(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        store.put_file("a", tmp_path / "none")
+    assert caught.value.code is Code.MISSING_FILE
+    assert store.list("") == []
+
+
+def test_a_file_that_another_thread_gets_too_is_whole(
+    opened: Callable[[], Store], tmp_path: Path
+) -> None:
+    opened().put("a", b"1" * 100_000)
+    wanted = sha256(b"1" * 100_000).hexdigest()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: opened().get_file("a", tmp_path / "b"), range(16)))
+    assert set(answers) == {wanted}
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_bytes() == b"1" * 100_000
+
+
+def test_a_store_that_can_commit_passes_the_probe(store: Store) -> None:
+    store.put("a", b"1")
+    probe(store)
+    assert store.list("") == ["a"]
+
+
 def test_delete_twice_is_no_error(store: Store) -> None:
     store.put("a/b", b"")
     store.delete("a/b")
@@ -116,9 +217,15 @@ def test_sync_after_each_kind_of_change(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", ["/a", "../a", "a/../../b", "a//b", "a/", ".", "a/./b", "a\0b"])
-def test_a_key_that_leads_out_is_refused(store: Store, key: str) -> None:
+def test_a_key_that_leads_out_is_refused(store: Store, key: str, tmp_path: Path) -> None:
     store.put("a/b", b"")
+    (tmp_path / "file").write_bytes(b"")
     operations: list[Callable[[], object]] = [
+        lambda: store.size(key),
+        lambda: store.copy("a/b", key),
+        lambda: store.copy(key, "c"),
+        lambda: store.put_file(key, tmp_path / "file"),
+        lambda: store.get_file(key, tmp_path / "other"),
         lambda: read(store, key),
         lambda: store.range(key, 0, 1),
         lambda: store.put(key, b"1"),

@@ -1,0 +1,316 @@
+"""Objects in a bucket of S3, Google Cloud Storage or Azure, or in the memory of this process, through obstore.
+
+The only module that imports obstore, and only when a store is used. An object is durable when its PUT is answered. Credentials, region
+and endpoint come from the environment variables that obstore reads; no message repeats what obstore says, which holds URLs that
+may be signed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ingest.storage.local import write_pieces
+from ingest.storage.object_error import is_past_end, translated
+from ingest.storage.store import ObjectVersion, Store
+from ingest.storage.store_uri import StoreUri, object_store_uri
+from schemas.errors import Code, ConfigError, InvariantError, SourceError
+from schemas.paths import OutsideCorpus, key_names
+from schemas.regular_file import open_regular
+
+PART_BYTES = 8 << 20  # of one request
+PARTS_AT_ONCE = 4  # requests of one file that are under way
+MAX_PARTS = 10_000  # of one upload to S3
+MAX_COPY_BYTES = 5 << 30  # S3 copies no larger object in one request
+MAX_RETRIES = 5
+TIMEOUT_S = 60.0  # one request with its body
+RETRY_TIMEOUT_S = 120.0  # a request with its retries
+
+_MEMORY: dict[str, Any] = {}  # name -> the store of this process
+_MEMORY_LOCK = threading.Lock()
+
+
+class ObjectStore(Store):
+    """A bucket and a folder in it. Threads may share one; a copy in another process makes its own connections."""
+
+    max_copy_bytes = MAX_COPY_BYTES
+
+    def __init__(
+        self,
+        uri: StoreUri | str,
+        *,
+        max_retries: int = MAX_RETRIES,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.uri = object_store_uri(uri) if isinstance(uri, str) else uri
+        self.max_retries = max_retries
+        self.timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({str(self.uri)!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., ObjectStore], tuple[object, ...]]:
+        if self.uri.scheme == "memory":
+            raise InvariantError("a store in memory is not seen by another process")
+        return _rebuilt, (self.uri, self.max_retries, self.timeout_s)
+
+    # --- by key, as any `Store` ---------------------------------------------------------------------------------------
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        with self._translated(key):
+            answer = self._obstore.get(self._client, self._checked(key))
+            size = int(answer.meta["size"])
+            if size > max_bytes:
+                message = f"{size} bytes; expected at most {max_bytes}"
+                raise SourceError(Code.TOO_LARGE, message, where=key)
+            return bytes(answer.bytes())
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        path = self._checked(key)
+        if length <= 0:
+            return self._nothing_of(key)
+        with self._translated(key):
+            options = {"range": (start, start + length)}
+            try:
+                return bytes(self._obstore.get(self._client, path, options=options).bytes())
+            except Exception as error:
+                if not is_past_end(error):
+                    raise
+        return self._nothing_of(key)
+
+    def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None:
+        path = self._checked(key)
+        with self._translated(key):
+            self._obstore.put(self._client, path, data, use_multipart=False)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """As `Store.create`. The request is sent once: a retry after a lost answer would meet the object it made itself."""
+        path = self._checked(key)
+        with self._translated(key, is_create=True) as errors:
+            try:
+                self._obstore.put(
+                    self._client_that_sends_once, path, data, mode="create", use_multipart=False
+                )
+            except errors.AlreadyExistsError as error:
+                if "ConditionalRequestConflict" in str(error):  # two at once: either may have won
+                    raise
+                return False
+        return True
+
+    def version(self, key: str) -> ObjectVersion | None:
+        """An object as it is now, for `replace`. None where there is none."""
+        path = self._checked(key)
+        try:
+            with self._translated(key):
+                about = self._obstore.head(self._client, path)
+        except SourceError as error:
+            if error.code is Code.MISSING_FILE:
+                return None
+            raise
+        return ObjectVersion(size=int(about["size"]), etag=str(about["e_tag"]))
+
+    def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool:
+        """Replace an object only if it is still the one that was looked at. False when it is not, or when it is gone. Sent once, as `create`.
+
+        Raises:
+            UnknownOutcome: no answer came, so the object may have these bytes.
+        """
+        path = self._checked(key)
+        with self._translated(key, is_create=True) as errors:
+            try:
+                mode = {"e_tag": known.etag}
+                client = self._client_that_sends_once
+                self._obstore.put(client, path, data, mode=mode, use_multipart=False)
+            except (errors.PreconditionError, FileNotFoundError):
+                return False
+        return True
+
+    def size(self, key: str) -> int | None:
+        path = self._checked(key)
+        try:
+            with self._translated(key):
+                return int(self._obstore.head(self._client, path)["size"])
+        except SourceError as error:
+            if error.code is Code.MISSING_FILE:
+                return None
+            raise
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        source, target = self._checked(source_key), self._checked(target_key)
+        size = self.size(source_key)
+        if size is None:
+            raise _missing(source_key)
+        with self._translated(source_key):
+            if size <= self.max_copy_bytes:
+                self._obstore.copy(self._client, source, target)
+                return
+            answer = self._obstore.get(self._client, source)
+            pieces = self._ranges(source, answer.meta)
+            self._upload(target, pieces, size)
+
+    def put_file(self, key: str, path: Path) -> None:
+        target = self._checked(key)
+        with open_regular(path) as file, self._translated(key):
+            size = path.stat().st_size
+            self._upload(target, file, size)
+
+    def get_file(self, key: str, path: Path) -> str:
+        source = self._checked(key)
+        with self._translated(key):
+            answer = self._obstore.get(self._client, source)
+            is_small = int(answer.meta["size"]) <= PART_BYTES
+            pieces = (
+                iter((bytes(answer.bytes()),)) if is_small else self._ranges(source, answer.meta)
+            )
+            return write_pieces(path, pieces)
+
+    def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
+        return sorted(each["key"] for each in self.entries(prefix, after=after))
+
+    def delete(self, key: str) -> None:
+        path = self._checked(key)
+        try:
+            with self._translated(key):
+                self._obstore.delete(self._client, path)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+
+    def sync(self) -> None:
+        """Nothing: what was answered lasts."""
+
+    # --- what only objects have ---------------------------------------------------------------------------------------
+
+    def entries(self, prefix: str = "", *, after: str | None = None) -> Iterator[dict[str, Any]]:
+        """`key`, `size` and `e_tag` of the objects below a folder, in the order in which the store lists them.
+
+        Raises:
+            SourceError: UNSAFE_PATH for a bucket that holds a key with `..`, an empty name or a control character there.
+        """
+        folder = self._checked(prefix) if prefix else self.uri.prefix
+        root = f"{self.uri.prefix}/" if self.uri.prefix else ""
+        offset = None if after is None else f"{root}{after}"
+        with self._translated(prefix):
+            batches = self._obstore.list(
+                self._client, folder or None, offset=offset, chunk_size=1000
+            )
+            for batch in batches:
+                for entry in batch:
+                    key = str(entry["path"]).removeprefix(root)
+                    if after is None or key > after:
+                        yield {"key": key, "size": int(entry["size"]), "e_tag": entry["e_tag"]}
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+
+    def _nothing_of(self, key: str) -> bytes:
+        if self.size(key) is None:
+            raise _missing(key)
+        return b""
+
+    def _upload(self, target: str, data: Any, size: int) -> None:
+        """Send a file or pieces: in one request where they are small, else in parts, which appear at once."""
+        part = max(PART_BYTES, -(-size // (MAX_PARTS - 1)))
+        self._obstore.put(
+            self._client, target, data, chunk_size=part, max_concurrency=PARTS_AT_ONCE
+        )
+
+    def _ranges(self, source: str, meta: Any) -> Iterator[bytes]:
+        """The bytes of one version of an object, in order, while the next ones are under way."""
+        size, tag = int(meta["size"]), meta["e_tag"]
+        condition = {"if_match": tag} if tag else {}
+
+        def part(start: int) -> bytes:
+            options = {"range": (start, min(start + PART_BYTES, size)), **condition}
+            return bytes(self._obstore.get(self._client, source, options=options).bytes())
+
+        waiting: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+            try:
+                for start in range(0, size, PART_BYTES):
+                    waiting.append(pool.submit(part, start))
+                    if len(waiting) > PARTS_AT_ONCE:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for each in waiting:
+                    each.cancel()
+
+    def _checked(self, key: str) -> str:
+        key_names(key, where=str(self.uri))
+        if any(letter < " " or letter == "\x7f" for letter in key):
+            message = f"{key!r} has a control character"
+            raise OutsideCorpus(message, where=str(self.uri))
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            message = f"{key!r} is not valid Unicode"
+            raise OutsideCorpus(message, where=str(self.uri)) from None
+        return f"{self.uri.prefix}/{key}" if self.uri.prefix else key
+
+    @contextmanager
+    def _translated(self, key: str, *, is_create: bool = False) -> Iterator[Any]:
+        with translated(self._errors, self.uri, key, is_create=is_create):
+            yield self._errors
+
+    @property
+    def _obstore(self) -> Any:
+        return _library("obstore")
+
+    @property
+    def _errors(self) -> Any:
+        return _library("obstore.exceptions")
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._opened(self.max_retries)
+
+    @cached_property
+    def _client_that_sends_once(self) -> Any:
+        return self._opened(0)
+
+    def _opened(self, max_retries: int) -> Any:
+        stores = _library("obstore.store")
+        settings = {
+            # `client_options` would take the place of those in the environment: AWS_ALLOW_HTTP, say.
+            "config": {"timeout": f"{self.timeout_s:g} seconds"},
+            "retry_config": {
+                "max_retries": max_retries,
+                "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+            },
+        }
+        uri = self.uri
+        with translated(self._errors, uri, ""):
+            if uri.scheme == "memory":
+                with _MEMORY_LOCK:
+                    return _MEMORY.setdefault(uri.bucket, stores.MemoryStore())
+            if uri.scheme == "s3":
+                return stores.S3Store(uri.bucket, **settings)
+            if uri.scheme == "gs":
+                return stores.GCSStore(uri.bucket, **settings)
+            account = {"account_name": uri.account} if uri.account else {}
+            return stores.AzureStore(uri.bucket, **settings, **account)
+
+
+def _rebuilt(uri: StoreUri, max_retries: int, timeout_s: float) -> ObjectStore:
+    return ObjectStore(uri, max_retries=max_retries, timeout_s=timeout_s)
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        problem = "obstore, which reads and writes buckets, is not installed"
+        raise ConfigError(problem, remedy="run pip install 'eicorpus[cloud]'") from error
+
+
+def _missing(key: str) -> SourceError:
+    return SourceError(Code.MISSING_FILE, "the object is missing", where=key)

@@ -1,0 +1,57 @@
+"""A store by its path or URI, and what it must be able to do."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ingest.storage.local import LocalStorage
+from ingest.storage.object_store import ObjectStore
+from ingest.storage.store import Store
+from ingest.storage.store_uri import OBJECT_SCHEMES, object_store_uri, scheme_of, schemes_remedy
+from schemas.errors import ConfigError
+
+
+def open_store(uri: str | Path) -> Store:
+    """The store at a local path, a `file://` URI or the URI of a bucket. Nothing is made or asked yet.
+
+    Raises:
+        ConfigError: an unknown scheme, or a URI that names no bucket or holds a password.
+    """
+    scheme = scheme_of(str(uri))
+    if not scheme:
+        return LocalStorage(Path(uri).absolute())
+    if scheme == "file":
+        return LocalStorage(Path(_path_of_file_uri(str(uri))))
+    if scheme not in OBJECT_SCHEMES:
+        raise ConfigError(f"{scheme}:// is no known kind of store", remedy=schemes_remedy())
+    return ObjectStore(object_store_uri(str(uri)))
+
+
+def probe(store: Store) -> None:
+    """Try what a commit relies on, before any work: of two creates of one object, the second is refused. Leaves nothing behind.
+
+    Raises:
+        ConfigError: the store replaced the object, as some that speak the protocol of S3 do, which ignore If-None-Match.
+        TransientError, OSError: it cannot be written now.
+    """
+    key = f".probe-{secrets.token_hex(8)}"
+    try:
+        answers = [store.create(key, b"1"), store.create(key, b"2")]
+        stored = store.get(key, max_bytes=1)
+    finally:
+        store.delete(key)
+    if answers != [True, False] or stored != b"1":
+        raise ConfigError(
+            "the store replaces an object where it must refuse to (If-None-Match is ignored)",
+            remedy="use a store with conditional writes: two writers would overwrite each other here",
+        )
+
+
+def _path_of_file_uri(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+        problem = "a file:// URI with a host, a query or a fragment"
+        raise ConfigError(problem, remedy="use file:///PATH or a plain path")
+    return unquote(parts.path)
