@@ -61,6 +61,7 @@ class Committer:
     parent: Snapshot
     datasets: dict[str, Dataset] = field(default_factory=dict)
     lane: str = ""  # of a working copy: ends the names of its datasets
+    elsewhere: set[str] = field(default_factory=set)  # committed by others since this run began
     pending: list[PendingOutcome] = field(default_factory=list)
     is_broken_off: bool = (
         False  # a flush was left by an exception: this object must not be used again
@@ -108,12 +109,12 @@ class Committer:
     def _flush(self, extra: Sequence[CatalogRow]) -> list[Outcome]:
         # Before anything is placed: in a folder that two processes write to, our numbers are the other's by now.
         before, self.parent = self.parent, publishing.newest(self.corpus.root, self.parent)
-        elsewhere = self._committed_since(before)
+        self.elsewhere |= self._committed_since(before)
         rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
         for waiting in self.pending:
             if waiting.outcome.staged is not None:
-                if waiting.outcome.uid in elsewhere:
+                if waiting.outcome.uid in self.elsewhere:
                     continue
                 self._place(waiting.outcome.staged, waiting.folder, rows, lines)
             rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))

@@ -7,6 +7,8 @@ Entries are never deleted: a reader with an old checkpoint must not take a hole 
 
 An entry of kind `claim` gives a lane to a session. Its number is the session's fencing token: every commit of the session carries it. A
 claim takes the number that a late request of the session before could still have created, so nothing of that session lands after it.
+`seal` ends a lane for good, so that what was uploaded there and not committed can be deleted. `sweep` says that catalog files which were
+uploaded before it and are not committed will be deleted: a writer that meets it uploads its own under new names.
 """
 
 from __future__ import annotations
@@ -33,9 +35,12 @@ from schemas.json_text import parse_json
 
 FOLDER = "catalog/_log"
 CHECKPOINT_EVERY = 100
+KINDS = ("commit", "claim", "seal", "sweep")
 MOST_ENTRIES = 1 << 20  # after a checkpoint; a store that has more is not ours
 MOST_TRIES = 8  # of one create whose answers get lost
 _LANE = re.compile(r"(lane-[1-9][0-9]{0,17})?")
+_PART_NAME = re.compile(r"(catalog/[a-z_]+/part-[0-9a-f]{32})(-[0-9a-z-]+)?[.]parquet")
+_KEY = re.compile(rf"{FOLDER}/([0-9]{{8,18}})[.]json")
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -48,12 +53,12 @@ class LogStore(Protocol):
     def list(self, prefix: str) -> Sequence[str]: ...
 
 
-class LaneLost(TransientError):
-    """Another session has claimed the lane of this one, which must not write any more."""
-
-
 class Conflict(TransientError):
     """A change cannot be applied to what others have committed meanwhile."""
+
+
+class LaneLost(Conflict):
+    """Another session has claimed the lane of this one, or a sweep has sealed it. The session must not write any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +88,9 @@ class Change:
     def parts(self) -> list[tuple[str, Part]]:
         """Every part that the change brings, with its table."""
         new = [(table, part) for table, parts in self.added.items() for part in parts]
-        return new + [(table, part) for table, r in self.replaced.items() for part in r.parts]
+        for table, r in self.replaced.items():
+            new += [(table, part) for part in r.parts if part.path not in r.instead_of]
+        return new
 
     def applied(self, tables: Mapping[str, Sequence[Part]]) -> dict[str, tuple[Part, ...]]:
         """The tables after the change.
@@ -119,6 +126,31 @@ def change_between(before: Snapshot, tables: Mapping[str, Sequence[Part]]) -> Ch
     return Change(added=added, replaced=replaced)
 
 
+def named(change: Change, suffix: str, *, all_anew: bool = False) -> tuple[Change, dict[str, Part]]:
+    """The change with names that no other writer uses: those of content end in `suffix`. Also the parts that were renamed, by their old paths.
+
+    Args:
+        all_anew: parts that have such a name already get another.
+    """
+    moved: dict[str, Part] = {}
+
+    def renamed(part: Part) -> Part:
+        found = _PART_NAME.fullmatch(part.path)
+        if found is None:
+            raise InvariantError(f"{part.path} is not named by its content")
+        if found[2] and not all_anew:
+            return part
+        moved[part.path] = replace(part, path=f"{found[1]}-{suffix}.parquet")
+        return moved[part.path]
+
+    replaced = {
+        table: replace(r, parts=tuple(p if p.path in r.instead_of else renamed(p) for p in r.parts))
+        for table, r in change.replaced.items()
+    }
+    added = {table: tuple(map(renamed, parts)) for table, parts in change.added.items()}
+    return Change(added=added, replaced=replaced), moved
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One commit. `lane`: that of the session, with its token; "" and 0 for a command that has none."""
@@ -126,14 +158,14 @@ class Entry:
     number: int
     run_id: str
     change: Change = field(default_factory=Change)
-    kind: str = "commit"  # commit | claim
+    kind: str = "commit"  # one of KINDS
     lane: str = ""
     token: int = 0
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         is_named = _LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id)
-        if not is_named or self.kind not in ("commit", "claim") or self.number < 1:
+        if not is_named or self.kind not in KINDS or self.number < 1:
             raise ValueError(f"entry {self.number} is not one of a commit log")
 
     @property
@@ -159,6 +191,12 @@ class Entry:
 def key_of(number: int) -> str:
     """Of the object of an entry."""
     return f"{FOLDER}/{number:08d}.json"
+
+
+def number_of(key: str) -> int:
+    """Of the entry that an object is; 0 where it is none."""
+    found = _KEY.fullmatch(key)
+    return int(found[1]) if found else 0
 
 
 def _entry(raw: Mapping[str, Any], number: int) -> Entry:

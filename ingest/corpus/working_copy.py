@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,6 +57,7 @@ class SharedStore(commit_log.LogStore, Protocol):
     def version(self, key: str) -> ObjectVersion | None: ...
     def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool: ...
     def delete(self, key: str) -> None: ...
+    def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class WorkingCopy:
             self._get_parts(part for table in TABLES for part in current.parts(table))
         state = current
         for entry in self.log.after(current.number):
-            state = self._followed(state, entry)
+            state = self.followed(state, entry)
         if state.number and (not known or state.number > current.number):
             self._keep(state)
         return state
@@ -170,7 +171,8 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _followed(self, state: Snapshot, entry: Entry) -> Snapshot:
+    def followed(self, state: Snapshot, entry: Entry) -> Snapshot:
+        """The state after one more commit, whose catalog files are here then."""
         self._get_parts(part for _, part in entry.change.parts)
         return following(state, entry)
 
@@ -228,6 +230,8 @@ class WorkingCopy:
         """
         place = _place_of(self.root)
         own = self.link.lane if self.link.place == place else ""
+        if own and any(e.kind == "seal" and e.lane == own for e in self.log.after(self.link.token)):
+            own = ""
         state = self.refresh()
         while True:
             number = state.number + 1
@@ -239,9 +243,11 @@ class WorkingCopy:
                 token=number,
             )
             standing = self.log.append(entry)
-            state = self._followed(state, standing)
+            state = self.followed(state, standing)
             if standing.commit_id == entry.commit_id:
                 break
+            if standing.kind == "seal" and standing.lane == own:
+                own = ""
         self._keep(state)
         self.link = replace(self.link, lane=entry.lane, token=number, place=place)
         self._disk.put(LINK, self.link.data, is_durable=True)
@@ -256,7 +262,7 @@ class WorkingCopy:
         state = current
         for entry in self.log.after(current.number):
             self._check_lane(entry)
-            state = self._followed(state, entry)
+            state = self.followed(state, entry)
         if state is not current:
             self._keep(state)
         return state
@@ -271,31 +277,42 @@ class WorkingCopy:
             Conflict: another commit has rows of the same episodes, or replaced what this one replaces.
             UnknownOutcome: the store does not say whether the commit was made; the next start finds out.
         """
-        change = change_between(parent, tables)
-        self._upload(change)
         state = parent
         entry = Entry(
             number=parent.number + 1,
             run_id=run_id,
-            change=change,
+            change=change_between(parent, tables),
             lane=self.link.lane,
             token=self.link.token,
         )
+        media = media_of(self.root, entry.change.added)
+        _each(self._place, media)
+        entry = self._uploaded(entry)
         while True:
             standing = self.log.append(entry)
             is_ours = standing.commit_id == entry.commit_id
             if not is_ours:
                 self._check_lane(standing)
                 self._check_disjoint(entry.change, standing)
-            state = self._followed(state, standing)
+            state = self.followed(state, standing)
             if is_ours:
                 break
+            is_swept = standing.kind == "sweep"
+            if is_swept and any(not self._is_of_lane(file.path) for file in media):
+                raise Conflict(
+                    "a sweep of uncommitted objects began meanwhile",
+                    remedy="run the same command again",
+                    where=self.link.uri,
+                )
             entry.change.applied(state.tables)  # refused here rather than by every reader
             change = self._renumbered(entry.change, entry.number, state.number + 1)
             entry = replace(entry, number=state.number + 1, change=change)
+            entry = self._uploaded(entry, after_sweep=is_swept)
         if state.number % commit_log.CHECKPOINT_EVERY == 0:
             self.log.write_checkpoint(state)
         self._keep(state)
+        for file in media:  # the bucket has it: `fetch` copies it again
+            self._disk.remove(within(self.root, file.path))
         return state
 
     def _check_lane(self, entry: Entry) -> None:
@@ -303,7 +320,8 @@ class WorkingCopy:
         Raises:
             LaneLost: the entry is of another session on this lane.
         """
-        if self.link.lane and entry.lane == self.link.lane and entry.token != self.link.token:
+        is_ours = entry.token == self.link.token and entry.kind != "seal"
+        if self.link.lane and entry.lane == self.link.lane and not is_ours:
             raise LaneLost(
                 f"another process has taken over {self.link.lane} of this corpus",
                 remedy="end the other process, and run the same command again",
@@ -333,6 +351,8 @@ class WorkingCopy:
 
     def _renumbered(self, change: Change, before: int, number: int) -> Change:
         """The same rows, committed under another number."""
+        if not {*change.added} & {*NUMBERED}:
+            return change
         added = dict(change.added)
         for table in NUMBERED:
             if table in added:
@@ -347,19 +367,24 @@ class WorkingCopy:
         moved = pc.if_else(pc.equal(column, before), pa.scalar(number, pa.int64()), column)
         index = rows.schema.get_field_index("snapshot")
         rows = rows.set_column(index, rows.schema.field(index), moved).cast(TABLES[table])
-        new = snapshot.write_tables(self._disk, self.root, table, [rows])
-        self._disk.sync()
-        self.store.put_file(new.path, within(self.root, new.path))
-        return new
+        return snapshot.write_tables(self._disk, self.root, table, [rows])
 
-    def _upload(self, change: Change) -> None:
-        """Everything that a commit will name, durable in the store."""
-        media = media_of(self.root, change.added)
-        _each(self._put_part, [part for _, part in change.parts])
-        _each(self._place, media)
+    def _uploaded(self, entry: Entry, *, after_sweep: bool = False) -> Entry:
+        """The entry with all catalog files that it names durable in the store, under names of its own.
+
+        Args:
+            after_sweep: what was uploaded before may be deleted.
+        """
+        suffix = f"{entry.commit_id[:12]}-{entry.number}"
+        change, moved = commit_log.named(entry.change, suffix, all_anew=after_sweep)
+        for old, part in moved.items():
+            source = within(self.root, old)
+            self._disk.hard_link_or_copy(source, within(self.root, part.path))
+            self._disk.remove(source)
+        _each(self._put_part, list(moved.values()))
+        return replace(entry, change=change)
 
     def _put_part(self, part: Part) -> None:
-        """Its name is its content: whoever writes it again writes the same."""
         self.store.put_file(part.path, within(self.root, part.path))
 
     def _place(self, file: MediaFile) -> None:
@@ -370,32 +395,31 @@ class WorkingCopy:
         """
         data = within(self.root, file.path).read_bytes()
         for _ in range(MOST_TRIES):
-            try:
-                if self.store.create(file.path, data):
+            with suppress(UnknownOutcome):
+                if self.store.create(file.path, data) or self._replaced(file, data):
                     return
-                known = self.store.version(file.path)
-                if known is None:
-                    continue
-                if (
-                    known.size == len(data)
-                    and self.store.get(file.path, max_bytes=known.size) == data
-                ):
-                    return
-                if not self._is_of_lane(file.path):
-                    raise Conflict(
-                        "another command has put other bytes there, which no commit names yet",
-                        remedy="run the same command again when that one has ended, or remove them with `eicorpus gc`",
-                        where=f"{self.link.uri}/{file.path}",
-                    )
-                if self.store.replace(file.path, data, known):
-                    return
-            except UnknownOutcome:
-                continue
         raise Conflict(
             "the object changes while it is written",
             remedy="end the other process that writes to this lane, and run the same command again",
             where=f"{self.link.uri}/{file.path}",
         )
+
+    def _replaced(self, file: MediaFile, data: bytes) -> bool:
+        """Whether an object that is there has these bytes now. False when it changed meanwhile."""
+        known = self.store.version(file.path)
+        if known is None:
+            return False
+        if known.size == len(data):
+            with suppress(SourceError):  # a sweep may have deleted it by now
+                if self.store.get(file.path, max_bytes=known.size) == data:
+                    return True
+        if not self._is_of_lane(file.path):
+            raise Conflict(
+                "another command has put other bytes there, which no commit names yet",
+                remedy="run the same command again when that one has ended",
+                where=f"{self.link.uri}/{file.path}",
+            )
+        return self.store.replace(file.path, data, known)
 
     def _is_of_lane(self, path: str) -> bool:
         """Whether this session alone writes objects of this name: data and videos of its lane, which begin with no number that is committed."""
@@ -458,7 +482,8 @@ def _marker(store: SharedStore, uri: str, new_uid: str, recipe_digest: str) -> b
                 remedy="correct the address, or make the corpus with `eicorpus ingest --out`",
                 where=uri,
             )
-        if others := store.list(""):
+        # Another job makes the corpus at this moment: the marker is looked for once more.
+        if (others := store.list("")) and store.version(MARKER) is None:
             raise ConfigError(
                 f"objects are here, such as {others[0]}, and no {MARKER}",
                 remedy="choose an address below which nothing is",

@@ -190,7 +190,7 @@ class ObjectStore(Store):
     # --- what only objects have ---------------------------------------------------------------------------------------
 
     def entries(self, prefix: str = "", *, after: str | None = None) -> Iterator[dict[str, Any]]:
-        """`key`, `size` and `e_tag` of the objects below a folder, in the order in which the store lists them.
+        """`key`, `size`, `e_tag` and `modified_s` (since 1970, of the store's clock) of the objects below a folder, in the order in which the store lists them.
 
         Raises:
             SourceError: UNSAFE_PATH for a bucket that holds a key with `..`, an empty name or a control character there.
@@ -206,7 +206,12 @@ class ObjectStore(Store):
                 for entry in batch:
                     key = str(entry["path"]).removeprefix(root)
                     if after is None or key > after:
-                        yield {"key": key, "size": int(entry["size"]), "e_tag": entry["e_tag"]}
+                        yield {
+                            "key": key,
+                            "size": int(entry["size"]),
+                            "e_tag": entry["e_tag"],
+                            "modified_s": entry["last_modified"].timestamp(),
+                        }
 
     # --- how ----------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,11 @@ def main() -> int:
     broken: list[Played] = []
     with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
         for done in pool.imap_unordered(play, seeds, chunksize=16):
-            commits, deaths, lanes = commits + done.commits, deaths + done.deaths, lanes + done.lanes
+            commits, deaths, lanes = (
+                commits + done.commits,
+                deaths + done.deaths,
+                lanes + done.lanes,
+            )
             if done.problem:
                 broken.append(done)
                 print(done, flush=True)

@@ -75,7 +75,9 @@ class Bucket:
             for part in parts:
                 self._named(part["path"], part["sha256"])
                 if table in ("artifacts", "latents"):
-                    rows = pq.read_table(pa.BufferReader(self.objects[part["path"]].data)).to_pylist()
+                    rows = pq.read_table(
+                        pa.BufferReader(self.objects[part["path"]].data)
+                    ).to_pylist()
                     for row in rows:
                         if row["sha256"] is not None:
                             self._named(row["path"], row["sha256"])
@@ -86,7 +88,9 @@ class Bucket:
     def _named(self, key: str, sha256: str) -> None:
         stored = self.objects.get(key)
         if stored is None or _sha256(stored.data) != sha256:
-            raise Broken(f"a commit names {key}, which {'is missing' if stored is None else 'has other bytes'}")
+            raise Broken(
+                f"a commit names {key}, which {'is missing' if stored is None else 'has other bytes'}"
+            )
         self.sha256_of[key] = sha256
 
 
@@ -138,6 +142,16 @@ class SimStore:
 
         return self._read(listed)
 
+    def entries(self, prefix: str) -> list[dict[str, Any]]:
+        def listed() -> list[dict[str, Any]]:
+            return [
+                {"key": key, "size": len(each.data), "modified_s": each.at_s}
+                for key, each in sorted(self.bucket.objects.items())
+                if key.startswith(f"{prefix}/")
+            ]
+
+        return self._read(listed)
+
     def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None:
         try:
             self._write(lambda: self.bucket.change(key, data))
@@ -180,7 +194,9 @@ class SimStore:
 
     def _on_the_way(self) -> None:
         random = self.scheduler.random
-        self.scheduler.sleep(random.expovariate(20) if random.random() < 0.98 else random.uniform(1, 30))
+        self.scheduler.sleep(
+            random.expovariate(20) if random.random() < 0.98 else random.uniform(1, 30)
+        )
         if self.process.is_dead:
             raise Died(self.process.name)
 

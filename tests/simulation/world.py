@@ -7,8 +7,8 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -27,13 +27,16 @@ from ingest.pipeline.plan import Request
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import RunContext
 from ingest.recipe import Limits, Recipe
+from ingest.maintenance.sweep import sweep
 from jobs.stages import ingest as stage
 from schemas.errors import TransientError
 from schemas.outcome import Outcome
 from tests.simulation.scheduler import Died, Process, Scheduler
 from tests.simulation.store import Broken, Bucket, Faults, SimStore
 
-LIMIT_S = 20_000.0  # of the virtual clock: faults end after 300 s, and work goes on until it is done
+LIMIT_S = (
+    20_000.0  # of the virtual clock: faults end after 300 s, and work goes on until it is done
+)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SHM = Path("/dev/shm")
 
@@ -70,7 +73,9 @@ class Workers:
     def __init__(self, scheduler: Scheduler, slots: int) -> None:
         self.scheduler, self.slots = scheduler, slots
 
-    def run(self, next_work: Callable[[], Work | None], body: Any) -> Iterator[tuple[Work, Outcome]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome]]:
         under_way: list[Work] = []
         while True:
             while len(under_way) < self.slots and (work := next_work()) is not None:
@@ -172,9 +177,7 @@ def _job(
 ) -> Callable[[], None]:
     """One job: runs the command until it succeeds, on another machine where it has lost the one it had."""
     random = scheduler.random
-    request = Request(
-        source="benchmarks.overhead:Tiny", root=folder, options={}, recipe=Recipe()
-    )
+    request = Request(source="benchmarks.overhead:Tiny", root=folder, options={}, recipe=Recipe())
 
     def context(progress: Any) -> RunContext:
         return RunContext(
@@ -186,12 +189,21 @@ def _job(
 
     def body() -> None:
         machine = 0
+        sweeps = random.random() < 0.2  # a job that only cleans up
+
         while True:
             process = Process(uri)
             stores[uri] = SimStore(bucket, process)
             root = folder / uri[-5:] / str(machine)
             try:
                 attach(root, uri, stores[uri], new_uid=uri, recipe_digest="")
+                if sweeps:
+                    copy = publishing.working_copy(root)
+                    assert copy is not None
+                    for _ in range(3):
+                        scheduler.sleep(random.uniform(1, 60))
+                        sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
+                    sweeps = False
                 workers = Workers(scheduler, random.randint(1, 3))
                 done = stage.run_ingest(request, root, workers, Limits(), new_context=context)
                 if not done.failure and done.tally.adds_up:
