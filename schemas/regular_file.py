@@ -3,6 +3,9 @@
 A FIFO in a raw data folder blocks a plain `open()` endlessly, a device can have side effects, and a link of git-annex, DVC or a
 hub cache can point to a file that was never fetched. A link is followed when a regular file is at its end; whether that file
 may lie outside the root is decided by `adapters.containers.safe_path.inside`.
+
+Raw data of a bucket is a tree of placeholders: sparse files of the true size. Opening one here fetches it (`ingest.raw_data`), and
+where nothing fetches it is refused, so that no reader takes its zeros for data.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +29,9 @@ HICCUPS = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     }
 )
+# The modification time of a placeholder, which no other file has: to the nanosecond.
+PLACEHOLDER_MTIME_NS = 1_618_033_988_749_894_848
+_FETCHERS: list[Callable[[Path], None]] = []  # the last one is asked
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFDIR: "a folder",
@@ -32,6 +39,24 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+
+
+@contextmanager
+def fetching(fetch: Callable[[Path], None]) -> Iterator[None]:
+    """While the block runs, `fetch` is called with every path before it is opened here, in all threads of this process.
+
+    It puts the content in the place of a placeholder and keeps it there until the file is open.
+    """
+    _FETCHERS.append(fetch)
+    try:
+        yield
+    finally:
+        _FETCHERS.remove(fetch)
+
+
+def is_placeholder(status: os.stat_result) -> bool:
+    """Whether a file of this status stands for an object of a bucket that is not here."""
+    return status.st_mtime_ns == PLACEHOLDER_MTIME_NS
 
 
 def open_regular(
@@ -48,6 +73,8 @@ def open_regular(
         TransientError: the machine cannot open it now.
     """
     where = where or path.name
+    for fetch in _FETCHERS[-1:]:
+        fetch(path)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -180,6 +207,9 @@ def _check(handle: int, where: str, missing: Code) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         message = f"{kind}; expected a regular file"
+        raise SourceError(Code.UNREADABLE, message, where=where)
+    if is_placeholder(status):
+        message = "a placeholder of an object in a bucket, which was not fetched"
         raise SourceError(Code.UNREADABLE, message, where=where)
     if status.st_size <= LFS_MAX_BYTES and is_lfs_pointer(os.pread(handle, len(LFS_HEAD), 0)):
         message = "the file is a git-LFS pointer, not the data; run `git lfs pull`"

@@ -20,6 +20,7 @@ from ingest.corpus.staging import digest_of, options_digest, work_digest
 from ingest.corpus.tombstones import tombstones
 from ingest.executors.node_proof import sampled_files, spread
 from ingest.pipeline.assets import MANO, NO_ASSETS, Assets, robot_for
+from ingest.raw_data.bucket_source import BucketSource
 from ingest.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError, system_error_text
@@ -42,6 +43,13 @@ class Request:
     restore: bool = False  # bring back what was forgotten
     has_moved: bool = False  # the raw data lies elsewhere than when earlier runs read it
     assets: Assets = NO_ASSETS
+    uri: str = ""  # where the raw data lies, if `root` is a copy of it on this machine
+    bucket: BucketSource | None = None  # whose objects are fetched into `root` when they are opened
+
+    @property
+    def place(self) -> str:
+        """Where the raw data lies, for the corpus."""
+        return self.uri or str(self.root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,13 +227,17 @@ def _known(corpus: CorpusLayout, current: Snapshot, info: SourceInfo) -> _Known:
 
 
 def files_of(request: Request, todo: Sequence[EpisodeRef]) -> list[Path]:
-    """Files that a worker will need, sampled: below the root, of episodes spread over the plan, and of what the options name."""
-    refs = spread(todo, SAMPLED_EPISODES)
+    """Files that a worker will need, sampled: below the root, of episodes spread over the plan, and of what the options name.
+
+    Objects of a bucket are left out: each machine lists them and compares the list with that of the driver.
+    """
+    refs = () if request.bucket else spread(todo, SAMPLED_EPISODES)
     named = [Path(ref.root, value) for ref in refs for value in _texts(ref.locator)]
     assets = (request.assets.mano_dir, request.assets.urdf, request.assets.camera_poses)
     others = [Path(value) for value in (*request.options.values(), *assets) if value]
     existing = [path for path in (*named, *others) if path.exists()]
-    return [file for path in (request.root, *existing) for file in sampled_files(path)]
+    roots = () if request.bucket else (request.root,)
+    return [file for path in (*roots, *existing) for file in sampled_files(path)]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -261,7 +273,7 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
             poisoned.append((ref, *history.poisoned[uid]))
         else:
             todo.append(ref)
-    others = tuple(sorted(known.roots - {str(request.root)}))
+    others = tuple(sorted(known.roots - {request.place}))
     if others and done + stale and not request.has_moved:
         problem = (
             f"{done + stale} episodes with these ids were ingested from {' and '.join(others)}"
@@ -269,7 +281,7 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
         raise ConfigError(
             problem,
             remedy="add --moved if the data was moved; for a different dataset add --option name=... if the source has that option",
-            where=str(request.root),
+            where=request.place,
         )
     return Plan(
         info=info,

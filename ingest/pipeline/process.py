@@ -16,6 +16,7 @@ from adapters.registry import adapter_for
 from ingest.corpus.staging import staged_before, write_staged
 from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
 from ingest.pipeline.episode_record import ProcessedEpisode, describe, staged_rows
+from ingest.raw_data.bucket_source import BucketSource, reading
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
@@ -53,6 +54,7 @@ class Work:
     options_digest: str = ""
     assets: Assets = NO_ASSETS
     num_threads: int = 1
+    bucket: BucketSource | None = None  # of which the raw data is fetched
 
 
 def process(work: Work, disk: LocalStorage) -> Outcome:
@@ -71,7 +73,8 @@ def process(work: Work, disk: LocalStorage) -> Outcome:
     disk.remove_tree(folder)  # a half-written attempt
     disk.make_dir(folder)
     try:
-        outcome = _stage(work, folder, disk)
+        with reading(work.bucket):
+            outcome = _stage(work, folder, disk)
     except SourceError as error:
         outcome = Outcome(
             uid=ref.uid, state=State.QUARANTINED, code=error.code.value, message=str(error)

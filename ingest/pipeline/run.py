@@ -231,6 +231,7 @@ class _Run:
             staging=str(self.corpus.staging_dir(ref.uid, self.plan.digest)),
             options_digest=self.plan.options_digest,
             assets=self.plan.assets,
+            bucket=self.request.bucket,
             num_threads=self.limits.threads_per_episode,
         )
 
@@ -372,7 +373,7 @@ def _source_row(request: Request, plan: Plan, context: RunContext) -> SourceRow:
     return SourceRow(
         source=info.source,
         dataset=info.dataset,
-        root=str(request.root),
+        root=request.place,
         adapter_version=plan.adapter_version,
         licence=info.licence.name,
         licence_class=info.licence.licence_class,

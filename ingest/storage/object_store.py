@@ -134,14 +134,8 @@ class ObjectStore(Store):
         return True
 
     def size(self, key: str) -> int | None:
-        path = self._checked(key)
-        try:
-            with self._translated(key):
-                return int(self._obstore.head(self._client, path)["size"])
-        except SourceError as error:
-            if error.code is Code.MISSING_FILE:
-                return None
-            raise
+        entry = self.entry(key)
+        return None if entry is None else int(entry["size"])
 
     def copy(self, source_key: str, target_key: str) -> None:
         source, target = self._checked(source_key), self._checked(target_key)
@@ -162,10 +156,12 @@ class ObjectStore(Store):
             size = path.stat().st_size
             self._upload(target, file, size)
 
-    def get_file(self, key: str, path: Path) -> str:
+    def get_file(self, key: str, path: Path, *, e_tag: str | None = None) -> str:
+        """As `Store.get_file`, of the version with this ETag where one is given; another one is a TransientError."""
         source = self._checked(key)
+        options = {"if_match": e_tag} if e_tag else None
         with self._translated(key):
-            answer = self._obstore.get(self._client, source)
+            answer = self._obstore.get(self._client, source, options=options)
             is_small = int(answer.meta["size"]) <= PART_BYTES
             pieces = (
                 iter((bytes(answer.bytes()),)) if is_small else self._ranges(source, answer.meta)
@@ -212,6 +208,18 @@ class ObjectStore(Store):
                             "e_tag": entry["e_tag"],
                             "modified_s": entry["last_modified"].timestamp(),
                         }
+
+    def entry(self, key: str) -> dict[str, Any] | None:
+        """As `entries`, of one object; None where there is none."""
+        path = self._checked(key)
+        try:
+            with self._translated(key):
+                head = self._obstore.head(self._client, path)
+        except SourceError as error:
+            if error.code is Code.MISSING_FILE:
+                return None
+            raise
+        return {"key": key, "size": int(head["size"]), "e_tag": head["e_tag"]}
 
     # --- how ----------------------------------------------------------------------------------------------------------
 

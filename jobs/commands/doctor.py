@@ -18,9 +18,14 @@ from jobs.commands.ingest import options_from
 from jobs.commands.source import source_at
 from jobs.own_packages import foreign_packages
 from jobs.stages.ingest import recipe_from
+from jobs.stages.raw_data import raw_data
 from jobs.ui.options import (
+    CACHE_FOLDER,
+    CACHE_GB,
     AdapterOptions,
     AsJson,
+    CacheFolder,
+    CacheSize,
     CameraPoses,
     DatasetName,
     IngestConfig,
@@ -51,6 +56,8 @@ def command(
     mano_device: ManoDevice = "cpu",
     urdf: UrdfFile = None,
     camera_poses: CameraPoses = None,
+    cache_dir: CacheFolder = CACHE_FOLDER,
+    cache_gb: CacheSize = CACHE_GB,
     json_: AsJson = False,
 ) -> None:
     """Check raw data before ingest: facts, value ranges, acceptance tests, contact sheet."""
@@ -59,14 +66,20 @@ def command(
     if foreign := foreign_packages():
         stderr.print(foreign, style="yellow", highlight=False, soft_wrap=True)
     options = options_from(option or [], dataset)
-    source = source_at(source, path, options, "doctor")
-    request = Request(
-        source=source,
-        root=path.absolute(),
-        options=options,
-        recipe=recipe_from(config),
-        assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
-    )
+    with raw_data(path, cache_dir.expanduser(), cache_gb) as raw:
+        request = Request(
+            source=source_at(source, raw.root, options, "doctor", uri=raw.uri),
+            root=raw.root,
+            options=options,
+            recipe=recipe_from(config),
+            assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
+            uri=raw.uri,
+        )
+        _examine(request, sheet, episodes, as_json_=json_)
+
+
+def _examine(request: Request, sheet: Path | None, episodes: int, *, as_json_: bool) -> None:
+    """Examine episodes of a source, and print what is found."""
     info, _ = survey(request)
     assets, _ = assets_of(request)
     refs = discover(request, info)
@@ -74,12 +87,12 @@ def command(
     chosen = sound[:: max(len(sound) // episodes, 1)][:episodes]
     examined: list[Examined] = []
     with progress_of("doctor", len(chosen)) as advance:
-        for one in examine(chosen, source, request.recipe, num_pictures=6, assets=assets):
+        for one in examine(chosen, request.source, request.recipe, num_pictures=6, assets=assets):
             examined.append(one)
             advance(len(examined))
     has_sheet = sheet is not None and _write_sheet(contact_sheet(examined), sheet)
     failure = _reason(examined, lacks_sheet=sheet is not None and not has_sheet)
-    if json_:
+    if as_json_:
         answer_json(
             {
                 "sheet": str(sheet) if has_sheet else None,

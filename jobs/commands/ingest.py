@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ingest.pipeline.plan import Plan, Request
+from ingest.recipe import Limits
 from jobs.commands.source import source_at
 from jobs.stages.ingest import (
     IngestResult,
@@ -15,13 +16,18 @@ from jobs.stages.ingest import (
     recipe_from,
     run_ingest,
 )
+from jobs.stages.raw_data import raw_data
 from jobs.stages.request_checks import refuse_nesting
 from jobs.stages.resources import Resources, limits_from
 from jobs.ui.ingest_report import plan_as_json, report, show_plan, show_report
 from jobs.ui.options import (
+    CACHE_FOLDER,
+    CACHE_GB,
     CORPUS_ENV,
     AdapterOptions,
     AsJson,
+    CacheFolder,
+    CacheSize,
     CameraPoses,
     DatasetName,
     DryRun,
@@ -109,23 +115,12 @@ def command(
     decoder_threads: Annotated[
         int, typer.Option(min=1, help="Video decoder threads of one episode.")
     ] = 1,
+    cache_dir: CacheFolder = CACHE_FOLDER,
+    cache_gb: CacheSize = CACHE_GB,
     as_json: AsJson = False,
 ) -> None:
     """Convert raw data and add it to a corpus. Run it again to resume."""
     options = options_from(option or [], dataset)
-    request = Request(
-        source=source_at(source, path, options, "ingest", "--out", str(out)),
-        root=path.absolute(),
-        options=options,
-        recipe=recipe_from(config),
-        limit=limit,
-        select=select,
-        retry_crash_looping=retry_crash_looping,
-        restore=restore,
-        has_moved=moved,
-        assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
-    )
-    refuse_nesting(request.root, out.absolute())
     limits = limits_from(
         time_limit_s=time_limit_s,
         memory_limit_mib=memory_limit_mb,
@@ -134,8 +129,37 @@ def command(
         threads_per_episode=decoder_threads,
     )
     resources = Resources(workers=workers, use_ray=ray, address=address)
+    with raw_data(path, cache_dir.expanduser(), cache_gb) as raw:
+        more = ("--out", str(out))
+        request = Request(
+            source=source_at(source, raw.root, options, "ingest", *more, uri=raw.uri),
+            root=raw.root,
+            options=options,
+            recipe=recipe_from(config),
+            limit=limit,
+            select=select,
+            retry_crash_looping=retry_crash_looping,
+            restore=restore,
+            has_moved=moved,
+            assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
+            uri=raw.uri,
+            bucket=raw.bucket,
+        )
+        refuse_nesting(request.root, out.absolute())
+        _ingest(request, out, resources, limits, is_dry_run=dry_run, as_json=as_json)
+
+
+def _ingest(
+    request: Request,
+    out: Path,
+    resources: Resources,
+    limits: Limits,
+    *,
+    is_dry_run: bool,
+    as_json: bool,
+) -> None:
     count = resources.num_workers
-    if dry_run:
+    if is_dry_run:
         _dry_run(request, out, count, as_json=as_json)
         return
 

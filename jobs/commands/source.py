@@ -11,32 +11,35 @@ from adapters.registry import dataset_owner, resolved
 from jobs.ui.options import DETECT
 from jobs.ui.output import progress_of, stderr
 from schemas.errors import ConfigError
-from schemas.paths import check_local
 
 
-def source_at(source: str, path: Path, options: Mapping[str, str], command: str, *more: str) -> str:
+def source_at(
+    source: str, path: Path, options: Mapping[str, str], command: str, *more: str, uri: str = ""
+) -> str:
     """The source in the form that workers understand.
 
     Args:
+        uri: what the user named, where `path` is a local copy of it.
         command: "ingest" or "doctor"; with `more`, its other words, for the commands in messages.
 
     Raises:
         ConfigError: no source or several match the data, or the name is that of a dataset of a source.
     """
     if source == DETECT:
-        return _detected(path, options, command, more)
+        return _detected(path, options, command, more, uri or str(path))
     if owner := dataset_owner(source):
         name, datasets = owner
-        line = join(["eicorpus", command, name, str(path), *more])
+        line = join(["eicorpus", command, name, uri or str(path), *more])
         message = f"{source!r} is not a source; {name} reads the dataset {' or '.join(datasets)}"
         raise ConfigError(message, remedy=f"run {line}")
     return resolved(source, Path.cwd())
 
 
-def _detected(path: Path, options: Mapping[str, str], command: str, more: Sequence[str]) -> str:
-    check_local(path, "PATH")
+def _detected(
+    path: Path, options: Mapping[str, str], command: str, more: Sequence[str], place: str
+) -> str:
     if not path.exists():
-        raise ConfigError("no such file or folder", remedy="correct the path", where=str(path))
+        raise ConfigError("no such file or folder", remedy="correct the path", where=place)
     with progress_of("detecting the source"):
         candidates = matches(path.absolute(), options)
     if not candidates:
@@ -44,15 +47,15 @@ def _detected(path: Path, options: Mapping[str, str], command: str, more: Sequen
         raise ConfigError(
             message,
             remedy="name one (`eicorpus list sources`), or write an adapter (docs/how-to/add-a-source.md)",
-            where=str(path),
+            where=place,
         )
     if len(candidates) > 1:
         lines = [
-            f"  {join(['eicorpus', command, each.source, str(path), *more])}  # {each.container}"
+            f"  {join(['eicorpus', command, each.source, place, *more])}  # {each.container}"
             for each in candidates
         ]
         message = f"{len(candidates)} sources match this data; name one:"
-        raise ConfigError("\n".join([message, *lines]), where=str(path))
+        raise ConfigError("\n".join([message, *lines]), where=place)
     (match,) = candidates
     certainty = (
         f"unsure: any {match.container} matches"

@@ -37,7 +37,27 @@ SourceArgument = Annotated[
         help="A name from `eicorpus list sources`, or FILE.py:Class. Default: detected from PATH.",
     ),
 ]
-RawPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file of raw data.")]
+RawPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="Folder or file of raw data, or its URI: s3://, gs://, az:// or hf://datasets/OWNER/NAME.",
+    ),
+]
+CacheFolder = Annotated[
+    Path,
+    typer.Option(
+        "--cache-dir",
+        envvar="EICORPUS_CACHE",
+        help="Folder on a local disk for raw data that is read by URI.",
+    ),
+]
+CacheSize = Annotated[
+    float,
+    typer.Option("--cache-gb", min=0.001, help="Size of the cache of objects of buckets, in GB."),
+]
+CACHE_FOLDER = Path("~/.cache/eicorpus")
+CACHE_GB = 100.0
 ManifestName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the manifest.")]
 
 EPISODE_HELP = "An episode: its uid, a unique prefix of its uid, or SOURCE/EPISODE_ID."

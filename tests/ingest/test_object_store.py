@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from schemas.errors import (
     UnknownOutcome,
 )
 from schemas.paths import OutsideCorpus
+from tests.pickling import travelled
 from tests.s3_server import BUCKET, put_raw
 
 SECRET = "SECRETVALUE"
@@ -269,11 +269,11 @@ def test_without_credentials_of_google_or_azure(
 def test_a_store_goes_to_another_process(bucket: Bucket) -> None:
     one = store(max_retries=1)
     one.put("a", b"1")
-    other = pickle.loads(pickle.dumps(one))
+    other = travelled(one)
     assert other.get("a", max_bytes=1) == b"1"
     assert (other.uri, other.max_retries, other.timeout_s) == (one.uri, 1, 5)
     with pytest.raises(InvariantError):
-        pickle.dumps(open_store("memory://a"))
+        travelled(open_store("memory://a"))
 
 
 def test_folders_of_one_memory_see_each_other() -> None:

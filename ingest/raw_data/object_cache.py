@@ -1,0 +1,434 @@
+"""Content of objects on a local disk: fetched when a file is opened, bounded, and evicted by what was used longest ago.
+
+Any number of processes share a cache. What it holds is counted in one SQLite file. A process that uses a file holds a shared lock on
+it, which the kernel frees when the process dies; a file that is locked is not evicted. A fetched file appears whole, by a rename.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import sqlite3
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ingest.raw_data.object_tree import Listing, StoredObject, make_placeholder, make_tree
+from ingest.storage.lock_file import held_alone, open_lock
+from ingest.storage.object_store import ObjectStore
+from schemas.errors import Code, ConfigError, SourceError, TransientError
+from schemas.regular_file import is_placeholder
+
+MAX_PINS = 64  # files that one process keeps from being evicted at a time
+KEPT_PINS = (
+    8  # of those, when the cache is full: files that were checked and are about to be opened
+)
+NUM_LOCKS = 1024  # files that are fetched at a time by all processes
+WAIT_S = 600.0  # for files that others use; and for one that another process fetches
+PAUSE_S = 0.2
+_EVICTED_AT_ONCE = 256
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS trees (tree TEXT PRIMARY KEY, uri TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    tree TEXT, key TEXT, size INTEGER NOT NULL, e_tag TEXT NOT NULL, sha256 TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (tree, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    tree TEXT, key TEXT, bytes INTEGER NOT NULL, turn INTEGER NOT NULL, PRIMARY KEY (tree, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS files_by_turn ON files (turn);
+CREATE TABLE IF NOT EXISTS usage (bytes INTEGER NOT NULL, turn INTEGER NOT NULL);
+INSERT INTO usage SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM usage);
+CREATE TRIGGER IF NOT EXISTS file_added AFTER INSERT ON files
+    BEGIN UPDATE usage SET bytes = bytes + NEW.bytes, turn = turn + 1; END;
+CREATE TRIGGER IF NOT EXISTS file_removed AFTER DELETE ON files
+    BEGIN UPDATE usage SET bytes = bytes - OLD.bytes; END;
+"""
+
+
+class ObjectCache:
+    """A folder of trees. `max_bytes`: of all content together, placeholders not counted."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        with _of_disk(folder):
+            for name in ("trees", "locks", "tmp"):
+                (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._mutex = threading.RLock()
+        self._database = sqlite3.connect(
+            folder / "cache.sqlite", timeout=WAIT_S, isolation_level=None, check_same_thread=False
+        )
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.executescript(_TABLES)
+        self._scratch = self._own_scratch()
+        self._pins: OrderedDict[str, int] = OrderedDict()
+
+    # --- trees --------------------------------------------------------------------------------------------------------
+
+    def root_of(self, listing: Listing) -> Path:
+        return self.folder / "trees" / listing.tree / listing.name
+
+    def has_tree(self, tree: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM trees WHERE tree = ?", tree))
+
+    def add_tree(self, listing: Listing, uri: str) -> None:
+        """Make the tree of a listing, unless it is there. Content of the same objects in an older tree of this URI is taken over."""
+        with held_alone(self.folder / "locks" / "trees", WAIT_S):
+            if self.has_tree(listing.tree):
+                return
+            target = self.folder / "trees" / listing.tree
+            with _of_disk(self.folder):
+                if target.exists():
+                    shutil.rmtree(target)  # of a process that was killed in the next lines
+                part = self._scratch / secrets.token_hex(8)
+                part.mkdir()
+                make_tree(part / listing.name, listing.objects, is_file=listing.is_file)
+                part.rename(target)
+            older = [row[0] for row in self._rows("SELECT tree FROM trees WHERE uri = ?", uri)]
+            rows = [(listing.tree, each.key, each.size, each.e_tag) for each in listing.objects]
+            with self._transaction() as database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO objects (tree, key, size, e_tag) VALUES (?, ?, ?, ?)",
+                    rows,
+                )
+                database.execute("INSERT INTO trees VALUES (?, ?)", (listing.tree, uri))
+            for tree in older:
+                self._take_over(tree, listing)
+                self._remove_unused(tree)
+
+    def hold(self, tree: str) -> int:
+        """Keep a tree from being removed until the handle is closed, or this process ends."""
+        handle = open_lock(self.folder / "locks" / f"tree-{tree}")
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        return handle
+
+    def _take_over(self, tree: str, listing: Listing) -> None:
+        same = self._rows(
+            "SELECT new.key, new.size FROM files JOIN objects old USING (tree, key) "
+            "JOIN objects new ON new.tree = ? AND new.key = old.key "
+            "AND new.size = old.size AND new.e_tag = old.e_tag AND new.e_tag != '' WHERE files.tree = ?",
+            *(listing.tree, tree),
+        )
+        for key, size in same:
+            source, target = self._path(tree, key), self._path(listing.tree, key)
+            part = self._scratch / secrets.token_hex(8)
+            with suppress(OSError), self._transaction() as database:
+                if is_placeholder(source.lstat()):
+                    continue
+                os.link(source, part)
+                part.rename(target)
+                database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
+                database.execute(
+                    "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage", (listing.tree, key, size)
+                )
+
+    def _remove_unused(self, tree: str) -> None:
+        handle = open_lock(self.folder / "locks" / f"tree-{tree}")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self.folder / "trees" / tree, ignore_errors=True)
+            with self._transaction() as database:
+                for table in ("files", "objects", "trees"):
+                    database.execute(f"DELETE FROM {table} WHERE tree = ?", (tree,))
+        except BlockingIOError:
+            return  # another run reads it
+        finally:
+            os.close(handle)
+
+    def _path(self, tree: str, key: str) -> Path:
+        """Where an object of a tree lies. Keys were checked when the tree was made."""
+        (name,) = os.listdir(self.folder / "trees" / tree)
+        root = self.folder / "trees" / tree / name
+        return root / key if root.is_dir() else root
+
+    # --- content ------------------------------------------------------------------------------------------------------
+
+    def use(self, store: ObjectStore, tree: str, path: Path, key: str) -> None:
+        """Fetch the content of an object that is not here, and pin it. A path that is no object is left alone.
+
+        Raises:
+            ConfigError: the object is larger than the cache, or the store refuses to give it.
+            TransientError: it was changed since it was listed, the store or the disk fails, or the cache is full of used files.
+        """
+        name = str(path)
+        with self._mutex:
+            if name in self._pins:
+                self._pins.move_to_end(name)
+                return
+        while True:
+            try:
+                status = path.lstat()
+            except OSError:
+                return
+            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+                return
+            if is_placeholder(status):
+                self._fetch(store, tree, path, key)
+            elif self._pin(path):
+                self._touch(tree, key)
+                return
+
+    def unpin(self, keep: int = 0) -> None:
+        """Let files be evicted again, the last `keep` excepted."""
+        with self._mutex:
+            while len(self._pins) > keep:
+                _, handle = self._pins.popitem(last=False)
+                os.close(handle)
+
+    def _pin(self, path: Path) -> bool:
+        """False when the file was evicted at this moment."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError:  # of a placeholder
+            if is_placeholder(path.lstat()):
+                return False
+            raise
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if not _is_at(handle, path):
+            os.close(handle)
+            return False
+        self._keep(path, handle)
+        return True
+
+    def _keep(self, path: Path, handle: int) -> None:
+        with self._mutex:
+            replaced = self._pins.pop(str(path), None)
+            self._pins[str(path)] = handle
+        if replaced is not None:
+            os.close(replaced)
+        self.unpin(MAX_PINS)
+
+    def _touch(self, tree: str, key: str) -> None:
+        with self._transaction() as database:
+            database.execute("UPDATE usage SET turn = turn + 1")
+            database.execute(
+                "UPDATE files SET turn = (SELECT turn FROM usage) WHERE tree = ? AND key = ?",
+                (tree, key),
+            )
+
+    def _fetch(self, store: ObjectStore, tree: str, path: Path, key: str) -> None:
+        with held_alone(self._lock_of(tree, key), WAIT_S):
+            if not is_placeholder(path.lstat()):
+                return  # another process was first
+            wanted, digest = self._wanted(tree, key)
+            self._reserve(tree, wanted)
+            part = self._scratch / secrets.token_hex(8)
+            try:
+                stored = _downloaded(store, wanted, part, digest)
+                with _of_disk(part):
+                    os.chmod(part, 0o444)
+                    handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                    part.rename(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                self._forget(tree, key)
+                raise
+            self._keep(path, handle)
+            with self._transaction() as database:
+                database.execute(
+                    "UPDATE objects SET sha256 = ? WHERE tree = ? AND key = ?", (stored, tree, key)
+                )
+
+    def _wanted(self, tree: str, key: str) -> tuple[StoredObject, str]:
+        rows = self._rows(
+            "SELECT size, e_tag, sha256 FROM objects WHERE tree = ? AND key = ?", tree, key
+        )
+        if not rows:
+            raise TransientError(
+                "the cache has lost its list of objects",
+                remedy="remove the cache folder and run the same command again",
+                where=str(self.folder),
+            )
+        size, e_tag, digest = rows[0]
+        return StoredObject(key, size, e_tag), digest
+
+    def _reserve(self, tree: str, wanted: StoredObject) -> None:
+        """Count a file that is about to be fetched, after others made room."""
+        if wanted.size > self.max_bytes:
+            message = f"{wanted.size} bytes do not fit into the cache of {self.max_bytes} bytes"
+            raise ConfigError(message, remedy="raise --cache-gb", where=wanted.key)
+        until_s = time.monotonic() + WAIT_S
+        while not self._has_reserved(tree, wanted):
+            if len(self._pins) > KEPT_PINS:
+                self.unpin(KEPT_PINS)
+                continue
+            if time.monotonic() >= until_s:
+                raise TransientError(
+                    f"all files of the cache have been in use for {WAIT_S:g} s",
+                    remedy="raise --cache-gb, or use fewer --workers",
+                    where=str(self.folder),
+                )
+            time.sleep(PAUSE_S)
+
+    def _has_reserved(self, tree: str, wanted: StoredObject) -> bool:
+        with self._transaction() as database:
+            over = self._over(wanted.size)
+            passed = -1
+            while over > 0:
+                oldest = database.execute(
+                    "SELECT tree, key, bytes, turn FROM files WHERE turn > ? ORDER BY turn LIMIT ?",
+                    (passed, _EVICTED_AT_ONCE),
+                ).fetchall()
+                if not oldest:
+                    return False
+                for each_tree, each_key, num_bytes, turn in oldest:
+                    passed = turn
+                    if over > 0 and self._is_evicted(each_tree, each_key, num_bytes):
+                        database.execute(
+                            "DELETE FROM files WHERE tree = ? AND key = ?", (each_tree, each_key)
+                        )
+                        over = self._over(wanted.size)
+            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, wanted.key))
+            database.execute(
+                "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage", (tree, wanted.key, wanted.size)
+            )
+        return True
+
+    def _over(self, size: int) -> int:
+        used: int = self._database.execute("SELECT bytes FROM usage").fetchone()[0]
+        return used + size - self.max_bytes
+
+    def _is_evicted(self, tree: str, key: str, size: int) -> bool:
+        """Whether a placeholder lies there now. Not where a process uses or fetches the file."""
+        lock = open_lock(self._lock_of(tree, key))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path = self._path(tree, key)
+            if is_placeholder(path.lstat()):
+                return True  # its process was killed while it fetched
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part = self._scratch / secrets.token_hex(8)
+                make_placeholder(part, size)
+                part.rename(path)
+            finally:
+                os.close(handle)
+        except BlockingIOError:
+            return False
+        except FileNotFoundError:
+            return True
+        finally:
+            os.close(lock)
+        return True
+
+    def _forget(self, tree: str, key: str) -> None:
+        with self._transaction() as database:
+            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+
+    def _lock_of(self, tree: str, key: str) -> Path:
+        number = int.from_bytes(sha256(f"{tree}/{key}".encode()).digest()[:4]) % NUM_LOCKS
+        return self.folder / "locks" / f"{number:04d}"
+
+    def _own_scratch(self) -> Path:
+        """A folder of this process on the file system of the trees. Those of dead processes are removed."""
+        with _of_disk(self.folder), held_alone(self.folder / "locks" / "tmp", WAIT_S):
+            for left in (self.folder / "tmp").iterdir():
+                lock = open_lock(left / "lock") if left.is_dir() else None
+                try:
+                    if lock is not None:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(left, ignore_errors=True)
+                except BlockingIOError:
+                    continue
+                finally:
+                    if lock is not None:
+                        os.close(lock)
+            own = self.folder / "tmp" / secrets.token_hex(8)
+            own.mkdir()
+            self._scratch_lock = open_lock(own / "lock")
+            fcntl.flock(self._scratch_lock, fcntl.LOCK_SH)
+        return own
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mutex, _of_database(self.folder):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._mutex, _of_database(self.folder):
+            return self._database.execute(query, values).fetchall()
+
+
+def _downloaded(store: ObjectStore, wanted: StoredObject, part: Path, digest: str) -> str:
+    """Fetch the version of an object that was listed. Returns its SHA-256.
+
+    Raises:
+        TransientError: it is another one now.
+    """
+    remedy = "run the same command again, which lists the objects anew"
+    try:
+        with _of_disk(part):
+            stored = store.get_file(wanted.key, part, e_tag=wanted.e_tag or None)
+            size = part.stat().st_size
+    except SourceError as error:
+        if error.code is not Code.MISSING_FILE:
+            raise
+        message = "the object was deleted since it was listed"
+        raise TransientError(message, remedy=remedy, where=wanted.key) from None
+    if size != wanted.size or stored != (digest or stored):
+        message = "the object was changed since it was listed"
+        raise TransientError(message, remedy=remedy, where=wanted.key)
+    return stored
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return False
+    status = os.fstat(handle)
+    return (status.st_ino, status.st_dev) == (there.st_ino, there.st_dev)
+
+
+@contextmanager
+def _of_disk(where: Path) -> Iterator[None]:
+    """
+    Raises:
+        ConfigError, TransientError: the disk of the cache is full, or refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TransientError(
+                "the disk of the cache is full",
+                remedy="free disk space, lower --cache-gb, or use another --cache-dir",
+                where=str(where),
+            ) from error
+        raise ConfigError(
+            f"the cache cannot be written: {error.strerror}",
+            remedy="use another --cache-dir",
+            where=str(where),
+        ) from error
+
+
+@contextmanager
+def _of_database(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise TransientError(
+            f"the index of the cache fails: {error}",
+            remedy="use a local disk, or remove the cache folder and run the same command again",
+            where=str(folder),
+        ) from error
