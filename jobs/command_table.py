@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from jobs.ui.arguments import Command
-from jobs.ui.options import with_local_paths
+from jobs.ui.options import with_places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,11 +186,11 @@ def loaded(name: str) -> Any:
     outer = typer.Typer(add_completion=False)
     if isinstance(target, typer.Typer):
         for info in target.registered_commands:
-            info.callback = info.callback and with_local_paths(info.callback)
+            info.callback = info.callback and with_places(info.callback)
             info.cls = Command
         outer.add_typer(target, name=name)
     else:
-        outer.command(name, cls=Command)(with_local_paths(target))
+        outer.command(name, cls=Command)(with_places(target))
         outer.callback()(_group)  # of one command alone typer makes no group
     group = typer.main.get_command(outer)
     assert isinstance(group, TyperGroup)

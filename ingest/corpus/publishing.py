@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import MAX_PARTS, Part, Snapshot
-from ingest.corpus.working_copy import WorkingCopy, read_link
+from ingest.corpus.working_copy import SharedStore, WorkingCopy, read_link
 from ingest.storage.local import LocalStorage
-from ingest.storage.open_store import open_store
+from ingest.storage.object_store import ObjectStore
+from ingest.storage.store_uri import object_store_uri
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, InvariantError, TransientError
 
@@ -21,7 +22,12 @@ def working_copy(corpus: Path) -> WorkingCopy | None:
         ConfigError: its link cannot be read, or names a store that cannot be used here.
     """
     link = read_link(corpus)
-    return None if link is None else WorkingCopy(corpus, open_store(link.uri))
+    return None if link is None else WorkingCopy(corpus, store_of(link.uri))
+
+
+def store_of(uri: str) -> SharedStore:
+    """The bucket that a link names. Raises as `object_store_uri`."""
+    return ObjectStore(object_store_uri(uri))
 
 
 def publish(

@@ -39,6 +39,8 @@ from ingest.storage.store import ObjectVersion, get_json
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.errors import Code, ConfigError, InvariantError, SourceError, UnknownOutcome
 from schemas.json_text import parse_json
+from schemas.manifest import FACTS_FILE
+from schemas.manifest import FOLDER as MANIFESTS
 from schemas.parquet_file import read_table
 from schemas.paths import within
 
@@ -217,6 +219,39 @@ class WorkingCopy:
     def fetch(self, current: Snapshot) -> int:
         """Copy every file of every episode, and latents. The number of files that were copied."""
         return self.get_files(media_of(self.root, current.tables))
+
+    def fetch_manifests(self) -> None:
+        """Copy published manifests. Their files never change."""
+        for key in self.store.list(MANIFESTS):
+            path = within(self.root, key)
+            if not path.exists():
+                self._disk.make_dir(path.parent)
+                self.store.get_file(key, path)
+
+    def share_manifest(self, folder: Path, built_from: int) -> None:
+        """Upload a manifest that was published here, and the state that it was built from. Its page comes last.
+
+        Raises:
+            Conflict: another machine has published another one of this name.
+        """
+        state = snapshot.load(self.root)
+        if state.number == built_from:
+            self.log.write_checkpoint(state)
+        files = sorted(folder.iterdir(), key=lambda path: (path.name == FACTS_FILE, path.name))
+        for path in files:
+            key = path.relative_to(self.root).as_posix()
+            data = path.read_bytes()
+            for _ in range(MOST_TRIES):
+                with suppress(UnknownOutcome):
+                    if self.store.create(key, data):
+                        break
+                    if self.store.get(key, max_bytes=len(data) + 1) == data:
+                        break
+                    raise Conflict(
+                        "another machine has published another manifest of this name",
+                        remedy="choose another name",
+                        where=f"{self.link.uri}/{key}",
+                    )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -509,7 +544,7 @@ class DamagedCopy(ConfigError):
 
 def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile]:
     """Files that rows of these parts name: data, videos, latents."""
-    files = []
+    files: list[MediaFile] = []
     for part in tables.get("artifacts", ()):
         rows = read_table(part.file(root), ["kind", "path", "num_bytes", "sha256"])
         files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))

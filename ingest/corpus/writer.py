@@ -15,7 +15,7 @@ from ingest.corpus.publishing import working_copy
 from ingest.corpus.reviews import publish_pending, sweep_submissions
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
-from ingest.corpus.working_copy import read_link
+from ingest.corpus.working_copy import WorkingCopy, read_link
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.write_refusal import refused_write
@@ -46,6 +46,29 @@ def rebuild(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, dataset
     lines = lerobot_meta.project(empty, episodes)
     lerobot_meta.replace(disk, corpus.root, empty, lines)
     dataset.files = empty.files
+
+
+def complete(copy: WorkingCopy, current: Snapshot) -> None:
+    """Make a working copy a whole corpus: every file of every episode, and `meta/` of every dataset from the catalog.
+
+    Raises:
+        ConfigError: another process is writing to it.
+        DamagedCopy, SourceError: an object is missing or not what was committed.
+        TransientError: the store does not answer, or the disk is full.
+    """
+    copy.fetch(current)
+    corpus, disk = CorpusLayout(copy.root), LocalStorage(copy.root)
+    datasets = datasets_of(copy.root, current)
+    own = {dataset.path for dataset in own_datasets(copy.root, datasets)}
+    others = [d for path, d in datasets.items() if path not in own]
+    lacking = [d for d in others if not lerobot_meta.is_current(disk, copy.root, d)]
+    if not lacking:
+        return
+    with writer_lock(corpus):
+        for dataset in lacking:
+            disk.make_dir(corpus.path(f"{dataset.path}/meta"))
+            rebuild(corpus, disk, current, dataset)
+        disk.sync()
 
 
 def _remove_orphan_files(

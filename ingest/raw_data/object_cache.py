@@ -128,7 +128,8 @@ class ObjectCache:
                 part.rename(target)
                 database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
                 database.execute(
-                    "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage", (listing.tree, key, size)
+                    "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage",
+                    (listing.tree, key, size),
                 )
 
     def _remove_unused(self, tree: str) -> None:
@@ -290,7 +291,8 @@ class ObjectCache:
                         over = self._over(wanted.size)
             database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, wanted.key))
             database.execute(
-                "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage", (tree, wanted.key, wanted.size)
+                "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage",
+                (tree, wanted.key, wanted.size),
             )
         return True
 

@@ -23,7 +23,7 @@ from jobs.stages.caption import (
     run_caption,
     settings_from,
 )
-from jobs.ui.options import AsJson, CorpusArgument, DryRun
+from jobs.ui.options import AsJson, CorpusWithFiles, DryRun
 from jobs.ui.output import answer_json, exit_1, outside, stdout, table
 from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.regular_file import read_regular
@@ -42,7 +42,7 @@ def text_of(path: Path) -> str:
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     backend: Annotated[
         str | None,
         typer.Option(

@@ -10,7 +10,7 @@ import typer
 
 from ingest.corpus.layout import open_corpus
 from ingest.export.format_names import ExportFormat
-from jobs.ui.options import AsJson, CorpusArgument, DryRun, Workers
+from jobs.ui.options import AsJson, CorpusWithFiles, DryRun, Workers
 from jobs.ui.output import answer_json, duration, size_text, stdout, table
 from schemas.errors import ConfigError
 
@@ -22,7 +22,7 @@ To = Annotated[ExportFormat, typer.Option("--to", help="Format.")]
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     to: To,
     manifest: Annotated[
         str | None, typer.Option(metavar="NAME", help="Manifest whose segments are exported.")

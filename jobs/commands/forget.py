@@ -17,12 +17,12 @@ from ingest.maintenance.erase import forget
 from ingest.maintenance.erasure_plan import ErasurePreview, erasure_preview
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_run_id
-from jobs.ui.options import EPISODE_HELP, AsJson, CorpusArgument, DryRun
+from jobs.ui.options import EPISODE_HELP, AsJson, DryRun, LocalCorpus
 from jobs.ui.output import answer_json, stdout, table
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: LocalCorpus,
     episode: Annotated[list[str], typer.Argument(metavar="EPISODE...", help=EPISODE_HELP)],
     reason: Annotated[str, typer.Option(help="Reason, stored with the tombstone.")] = "",
     dry_run: DryRun = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,13 @@ import typer
 from ingest.corpus import snapshot
 from ingest.corpus.erasure import redact_published_manifests
 from ingest.corpus.layout import open_corpus
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writer import writing
 from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
+from ingest.maintenance.sweep import Swept, sweep
 from ingest.storage.local import LocalStorage
+from jobs.run_context import new_run_id
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
 from jobs.ui.output import answer_json, size_text, stdout, table
 
@@ -36,6 +40,11 @@ def command(
     disk = LocalStorage(opened.root)
     done: list[str] = []
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
+    copy = working_copy(opened.root)
+    if copy is not None:
+        swept = sweep(copy, stale_s=older_than_s, run_id=new_run_id(), dry_run=dry_run)
+        _show_swept(swept, is_done=not dry_run, as_json=as_json)
+        return
     if dry_run:
         garbage = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
     else:
@@ -49,6 +58,17 @@ def command(
         answer_json(answer)
     else:
         _show(garbage, answer)
+
+
+def _show_swept(swept: Swept, *, is_done: bool, as_json: bool) -> None:
+    if as_json:
+        answer_json({"removed": is_done, **asdict(swept)})
+        return
+    verb = "deleted" if is_done else "would delete"
+    stdout.print(
+        f"{verb} {len(swept.keys)} objects ({size_text(swept.num_bytes)}) that no commit names; "
+        f"lanes without a commit for long: {', '.join(swept.sealed) or 'none'}"
+    )
 
 
 def _answer(garbage: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from jobs.ui.options import (
     CORPUS_ENV,
     AdapterOptions,
     AsJson,
+    BucketUse,
     CacheFolder,
     CacheSize,
     CameraPoses,
@@ -63,8 +64,12 @@ def command(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="CORPUS", envvar=CORPUS_ENV, help="Corpus folder. Created if missing."
+            "--out",
+            metavar="CORPUS",
+            envvar=CORPUS_ENV,
+            help="Corpus folder, or its URI (s3://, gs://, az://). Created if missing.",
         ),
+        BucketUse.CREATES,
     ],
     workers: Workers = None,
     ray: OnRay = False,

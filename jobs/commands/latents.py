@@ -16,7 +16,7 @@ from jobs.commands.train import check_installed
 from jobs.ui.options import (
     AsJson,
     CheckpointStep,
-    CorpusArgument,
+    CorpusWithFiles,
     Device,
     DryRun,
     HubId,
@@ -44,7 +44,7 @@ Cameras = Annotated[
 
 @app.command("images")
 def images(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     encoder: Annotated[
         str, typer.Option(metavar="NAME", help="Image encoder, from `eicorpus list encoders`.")
     ] = "dinov3_vits16",
@@ -143,7 +143,7 @@ def images(
 
 @app.command("actions")
 def actions(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     lam: Annotated[
         Path,
         typer.Option(metavar="RUN", help="Training run with a latent action model (recipe lam)."),
@@ -174,7 +174,7 @@ def actions(
 
 @app.command("text")
 def text(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     vlm: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of a Qwen3-VL model.")],
     vlm_layer: Annotated[
         int, typer.Option(help="Layer whose hidden states are stored. -1 is the last.")

@@ -26,7 +26,7 @@ from jobs.stages.resources import Resources
 from jobs.ui.manifest_report import as_object, show_facts, warn_of_no_latents
 from jobs.ui.options import (
     AsJson,
-    CorpusArgument,
+    CorpusWithFiles,
     DryRun,
     ManifestName,
     OnRay,
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 @app.command("build")
 def build_command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     name: ManifestName,
     where: Annotated[
         str,

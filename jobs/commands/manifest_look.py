@@ -21,7 +21,7 @@ from jobs.ui.manifest_report import (
     show_facts,
     show_statistics,
 )
-from jobs.ui.options import AsJson, CorpusArgument, ManifestName, Threads
+from jobs.ui.options import AsJson, CorpusWithFiles, ManifestName, Threads
 from jobs.ui.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from schemas.manifest import load
 
@@ -29,7 +29,7 @@ SHOWN_FLAWS = 200
 
 
 def show_command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     name: ManifestName,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Also print the normalisation statistics.")
@@ -48,7 +48,7 @@ def show_command(
 
 
 def diff_command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     a: Annotated[str, typer.Argument(metavar="A", help="Name of the first manifest.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Name of the second manifest.")],
     limit_rows: Annotated[int, typer.Option(min=0, help="Maximum rows to print.")] = 20,
@@ -65,7 +65,7 @@ def diff_command(
 
 
 def verify_command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     name: ManifestName,
     quick: Annotated[bool, typer.Option("--quick", help="Check file sizes only.")] = False,
     threads: Threads = None,

@@ -18,12 +18,12 @@ from jobs.stages.measure import (
     run_measure,
 )
 from jobs.stages.resources import Resources
-from jobs.ui.options import AsJson, CorpusArgument, DryRun, OnRay, RayAddress, Workers
+from jobs.ui.options import AsJson, CorpusWithFiles, DryRun, OnRay, RayAddress, Workers
 from jobs.ui.output import answer_json, duration, exit_1, stderr, stdout, table
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="NAME", help="Run only this measure. Repeatable."),

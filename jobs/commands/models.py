@@ -13,11 +13,10 @@ import typer
 from ingest.models.hand_landmarker import HAND_LANDMARKER
 from ingest.models.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
 from ingest.storage.local import LocalStorage
-from jobs.ui.options import HAND_LANDMARKER_ENV, AsJson
+from jobs.ui.options import CACHE_ENV, HAND_LANDMARKER_ENV, AsJson
 from jobs.ui.output import answer_json, stdout, table
 from schemas.errors import ConfigError
 
-CACHE_ENV = "EICORPUS_CACHE"
 HandLandmarkerFile = Annotated[
     Path | None,
     typer.Option(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.machine import compute_threads, usable_cores
-from jobs.ui.options import ActionsCache, AsJson, Device, OnRay, RayAddress, VerifiesLatents
+from jobs.ui.options import (
+    ActionsCache,
+    AsJson,
+    BucketUse,
+    Device,
+    OnRay,
+    RayAddress,
+    VerifiesLatents,
+)
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
 from schemas.paths import check_local
@@ -63,7 +71,11 @@ PlanOnly = Annotated[
 
 def command(
     manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="Manifest folder: CORPUS/manifests/NAME.")
+        Path,
+        typer.Argument(
+            metavar="MANIFEST", help="Manifest: CORPUS/manifests/NAME, a folder or a URI."
+        ),
+        BucketUse.MANIFEST,
     ],
     out: Annotated[
         Path,

@@ -16,7 +16,7 @@ from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.commands.peer import peer as reference_reader
 from jobs.machine import usable_cores
 from jobs.stages.verify import failure_of, run_verify
-from jobs.ui.options import AsJson, CorpusArgument, Threads
+from jobs.ui.options import AsJson, CorpusWithFiles, Threads
 from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from jobs.ui.progress import ProgressLine
 
@@ -24,7 +24,7 @@ SHOWN_FINDINGS = 200
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     as_format: Annotated[
         ExportFormat | None,
         typer.Option("--as", help="CORPUS is the folder of an export in this format."),
@@ -135,7 +135,7 @@ def show(answer: dict[str, Any], findings: list[Finding]) -> None:
 
 
 def digest_command(
-    corpus: CorpusArgument, threads: Threads = None, as_json: AsJson = False
+    corpus: CorpusWithFiles, threads: Threads = None, as_json: AsJson = False
 ) -> None:
     """Print a digest of all episodes, computed from the files. Corpora with equal episodes have equal digests."""
     with ProgressLine(stderr, "digest") as line:

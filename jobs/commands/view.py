@@ -20,7 +20,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.stored_episode import StoredEpisode
 from jobs.rerun_recording import LeftOut, recording_bytes
-from jobs.ui.options import EPISODE_HELP, AsJson, CorpusArgument, Snapshot
+from jobs.ui.options import EPISODE_HELP, AsJson, CorpusWithFiles, Snapshot
 from jobs.ui.output import answer_json, outside, size_text, stdout
 from jobs.ui.output_file import Overwrite, check_absent, write_file
 from schemas.errors import ConfigError
@@ -30,7 +30,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def command(
-    corpus: CorpusArgument,
+    corpus: CorpusWithFiles,
     episode: Annotated[str, typer.Argument(metavar="EPISODE", help=EPISODE_HELP)],
     save: Annotated[
         Path | None,

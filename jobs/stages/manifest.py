@@ -24,6 +24,7 @@ from ingest.corpus.manifest_folders import (
     refuse_unversioned,
     version_of,
 )
+from ingest.corpus.publishing import working_copy
 from ingest.curation.duplicates.leakage import LeakageReport, leakage_report
 from ingest.curation.manifests.action_stats import Selection, num_missing, selection, statistics
 from ingest.curation.manifests.building import building
@@ -156,6 +157,7 @@ def _once(corpus: CorpusLayout, built: Built, on: _ExecutorFor | None) -> _Publi
     with building(corpus.root, disk):
         facts = _with_statistics(corpus, built, on, disk)
         publish(corpus.root, facts, built.rows, disk)
+    _share(corpus, facts, folder)
     return facts, folder, True
 
 
@@ -173,6 +175,13 @@ def _version(corpus: CorpusLayout, built: Built, on: _ExecutorFor | None) -> _Pu
         facts = _with_statistics(corpus, built, on, disk)
         publish_version(corpus.root, facts, built.rows, disk)
     return facts, folder, True
+
+
+def _share(corpus: CorpusLayout, facts: ManifestFacts, folder: Path) -> None:
+    """Into the bucket, where the corpus is in one."""
+    copy = working_copy(corpus.root)
+    if copy is not None:
+        copy.share_manifest(folder, facts.snapshot)
 
 
 def _with_statistics(

@@ -1,14 +1,17 @@
-"""Arguments and options that several commands share: one name and one help text for each meaning. All paths are local."""
+"""Arguments and options that several commands share: one name and one help text for each meaning. A corpus may be named by a URI."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of
 from schemas.errors import ConfigError
 from schemas.paths import check_local
 
@@ -16,9 +19,33 @@ if TYPE_CHECKING:
     from ingest.pipeline.assets import Assets
 
 CORPUS_ENV = "EICORPUS_CORPUS"
+CACHE_ENV = "EICORPUS_CACHE"
 DETECT = "detect"  # SOURCE where none is named
 
+
+class BucketUse(StrEnum):
+    """What a command needs of a corpus in a bucket. A parameter without one of these takes local paths only."""
+
+    CATALOG = "catalog"  # SQL over episodes, without their files
+    FILES = "files"  # all files of all episodes, and manifests
+    CREATES = "creates"  # it may not be there yet
+    MANIFEST = "manifest"  # the path of a manifest in it, and all files
+
+
+_CORPUS_HELP = (
+    "Corpus folder, or its URI (s3://, gs://, az://). May be left out when EICORPUS_CORPUS is set."
+)
 CorpusArgument = Annotated[
+    Path,
+    typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
+    BucketUse.CATALOG,
+]
+CorpusWithFiles = Annotated[
+    Path,
+    typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
+    BucketUse.FILES,
+]
+LocalCorpus = Annotated[
     Path,
     typer.Argument(
         metavar="CORPUS",
@@ -48,7 +75,7 @@ CacheFolder = Annotated[
     Path,
     typer.Option(
         "--cache-dir",
-        envvar="EICORPUS_CACHE",
+        envvar=CACHE_ENV,
         help="Folder on a local disk for raw data that is read by URI.",
     ),
 ]
@@ -220,20 +247,37 @@ def step_from(text: str | None) -> int | Literal["best"] | None:
     return int(text)
 
 
-def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same command, which refuses `scheme://` for any parameter that is a path, before it does anything.
+def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same command, which gets local paths only.
 
-    `--out s3://bucket/c` would otherwise make a local folder of the name `s3:`.
+    The URI of a corpus becomes the folder of its working copy where the parameter says what it needs of it (`BucketUse`). Any other URI is
+    refused before anything is done: `--out ftp://host/c` would otherwise make a local folder of the name `ftp:`.
     """
 
     @wraps(command)
-    def checked(*args: Any, **options: Any) -> Any:
+    def placed(*args: Any, **options: Any) -> Any:
         for name, value in options.items():
-            for path in _paths(value):
+            if isinstance(value, Path) and scheme_of(str(value)) in OBJECT_SCHEMES:
+                options[name] = _working_copy(command, name, value)
+            for path in _paths(options[name]):
                 check_local(path, f"--{name.replace('_', '-')}")
         return command(*args, **options)
 
-    return checked
+    return placed
+
+
+def _working_copy(command: Callable[..., Any], name: str, value: Path) -> Path:
+    hints = get_type_hints(command, include_extras=True)
+    uses = [
+        each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, BucketUse)
+    ]
+    if not uses:
+        return value
+    from jobs.stages.bucket_corpus import opened  # obstore, which local corpora do not need
+
+    scheme, _, rest = str(value).partition(":")
+    cache = Path(os.environ.get(CACHE_ENV) or CACHE_FOLDER).expanduser()
+    return opened(f"{scheme.lower()}://{rest.lstrip('/')}", uses[0], cache)
 
 
 def _paths(value: Any) -> Iterable[Path]:

@@ -123,7 +123,7 @@ def play(seed: int) -> Played:
     stores: dict[str, SimStore] = {}
     with (
         _scratch() as folder,
-        mock.patch.object(publishing, "open_store", lambda uri: stores[uri]),
+        mock.patch.object(publishing, "store_of", lambda uri: stores[uri]),
         mock.patch.object(working_copy, "AT_ONCE", 1),
         mock.patch.object(stage, "IngestProgress", _Quiet),
     ):

@@ -1,0 +1,60 @@
+"""A corpus that a command names by the URI of a bucket: its working copy on this machine, brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ingest.corpus.working_copy import WorkingCopy, attach
+from ingest.corpus.writer import complete
+from ingest.recipe import Recipe
+from ingest.storage.object_store import ObjectStore
+from ingest.storage.open_store import probe
+from ingest.storage.store_uri import object_store_uri
+from jobs.run_context import new_corpus_uid
+from jobs.ui.options import BucketUse
+from jobs.ui.output import progress_of
+from schemas.errors import ConfigError
+from schemas.manifest import FOLDER as MANIFESTS
+
+ROOM = "corpora"  # of the cache
+
+
+def opened(uri: str, use: BucketUse, cache: Path) -> Path:
+    """The folder of the working copy, or in it the manifest that the URI names.
+
+    Raises:
+        ConfigError: no corpus is there, the store cannot hold one, or its URI is not one.
+        TransientError: the store does not answer.
+    """
+    corpus, _, manifest = uri.partition(f"/{MANIFESTS}/")
+    if bool(manifest) != (use is BucketUse.MANIFEST):
+        raise ConfigError(
+            f"expected the URI of a {'manifest' if use is BucketUse.MANIFEST else 'corpus'}",
+            remedy=f"a manifest is at CORPUS/{MANIFESTS}/NAME",
+            where=uri,
+        )
+    copy = _attached(corpus, cache, creates=use is BucketUse.CREATES)
+    if use is BucketUse.CREATES:
+        return copy.root
+    with progress_of("reading the commit log"):
+        current = copy.refresh()
+    copy.fetch_manifests()
+    if use in (BucketUse.FILES, BucketUse.MANIFEST):
+        with progress_of("copying files of the corpus"):
+            complete(copy, current)
+    return copy.root / MANIFESTS / manifest if manifest else copy.root
+
+
+def _attached(uri: str, cache: Path, *, creates: bool) -> WorkingCopy:
+    place = object_store_uri(uri)
+    if place.scheme == "memory":
+        raise ConfigError("memory:// is gone when the command ends", where=uri)
+    store = ObjectStore(place)
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
+    name = (place.prefix or place.bucket).rpartition("/")[2]
+    root = cache / ROOM / f"{name}-{digest}"
+    if not creates:
+        return attach(root, str(place), store)
+    probe(store)
+    return attach(root, str(place), store, new_uid=new_corpus_uid(), recipe_digest=Recipe().digest)
