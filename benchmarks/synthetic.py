@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.corpus import snapshot
-from ingest.corpus.snapshot import Part, Snapshot, publish_tables
+from ingest.corpus.publishing import publish_tables
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.committed_rows import ROWS

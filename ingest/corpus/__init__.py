@@ -1,12 +1,13 @@
 """The corpus on disk: where everything lies, which snapshot is current, and how a batch of episodes is committed.
 
 `layout.CorpusLayout` opens a corpus, `snapshot` names the catalog parts of one moment, `staging` holds episodes that are not yet
-committed, `commit` numbers and publishes them, and `writer` opens a corpus for writing, after it completed or undid what an
+committed, `commit` numbers them, `publishing` makes a commit, `commit_log` and `working_copy` do so in a bucket, and `writer` opens a corpus for writing, after it completed or undid what an
 interrupted command left. The content rules of LeRobot v2.1 are in `lerobot_writer` and `lerobot_meta`."""
 
 __all__ = [
     "column_checks",
     "commit",
+    "commit_log",
     "committed_episodes",
     "dataset_info",
     "digest",
@@ -17,10 +18,12 @@ __all__ = [
     "lerobot_meta",
     "lerobot_writer",
     "manifest_folders",
+    "publishing",
     "reviews",
     "snapshot",
     "snapshot_list",
     "staging",
     "tombstones",
+    "working_copy",
     "writer",
 ]

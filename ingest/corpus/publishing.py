@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ingest.corpus import snapshot
-from ingest.corpus.snapshot import MAX_PARTS, Part, Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.working_copy import SharedStore, WorkingCopy, read_link
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
@@ -63,8 +63,8 @@ def publish_tables(
         TransientError: someone else committed in between.
         OSError: the disk has lost something that this snapshot would name.
     """
-    if (num_parts := sum(map(len, tables.values()))) > MAX_PARTS:
-        problem = f"{num_parts} catalog files; a snapshot can have at most {MAX_PARTS}"
+    if (num_parts := sum(map(len, tables.values()))) > snapshot.MAX_PARTS:
+        problem = f"{num_parts} catalog files; a snapshot can have at most {snapshot.MAX_PARTS}"
         raise ConfigError(problem, remedy="run `eicorpus compact` first", where=str(corpus))
     disk.sync()
     copy = working_copy(corpus)

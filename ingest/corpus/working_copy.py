@@ -46,6 +46,7 @@ from schemas.paths import within
 
 T = TypeVar("T")
 AT_ONCE = 16  # transfers
+MOST_MANIFEST_BYTES = 4 << 30
 MOST_TRIES = 8  # of one object whose answers get lost
 # Rows say under which number they were committed. A commit that moves to a later number writes them again.
 NUMBERED = ("verdicts", "tiers", "policies", "duplicates", "dedups")
@@ -209,7 +210,7 @@ class WorkingCopy:
     def _get_file(self, file: MediaFile) -> None:
         sha256 = self.store.get_file(file.path, within(self.root, file.path))
         if sha256 != file.sha256:
-            within(self.root, file.path).unlink()
+            self._disk.remove(within(self.root, file.path))
             raise DamagedCopy(
                 "the object has other bytes than were committed",
                 remedy="run `eicorpus verify`",
@@ -240,7 +241,7 @@ class WorkingCopy:
         files = sorted(folder.iterdir(), key=lambda path: (path.name == FACTS_FILE, path.name))
         for path in files:
             key = path.relative_to(self.root).as_posix()
-            data = path.read_bytes()
+            data = self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES)
             for _ in range(MOST_TRIES):
                 with suppress(UnknownOutcome):
                     if self.store.create(key, data):
@@ -428,7 +429,7 @@ class WorkingCopy:
         Raises:
             Conflict: it changed while it was looked at: another process writes to the lane.
         """
-        data = within(self.root, file.path).read_bytes()
+        data = self._disk.get(file.path, max_bytes=file.num_bytes)
         for _ in range(MOST_TRIES):
             with suppress(UnknownOutcome):
                 if self.store.create(file.path, data) or self._replaced(file, data):
@@ -464,8 +465,11 @@ class WorkingCopy:
     def finish(self) -> None:
         """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
         lane = self.link.lane
-        folders = self.root.glob(f"datasets/*/*.{lane}/meta") if lane else ()
-        files = [path for folder in folders for path in sorted(folder.iterdir())]
+        files = [
+            path
+            for path in sorted(self.root.glob("datasets/*/*/meta/*"))
+            if lane and path.parents[1].name.endswith(f".{lane}")
+        ]
         files += [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
         for path in files:
             if not path.name.startswith("."):

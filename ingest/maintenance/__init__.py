@@ -6,4 +6,5 @@ __all__ = [
     "erasure_plan",
     "gc",
     "snapshot_diff",
+    "sweep",
 ]

@@ -14,6 +14,7 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.tombstones import tombstones
+from ingest.corpus.working_copy import read_link
 from ingest.corpus.writer import recover
 from ingest.maintenance.erasure_plan import (
     AffectedPart,
@@ -33,6 +34,7 @@ from ingest.maintenance.tombstone_writer import (
 )
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import ArtifactRow, TombstoneRow
+from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,12 @@ def forget(
         ConfigError: an unknown episode, or a damaged snapshot; nothing was changed.
         TransientError: another writer was first; run again.
     """
+    if (link := read_link(corpus.root)) is not None:
+        raise ConfigError(
+            f"a working copy of {link.uri}: an erasure there would leave the objects of the bucket",
+            remedy="erase in the bucket by hand what `eicorpus explain` names, or in a local copy of the corpus",
+            where=str(corpus.root),
+        )
     current = snapshot.load(corpus.root)
     datasets = datasets_of(corpus.root, current)
     recover(corpus, disk, current, datasets)

@@ -62,7 +62,7 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         each
         for each in listed
         if each["key"] not in named
-        and each["modified_s"] < now_s
+        and (dry_run or each["modified_s"] < now_s)
         and _is_deletable(each["key"], ended)
     ]
     for each in orphans if not dry_run else ():

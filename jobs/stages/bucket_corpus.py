@@ -16,6 +16,7 @@ from jobs.ui.options import BucketUse
 from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
 from schemas.manifest import FOLDER as MANIFESTS
+from schemas.paths import within
 
 ROOM = "corpora"  # of the cache
 
@@ -43,7 +44,7 @@ def opened(uri: str, use: BucketUse, cache: Path) -> Path:
     if use in (BucketUse.FILES, BucketUse.MANIFEST):
         with progress_of("copying files of the corpus"):
             complete(copy, current)
-    return copy.root / MANIFESTS / manifest if manifest else copy.root
+    return within(copy.root, f"{MANIFESTS}/{manifest}") if manifest else copy.root
 
 
 def _attached(uri: str, cache: Path, *, creates: bool) -> WorkingCopy:
@@ -52,8 +53,8 @@ def _attached(uri: str, cache: Path, *, creates: bool) -> WorkingCopy:
         raise ConfigError("memory:// is gone when the command ends", where=uri)
     store = ObjectStore(place)
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
-    name = (place.prefix or place.bucket).rpartition("/")[2]
-    root = cache / ROOM / f"{name}-{digest}"
+    name = f"{(place.prefix or place.bucket).rpartition('/')[2]}-{digest}"
+    root = within(cache, f"{ROOM}/{name}")
     if not creates:
         return attach(root, str(place), store)
     probe(store)

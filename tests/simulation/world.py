@@ -23,11 +23,11 @@ from benchmarks.overhead import Instant
 from ingest.corpus import publishing, working_copy
 from ingest.corpus.digest import corpus_digest
 from ingest.corpus.working_copy import DamagedCopy, attach
+from ingest.maintenance.sweep import sweep
 from ingest.pipeline.plan import Request
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import RunContext
 from ingest.recipe import Limits, Recipe
-from ingest.maintenance.sweep import sweep
 from jobs.stages import ingest as stage
 from schemas.errors import TransientError
 from schemas.outcome import Outcome
@@ -135,7 +135,7 @@ def play(seed: int) -> Played:
             if scheduler.problems:
                 raise scheduler.problems[0]
             digest = judged(bucket, episodes)
-        except (Exception, Died) as error:
+        except (Exception, Died) as error:  # noqa: BLE001 - whatever it is, the schedule has found it
             problem, digest = f"{type(error).__name__}: {error}", ""
     entries = [key for key in bucket.objects if key.startswith("catalog/_log/")]
     lanes = {json.loads(bucket.objects[key].data)["lane"] for key in entries} - {""}
@@ -228,19 +228,11 @@ def judged(bucket: Bucket, episodes: int) -> str:
     log = sorted(key for key in bucket.objects if key.startswith("catalog/_log/"))
     if [int(key[-13:-5]) for key in log] != list(range(1, len(log) + 1)):
         raise Broken(f"the log is not numbered from 1 without a hole: {log}")
-    rows: list[dict[str, Any]] = []
-    verdicts: list[dict[str, Any]] = []
-    for key in log:
-        entry = json.loads(bucket.objects[key].data)
-        for table, into in (("episodes", rows), ("verdicts", verdicts)):
-            for part in entry["added"].get(table, ()):
-                data = bucket.objects[part["path"]].data
-                if hashlib.sha256(data).hexdigest() != part["sha256"]:
-                    raise Broken(f"{part['path']} is not what was committed")
-                read = pq.read_table(pa.BufferReader(data)).to_pylist()
-                into += read
-                if table == "verdicts" and any(row["snapshot"] != entry["number"] for row in read):
-                    raise Broken(f"verdicts of commit {entry['number']} have another number")
+    entries = [json.loads(bucket.objects[key].data) for key in log]
+    rows = [row for entry in entries for row in _added(bucket, entry, "episodes")]
+    for entry in entries:
+        if any(row["snapshot"] != entry["number"] for row in _added(bucket, entry, "verdicts")):
+            raise Broken(f"verdicts of commit {entry['number']} have another number")
     uids = [row["uid"] for row in rows]
     if len(uids) != len(set(uids)):
         raise Broken(f"{len(uids) - len(set(uids))} episodes were committed twice")
@@ -253,3 +245,14 @@ def judged(bucket: Bucket, episodes: int) -> str:
         if used != list(range(len(used))):
             raise Broken(f"{path} is numbered {used}")
     return corpus_digest((row["uid"], row["content_sha256"]) for row in rows)
+
+
+def _added(bucket: Bucket, entry: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    """The rows that a commit adds to a table."""
+    rows: list[dict[str, Any]] = []
+    for part in entry["added"].get(table, ()):
+        data = bucket.objects[part["path"]].data
+        if hashlib.sha256(data).hexdigest() != part["sha256"]:
+            raise Broken(f"{part['path']} is not what was committed")
+        rows += pq.read_table(pa.BufferReader(data)).to_pylist()
+    return rows

@@ -1,0 +1,321 @@
+"""Two machines and one corpus in a bucket: commits, lanes, copies of files, and what a bucket may not do to a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.synthetic import write_part
+from ingest.corpus import publishing, snapshot
+from ingest.corpus.commit_log import CommitLog, Conflict, Entry, LaneLost
+from ingest.corpus.layout import LINK, CorpusLayout
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach, read_link
+from ingest.maintenance.erase import forget
+from ingest.maintenance.sweep import sweep
+from ingest.storage.local import LocalStorage
+from ingest.storage.object_store import ObjectStore
+from schemas.catalog import TABLES
+from schemas.errors import ConfigError
+
+Attach = Callable[[str], WorkingCopy]
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    return ObjectStore(f"memory://{abs(hash(request.node.nodeid))}/c")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, store: ObjectStore) -> Attach:
+    """The working copy of a machine of this name."""
+    return lambda name: attach(tmp_path / name, str(store.uri), store, new_uid=f"uid-{name}")
+
+
+def row(table: str, **values: Any) -> dict[str, Any]:
+    return dict.fromkeys(TABLES[table].names) | values
+
+
+def commit(copy: WorkingCopy, parent: Snapshot, table: str, *rows: dict[str, Any]) -> Snapshot:
+    disk = LocalStorage(copy.root)
+    part = write_part(disk, copy.root, table, list(rows))
+    return publishing.publish(disk, copy.root, parent, {table: part}, "run")
+
+
+def media(copy: WorkingCopy, path: str, data: bytes) -> dict[str, Any]:
+    """A file of an episode here, and the row that names it."""
+    disk = LocalStorage(copy.root)
+    disk.put(path, data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return row("artifacts", uid=path, kind="data", path=path, num_bytes=len(data), sha256=sha256)
+
+
+def uids(state: Snapshot, copy: WorkingCopy, table: str = "segments") -> list[str]:
+    return sorted(state.read(copy.root, table, ["uid"])["uid"].to_pylist())
+
+
+def lane_path(copy: WorkingCopy, number: int = 0) -> str:
+    return f"datasets/s/b.{copy.link.lane}/data/chunk-000/episode_{number:06d}.parquet"
+
+
+def test_what_one_machine_commits_another_reads(machine: Attach) -> None:
+    one, other = machine("one"), machine("other")
+    state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    assert uids(other.refresh(), other) == ["a"]
+    assert snapshot.load(other.root).number == state.number == 1
+    assert one.link.corpus_uid == other.link.corpus_uid == "uid-one"
+
+
+def test_commits_of_two_machines_add_up_whoever_is_first(machine: Attach) -> None:
+    one, other = machine("one"), machine("other")
+    before = one.refresh()
+    assert other.refresh() == before
+    commit(one, before, "segments", row("segments", uid="a", start=0))
+    both = commit(other, before, "segments", row("segments", uid="b", start=0))
+    assert (both.number, uids(both, other)) == (2, ["a", "b"])
+    assert uids(one.refresh(), one) == ["a", "b"]
+
+
+def test_equal_rows_of_two_machines_are_parts_of_their_own(machine: Attach) -> None:
+    """Tables without uids, such as `runs`, may get the same row twice: a part has one owner, and a sweep can tell them apart."""
+    one, other = machine("one"), machine("other")
+    before = other.refresh()
+    commit(one, one.refresh(), "runs", row("runs", run_id="r"))
+    state = commit(other, before, "runs", row("runs", run_id="r"))
+    assert len({part.path for part in state.parts("runs")}) == 2
+
+
+def test_the_slower_of_two_with_the_same_episode_is_told(machine: Attach) -> None:
+    one, other = machine("one"), machine("other")
+    before = other.refresh()
+    commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    with pytest.raises(Conflict, match="1 of these episodes"):
+        commit(other, before, "segments", row("segments", uid="a", start=0))
+
+
+def test_rows_say_under_which_number_they_were_committed(machine: Attach) -> None:
+    one, other = machine("one"), machine("other")
+    before = other.refresh()
+    commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    verdict = row("verdicts", uid="b", state="failed", snapshot=1)
+    reviewed = row("verdicts", uid="c", state="failed", snapshot=0)
+    state = commit(other, before, "verdicts", verdict, reviewed)
+    rows = state.read(other.root, "verdicts", ["uid", "snapshot"]).to_pylist()
+    assert rows == [{"uid": "b", "snapshot": 2}, {"uid": "c", "snapshot": 0}]
+
+
+def test_media_are_uploaded_before_the_commit_and_leave_the_disk(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    parent = one.claim("run")
+    path = lane_path(one)
+    state = commit(one, parent, "artifacts", media(one, path, b"rows"))
+    assert store.get(path, max_bytes=9) == b"rows"
+    assert not (one.root / path).exists()
+    other = machine("other")
+    assert other.fetch(other.refresh()) == 1
+    assert (other.root / path).read_bytes() == b"rows"
+    assert other.fetch(state) == 0
+
+
+def test_what_lies_in_the_own_lane_and_was_not_committed_is_replaced(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    parent = one.claim("run")
+    store.put(lane_path(one), b"of a stopped run")
+    commit(one, parent, "artifacts", media(one, lane_path(one), b"rows"))
+    assert store.get(lane_path(one), max_bytes=9) == b"rows"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "datasets/s/b.lane-9/data/chunk-000/episode_000000.parquet",
+        "datasets/s/b/data/chunk-000/episode_000000.parquet",
+        "datasets/s/b.LANE/latents/enc/chunk-000/cam/episode_000000.safetensors",
+    ],
+)
+def test_what_is_not_of_the_own_lane_is_never_replaced(
+    machine: Attach, store: ObjectStore, path: str
+) -> None:
+    one = machine("one")
+    parent = one.claim("run")
+    path = path.replace("LANE", one.link.lane)
+    store.put(path, b"of another writer")
+    with pytest.raises(Conflict, match="other bytes"):
+        commit(one, parent, "artifacts", media(one, path, b"rows"))
+    assert store.get(path, max_bytes=99) == b"of another writer"
+
+
+def test_a_folder_keeps_its_lane_and_a_copy_of_it_gets_another(
+    machine: Attach, tmp_path: Path, store: ObjectStore
+) -> None:
+    one = machine("one")
+    one.claim("first")
+    lane = one.link.lane
+    shutil.copytree(one.root, tmp_path / "twin")
+    again = WorkingCopy(one.root, store)
+    again.claim("second")
+    assert (again.link.lane, again.link.token) == (lane, 2)
+    twin = WorkingCopy(tmp_path / "twin", store)
+    twin.claim("third")
+    assert twin.link.lane != lane
+
+
+def test_a_session_whose_lane_was_claimed_again_is_fenced(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    parent = one.claim("first")
+    WorkingCopy(one.root, store).claim("second")
+    with pytest.raises(LaneLost):
+        one.behind(parent)
+    with pytest.raises(LaneLost):
+        one.commit(parent, {"segments": ()}, "run")
+    log = CommitLog(store=store)
+    assert [entry.kind for entry in log.after(0)] == ["claim", "claim"]
+
+
+def test_a_late_entry_of_the_session_before_finds_its_number_taken(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    one.claim("first")
+    late = Entry(number=2, run_id="first", lane=one.link.lane, token=1)
+    WorkingCopy(one.root, store).claim("second")
+    assert CommitLog(store=store).append(late).kind == "claim"
+
+
+def test_an_object_with_other_bytes_is_refused_and_not_kept(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    (part,) = state.parts("segments")
+    store.put(part.path, b"x" * part.num_bytes)
+    other = machine("other")
+    with pytest.raises(DamagedCopy, match="other bytes"):
+        other.refresh()
+    assert not (other.root / part.path).exists()
+
+
+def test_another_corpus_at_the_same_address_is_named(machine: Attach, store: ObjectStore) -> None:
+    one = machine("one")
+    one.refresh()
+    store.put("corpus.json", b'{"format_version": 1, "uid": "new", "created_by_recipe": ""}')
+    with pytest.raises(ConfigError, match="another corpus"):
+        one.refresh()
+
+
+def test_an_address_with_something_else_is_refused(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("photos/1.jpg", b"")
+    with pytest.raises(ConfigError, match=r"photos/1.jpg"):
+        attach(tmp_path / "w", str(store.uri), store, new_uid="u")
+    with pytest.raises(ConfigError, match="not a corpus"):
+        attach(tmp_path / "w", str(store.uri), store)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_that_is_something_else_is_refused(
+    store: ObjectStore, tmp_path: Path, machine: Attach
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.jpg").touch()
+    machine("one")
+    with pytest.raises(ConfigError, match="no working copy"):
+        attach(tmp_path / "photos", str(store.uri), store)
+    with pytest.raises(ConfigError, match="is a working copy of"):
+        attach(tmp_path / "one", "memory://other/c", store)
+
+
+def test_a_link_that_cannot_be_read_is_named(machine: Attach) -> None:
+    one = machine("one")
+    (one.root / LINK).write_text("{}")
+    with pytest.raises(ConfigError, match=r"remote\.json.*cannot be read"):
+        read_link(one.root)
+
+
+def test_a_bucket_cannot_name_a_file_outside_of_the_copy(
+    machine: Attach, store: ObjectStore, tmp_path: Path
+) -> None:
+    one = machine("one")
+    store.put("victim", b"x")
+    bad = row("artifacts", uid="u", kind="data", path="../victim", num_bytes=1, sha256="0" * 64)
+    part = write_part(LocalStorage(one.root), one.root, "artifacts", [bad])
+    with pytest.raises(ConfigError):
+        one.fetch(replace(one.refresh(), tables={"artifacts": (part,)}))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_sweep_deletes_what_no_commit_names_and_a_stale_lane_is_sealed(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    parent = one.claim("run")
+    commit(one, parent, "artifacts", media(one, lane_path(one), b"rows"))
+    store.put(lane_path(one, 1), b"uploaded, not committed")
+    store.put("catalog/segments/part-1.parquet", b"uploaded, not committed")
+    looked = sweep(one, stale_s=-1, run_id="r", dry_run=True)
+    assert set(looked.keys) == {lane_path(one, 1), "catalog/segments/part-1.parquet"}
+    assert store.version(lane_path(one, 1)) is not None
+    swept = sweep(one, stale_s=-1, run_id="r")
+    assert (swept.keys, swept.sealed) == (looked.keys, (one.link.lane,))
+    assert store.version(lane_path(one, 1)) is None
+    assert store.get(lane_path(one), max_bytes=9) == b"rows"
+    sealed = one.link.lane
+    with pytest.raises(LaneLost):
+        one.behind(parent)
+    again = WorkingCopy(one.root, store)
+    again.claim("again")
+    assert again.link.lane != sealed
+
+
+def test_a_writer_that_meets_a_sweep_uploads_anew(machine: Attach, store: ObjectStore) -> None:
+    one, other = machine("one"), machine("other")
+    before = other.refresh()
+    sweep(one, stale_s=1e9, run_id="r")
+    state = commit(other, before, "segments", row("segments", uid="a", start=0))
+    (part,) = state.parts("segments")
+    uploaded = store.list("catalog/segments")
+    assert part.path in uploaded
+    assert part.path.endswith("-2.parquet")
+    assert len(uploaded) == 2  # the first, which the sweep may delete
+
+
+def test_an_erasure_in_a_working_copy_is_refused(machine: Attach) -> None:
+    one = machine("one")
+    with pytest.raises(ConfigError, match="working copy"):
+        forget(
+            CorpusLayout(one.root),
+            LocalStorage(one.root),
+            ["u"],
+            reason="",
+            run_id="r",
+            erased_at=datetime.now(UTC),
+        )
+
+
+def test_a_manifest_has_one_publisher(machine: Attach, store: ObjectStore) -> None:
+    one, other = machine("one"), machine("other")
+    state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    for copy, text in ((one, b"one"), (other, b"other")):
+        for name in ("manifest.parquet", "manifest.json"):
+            LocalStorage(copy.root).put(f"manifests/m/{name}", text)
+    one.share_manifest(one.root / "manifests/m", state.number)
+    one.share_manifest(one.root / "manifests/m", state.number)
+    with pytest.raises(Conflict, match="another manifest"):
+        other.share_manifest(other.root / "manifests/m", state.number)
+    assert store.version(snapshot.key_of(state.number)) is not None
+    third = machine("third")
+    third.refresh()
+    third.fetch_manifests()
+    assert (third.root / "manifests/m/manifest.json").read_bytes() == b"one"
