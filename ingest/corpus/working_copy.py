@@ -104,6 +104,12 @@ def read_link(root: Path) -> Link | None:
         ) from error
 
 
+def address_of(root: Path) -> str:
+    """What a user calls a corpus: its URI, or the path of its folder."""
+    link = read_link(root)
+    return str(root) if link is None else link.uri
+
+
 def lane_of(root: Path) -> str:
     """What ends the names of the datasets that commits of this folder add to. Empty for a corpus of one machine."""
     link = read_link(root)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ingest.corpus.working_copy import address_of
 from ingest.pipeline.plan import Plan, Request
 from ingest.recipe import Limits
 from jobs.commands.source import source_at
@@ -173,7 +174,7 @@ def _ingest(
             show_plan(plan, count)
 
     done = run_ingest(request, out, resources.executor(limits), limits, on_plan=tell)
-    _show(done, out, as_json=as_json)
+    _show(done, address_of(out), as_json=as_json)
 
 
 def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> None:
@@ -184,7 +185,7 @@ def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> Non
         show_plan(plan, workers)
 
 
-def _show(done: IngestResult, out: Path, *, as_json: bool) -> None:
+def _show(done: IngestResult, out: str, *, as_json: bool) -> None:
     """Print the report, and exit with 1 beyond the allowance."""
     if as_json:
         excluded = {"excluded_nodes": done.excluded_nodes}

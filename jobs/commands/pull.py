@@ -1,4 +1,4 @@
-"""`eicorpus pull hf://datasets/OWNER/NAME DIR`: a corpus or an export from the Hugging Face Hub, or from another folder."""
+"""`eicorpus pull ORIGIN DIR`: a corpus or an export from the Hugging Face Hub or another folder, or a corpus from a bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def command(
         str,
         typer.Argument(
             metavar="ORIGIN",
-            help="hf://datasets/OWNER/NAME, with @REVISION or without, or file:///DIR.",
+            help="hf://datasets/OWNER/NAME, with @REVISION or without, s3://BUCKET/NAME (gs://, az://), or file:///DIR.",
         ),
     ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder, or a begun copy.")],
@@ -28,16 +28,22 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a corpus or an export from the Hugging Face Hub, or from a folder, and verify it. Run it again to resume."""
+    """Copy a corpus or an export from the Hugging Face Hub, a bucket, or a folder, and verify it. Run it again to resume."""
     from ingest.export.hub import hub_at
+    from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of
+    from jobs.stages.bucket_corpus import copied
     from jobs.stages.hub_pull import run_pull
 
-    hub = hub_at(origin)
-    done = run_pull(hub, folder, threads or usable_cores(), dry_run=dry_run)
+    threads = threads or usable_cores()
+    if scheme_of(origin) in OBJECT_SCHEMES:
+        address, done = origin, copied(origin, folder.absolute(), threads, dry_run=dry_run)
+    else:
+        hub = hub_at(origin)
+        address, done = hub.address, run_pull(hub, folder, threads, dry_run=dry_run)
     findings = done.findings or ()
     failure = f"{len(findings):,} findings: the copy is damaged" if findings else ""
     if as_json:
-        answer_json({**asdict(done), "origin": hub.address, "folder": str(folder)}, failure)
+        answer_json({**asdict(done), "origin": address, "folder": str(folder)}, failure)
     else:
         for each in findings[:SHOWN_FINDINGS]:
             stdout.print(each, markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""`eicorpus push SOURCE hf://datasets/OWNER/NAME`: a corpus or an export to the Hugging Face Hub, or to another folder."""
+"""`eicorpus push SOURCE TARGET`: a corpus or an export to the Hugging Face Hub, to a bucket, or to another folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def command(
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="TARGET", help="hf://datasets/OWNER/NAME, or file:///DIR."),
+        typer.Argument(
+            metavar="TARGET",
+            help="hf://datasets/OWNER/NAME, s3://BUCKET/NAME (gs://, az://), or file:///DIR.",
+        ),
     ],
     public: Annotated[
         bool,
@@ -44,11 +47,11 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a corpus or an export to the Hugging Face Hub, or to a folder. Run it again to resume."""
-    from ingest.export.hub import HuggingFaceHub, hub_at
-    from jobs.stages.hub import run_push
+    """Copy a corpus or an export to the Hugging Face Hub, to a bucket, or to a folder. Run it again to resume."""
+    from ingest.export.hub import HuggingFaceHub
+    from jobs.stages.hub import place_at, run_push
 
-    hub = hub_at(target)
+    hub = place_at(target)
     if isinstance(hub, HuggingFaceHub) and hub.revision:
         raise ConfigError("a push goes to no @REVISION; leave it out", where=target)
     done = run_push(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ingest.corpus.layout import LINK
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete
 from ingest.recipe import Recipe
+from ingest.storage.file_tree import paths_below
+from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.open_store import probe
 from ingest.storage.store_uri import object_store_uri
 from jobs.run_context import new_corpus_uid
+from jobs.stages.hub_pull import Pulled
+from jobs.stages.verify import run_verify
 from jobs.ui.options import BucketUse
 from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
@@ -45,6 +50,42 @@ def opened(uri: str, use: BucketUse, cache: Path) -> Path:
         with progress_of("copying files of the corpus"):
             complete(copy, current)
     return within(copy.root, f"{MANIFESTS}/{manifest}") if manifest else copy.root
+
+
+def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
+    """Copy the corpus of a bucket to a folder, as a corpus of this machine alone, and verify it. Run it again to resume.
+
+    Raises:
+        ConfigError: no corpus is there, or the folder is something else.
+        TransientError: the store does not answer, or the disk is full.
+    """
+    store = ObjectStore(object_store_uri(uri))
+    if dry_run:
+        sizes = [each["size"] for each in store.entries("")]
+        return Pulled(
+            kind="corpus",
+            num_files=len(sizes),
+            num_bytes=sum(sizes),
+            revision="",
+            findings=None,
+        )
+    copy = attach(folder, str(store.uri), store)
+    with progress_of("copying the corpus"):
+        complete(copy, copy.refresh())
+        copy.fetch_manifests()
+    disk = LocalStorage(folder)
+    findings = [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]
+    if not findings:
+        disk.delete(LINK)
+        disk.sync()
+    files = [path for path in paths_below(folder) if path.is_file()]
+    return Pulled(
+        kind="corpus",
+        num_files=len(files),
+        num_bytes=sum(path.stat().st_size for path in files),
+        revision="",
+        findings=findings,
+    )
 
 
 def _attached(uri: str, cache: Path, *, creates: bool) -> WorkingCopy:

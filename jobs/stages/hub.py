@@ -14,6 +14,7 @@ from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import MARKER, CorpusLayout, open_corpus
 from ingest.corpus.snapshot import load
 from ingest.corpus.writer import UNFINISHED
+from ingest.export.bucket import Bucket
 from ingest.export.datasets.plan import FREE
 from ingest.export.datasets.record import (
     CORPUS,
@@ -24,7 +25,9 @@ from ingest.export.datasets.record import (
     record_push,
 )
 from ingest.export.datasets.run import PAGE, SEGMENTS, check_files, read_page
-from ingest.export.hub import AGAIN, OF_HUB, Hub, LocalFolder, Stored, files_below
+from ingest.export.hub import AGAIN, OF_HUB, Hub, LocalFolder, Stored, files_below, hub_at
+from ingest.storage.object_store import ObjectStore
+from ingest.storage.store_uri import OBJECT_SCHEMES, object_store_uri, scheme_of
 from jobs.run_context import new_run_id
 from jobs.ui.output import outside, progress_of
 from schemas.committed_rows import ExportRow
@@ -70,6 +73,13 @@ class Pushed:
     is_private: bool
     deleted: Sequence[str]
     unrecorded: str
+
+
+def place_at(address: str) -> Hub:
+    """The place of an address. Raises as `hub_at` and `object_store_uri`."""
+    if scheme_of(address) in OBJECT_SCHEMES:
+        return Bucket(ObjectStore(object_store_uri(address)))
+    return hub_at(address)
 
 
 def run_push(

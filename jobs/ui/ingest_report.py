@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -96,10 +95,10 @@ class IngestProgress:
         self.line.update(done, note=f"{speed} {codes}".rstrip())
 
 
-def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, Any]:
+def report(tally: Tally, plan: Plan, out: str, elapsed_s: float) -> dict[str, Any]:
     """The closing report as data."""
     return {
-        "corpus": str(out),
+        "corpus": out,
         "source": plan.info.source,
         "dataset": plan.info.dataset,
         "discovered": tally.discovered,
@@ -120,7 +119,7 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
     }
 
 
-def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
+def show_report(tally: Tally, out: str, elapsed_s: float) -> None:
     camera_rows = [["  without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
     rows: list[list[Any]] = [
         ["committed", tally.committed, f"{tally.committed_before} in earlier runs"],

@@ -1,0 +1,131 @@
+"""Commands on a corpus in a bucket: moto's S3 on loopback, each cache a machine of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.corpus.working_copy import read_link
+from ingest.verify.digest import digest
+from tests.faults import several_writers
+from tests.generators.corpus import build_corpus
+from tests.s3_server import BUCKET
+
+pytestmark = pytest.mark.slow
+
+Eicorpus = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def uri(s3_server: str, request: pytest.FixtureRequest) -> str:
+    return f"s3://{BUCKET}/{abs(hash(request.node.nodeid))}"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/count").write_text("4")
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def eicorpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eicorpus:
+    def run(*words: object, machine: str = "one") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setenv("EICORPUS_CACHE", str(tmp_path / machine))
+        command = [sys.executable, "-m", "jobs", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def result(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["result"]
+
+
+def ingest(eicorpus: Eicorpus, raw: Path, out: object, machine: str = "one") -> Any:
+    words = ("ingest", several_writers.ADAPTER, raw, "--out", out, "--workers", 0, "--json")
+    return result(eicorpus(*words, machine=machine))
+
+
+def test_from_raw_data_to_a_manifest_on_three_machines(
+    eicorpus: Eicorpus, raw: Path, uri: str, tmp_path: Path
+) -> None:
+    assert ingest(eicorpus, raw, uri)["corpus"] == uri
+    assert ingest(eicorpus, raw, uri, machine="two")["committed"] == 4
+    ingest(eicorpus, raw, tmp_path / "local")
+    told = result(eicorpus("digest", uri, "--json", machine="two"))
+    assert told["sha256"] == digest(tmp_path / "local").sha256
+    assert result(eicorpus("measure", uri, "--workers", 0, "--json", machine="two"))
+    assert result(eicorpus("tier", uri, "--json"))
+    assert result(eicorpus("manifest", "build", uri, "m", "--json", machine="two"))
+    assert result(eicorpus("manifest", "verify", uri, "m", "--json", machine="three"))
+    assert result(eicorpus("verify", uri, "--json", machine="three"))["ok"]
+    assert result(eicorpus("gc", uri, "--json"))["removed"]
+    assert result(eicorpus("verify", uri, "--json", machine="four"))["ok"]
+
+
+def test_a_corpus_of_one_machine_goes_there_and_comes_back(
+    eicorpus: Eicorpus, raw: Path, uri: str, tmp_path: Path
+) -> None:
+    local, pulled = tmp_path / "local", tmp_path / "pulled"
+    ingest(eicorpus, raw, local)
+    assert result(eicorpus("push", local, uri, "--json"))["pushed"]
+    (raw / "count").write_text("6")
+    assert ingest(eicorpus, raw, uri)["committed"] == 6
+    assert result(eicorpus("pull", uri, pulled, "--json"))["findings"] == []
+    assert read_link(pulled) is None
+    (raw / "count").write_text("7")
+    assert ingest(eicorpus, raw, pulled)["committed"] == 7
+    assert result(eicorpus("verify", pulled, "--json"))["ok"]
+    ingest(eicorpus, raw, tmp_path / "again")
+    assert digest(pulled).sha256 == digest(tmp_path / "again").sha256
+
+
+REFUSED = {
+    "no corpus there": (("query", "URI", "select 1"), "no corpus.json"),
+    "an erasure": (("forget", "URI", "x"), "is a URL"),
+    "a spec": (("serve", "URI"), "is a URL"),
+    "a bucket that is not there": (("query", "s3://no-such-bucket-here/c", "select 1"), "bucket"),
+    "another kind of place": (("query", "ftp://host/c", "select 1"), "is a URL"),
+    "memory": (("query", "memory://m/c", "select 1"), "memory://"),
+    "a corpus for a manifest": (("train", "URI", "--out", "RUN"), "manifests/NAME"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_made(
+    eicorpus: Eicorpus, uri: str, tmp_path: Path, case: str
+) -> None:
+    words, message = REFUSED[case]
+    done = eicorpus(
+        *(word.replace("URI", uri).replace("RUN", str(tmp_path / "run")) for word in words)
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "one").glob("corpora/*/corpus.json"))
+
+
+def test_a_corpus_that_is_read_needs_no_library_of_buckets(tmp_path: Path) -> None:
+    """A start on a local corpus stays as it was."""
+    corpus = build_corpus(tmp_path / "c")
+    code = (
+        "import sys; from jobs.cli import main; sys.argv = ['eicorpus', 'query', sys.argv[1], 'select 1']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nassert 'obstore' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(corpus)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_jobs_lose_nothing_and_commit_nothing_twice() -> None:
+    done = several_writers.play(jobs=2, episodes=12, kill_every_s=8, loses=0.3, seed=1)
+    assert done.problem == ""
