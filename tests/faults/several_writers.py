@@ -102,13 +102,13 @@ def proxy(upstream: str, loses: float, seed: int) -> Iterator[tuple[str, type[_P
 
 def _job(raw: Path, uri: str, home: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "jobs", "ingest", ADAPTER, str(raw), "--out", uri]
-    log = (home / "log").open("ab")
-    return subprocess.Popen(
-        [*command, "--workers", "0", "--json"],
-        env={**os.environ, **variables, "EICORPUS_CACHE": str(home)},
-        stdout=log,
-        stderr=log,
-    )
+    with (home / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--workers", "0", "--json"],
+            env={**os.environ, **variables, "EICORPUS_CACHE": str(home)},
+            stdout=log,
+            stderr=log,
+        )
 
 
 def play(
