@@ -81,29 +81,29 @@ class ObjectCache:
         return bool(self._rows("SELECT 1 FROM trees WHERE tree = ?", tree))
 
     def add_tree(self, listing: BucketListing, uri: str) -> None:
-        """Make the tree of a listing, unless it is there. Content of the same objects in an older tree of this URI is taken over."""
+        """Make the tree of a listing, unless it is there. Older trees of this URI that no run reads give their content to it, and go."""
         with held_alone(self.folder / "locks" / "trees", WAIT_S):
-            if self.has_tree(listing.tree):
-                return
-            target = self.folder / "trees" / listing.tree
-            with _of_disk(self.folder):
-                if target.exists():
-                    shutil.rmtree(target)  # of a process that was killed in the next lines
-                part = self._scratch / secrets.token_hex(8)
-                part.mkdir()
-                make_tree(part / listing.name, listing.objects, is_file=listing.is_file)
-                part.rename(target)
-            older = [row[0] for row in self._rows("SELECT tree FROM trees WHERE uri = ?", uri)]
-            rows = [(listing.tree, each.key, each.size, each.e_tag) for each in listing.objects]
-            with self._transaction() as database:
-                database.executemany(
-                    "INSERT OR REPLACE INTO objects (tree, key, size, e_tag) VALUES (?, ?, ?, ?)",
-                    rows,
-                )
-                database.execute("INSERT INTO trees VALUES (?, ?)", (listing.tree, uri))
-            for tree in older:
-                self._take_over(tree, listing)
-                self._remove_unused(tree)
+            if not self.has_tree(listing.tree):
+                self._make(listing, uri)
+            for (tree,) in self._rows("SELECT tree FROM trees WHERE uri = ?", uri):
+                if tree != listing.tree:
+                    self._replace(tree, listing)
+
+    def _make(self, listing: BucketListing, uri: str) -> None:
+        target = self.folder / "trees" / listing.tree
+        with _of_disk(self.folder):
+            if target.exists():
+                shutil.rmtree(target)  # of a process that was killed in the next lines
+            part = self._scratch / secrets.token_hex(8)
+            part.mkdir()
+            make_tree(part / listing.name, listing.objects, is_file=listing.is_file)
+            part.rename(target)
+        rows = ((listing.tree, each.key, each.size, each.e_tag) for each in listing.objects)
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO objects (tree, key, size, e_tag) VALUES (?, ?, ?, ?)", rows
+            )
+            database.execute("INSERT INTO trees VALUES (?, ?)", (listing.tree, uri))
 
     def hold(self, tree: str) -> int:
         """Keep a tree from being removed until the handle is closed, or this process ends."""
@@ -132,10 +132,11 @@ class ObjectCache:
                     (listing.tree, key, size),
                 )
 
-    def _remove_unused(self, tree: str) -> None:
+    def _replace(self, tree: str, listing: BucketListing) -> None:
         handle = open_lock(self.folder / "locks" / f"tree-{tree}")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_over(tree, listing)
             shutil.rmtree(self.folder / "trees" / tree, ignore_errors=True)
             with self._transaction() as database:
                 for table in ("files", "objects", "trees"):
@@ -231,8 +232,9 @@ class ObjectCache:
                     fcntl.flock(handle, fcntl.LOCK_SH)
                     part.rename(path)
             except BaseException:
-                part.unlink(missing_ok=True)
-                self._forget(tree, key)
+                part.unlink(
+                    missing_ok=True
+                )  # what was reserved is freed when another file needs it
                 raise
             self._keep(path, handle)
             with self._transaction() as database:
@@ -323,10 +325,6 @@ class ObjectCache:
         finally:
             os.close(lock)
         return True
-
-    def _forget(self, tree: str, key: str) -> None:
-        with self._transaction() as database:
-            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
 
     # --- how ----------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from ingest.export import hub as hub_module
 from ingest.storage.open_store import open_store
 from jobs.cli import app
 from schemas.errors import ConfigError
+from schemas.regular_file import is_placeholder
 from tests import generators
 from tests.faults.runs import facts, tree
 from tests.jobs.test_push_pull import FakeHub
 from tests.s3_server import BUCKET
 
 SOURCE = "video_folder"
+ROOT = Path(__file__).parents[2]
 
 
 def run(*words: object) -> Result:
@@ -218,3 +222,27 @@ def test_a_real_sample_in_a_bucket_gives_the_same_corpus(
     bucket = done("ingest", source, uri, "--out", tmp_path / "bucket", *cache, *words)
     assert bucket["committed"] == local["committed"] > 0
     assert digest(tmp_path / "bucket") == digest(tmp_path / "local")
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_of_ray_fetch_what_they_read(raw: Raw) -> None:
+    raw.ingest(raw.root, "local")
+    out, cache = raw.folder / "ray", raw.folder / "cache"
+    words = [
+        "ingest",
+        SOURCE,
+        raw.uri,
+        "--out",
+        out,
+        "--cache-dir",
+        cache,
+        "--ray",
+        "--workers",
+        "2",
+    ]
+    command = [sys.executable, "-m", "jobs", *map(str, words)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert digest(out) == digest(raw.folder / "local")
+    assert [path for path in cache.glob("trees/*/*/*.mp4") if not is_placeholder(path.stat())]
