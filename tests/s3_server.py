@@ -49,4 +49,6 @@ def running_s3_server() -> Iterator[str]:
 def put_raw(endpoint: str, key: str, data: bytes) -> None:
     """Make an object, or with no key the bucket, without a client that checks names. The key is percent-encoded."""
     url = f"{endpoint}/{BUCKET}/{key}" if key else f"{endpoint}/{BUCKET}"
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", data=data)).close()
+    headers = {"Content-Type": "application/octet-stream"}
+    request = urllib.request.Request(url, method="PUT", data=data, headers=headers)
+    urllib.request.urlopen(request).close()

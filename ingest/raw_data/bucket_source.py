@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ingest.raw_data.object_cache import ObjectCache
-from ingest.raw_data.object_tree import Listing, StoredObject, list_objects
+from ingest.raw_data.object_tree import BucketListing, StoredObject, list_objects
 from ingest.storage.object_store import ObjectStore
 from schemas.errors import TransientError
 from schemas.regular_file import fetching
@@ -152,7 +152,7 @@ def _store_of(source: BucketSource) -> ObjectStore:
     return ObjectStore(uri.rpartition("/")[0] if source.is_file else uri)
 
 
-def _metadata(listing: Listing, max_bytes: int) -> list[StoredObject]:
+def _metadata(listing: BucketListing, max_bytes: int) -> list[StoredObject]:
     """Small text files, where they are a small part of the cache."""
     small = [
         each

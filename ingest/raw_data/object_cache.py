@@ -22,20 +22,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ingest.raw_data.object_tree import Listing, StoredObject, make_placeholder, make_tree
+from ingest.raw_data.object_tree import BucketListing, StoredObject, make_placeholder, make_tree
 from ingest.storage.lock_file import held_alone, open_lock
-from ingest.storage.object_store import ObjectStore
+from ingest.storage.object_store import ObjectReplaced, ObjectStore
 from schemas.errors import Code, ConfigError, SourceError, TransientError
 from schemas.regular_file import is_placeholder
 
 MAX_PINS = 64  # files that one process keeps from being evicted at a time
-KEPT_PINS = (
-    8  # of those, when the cache is full: files that were checked and are about to be opened
-)
+# Of those, when the cache is full: files that were checked and are about to be opened.
+KEPT_PINS = 2
 NUM_LOCKS = 1024  # files that are fetched at a time by all processes
 WAIT_S = 600.0  # for files that others use; and for one that another process fetches
 PAUSE_S = 0.2
 _EVICTED_AT_ONCE = 256
+_CHANGED = "the object was changed since it was listed"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS trees (tree TEXT PRIMARY KEY, uri TEXT NOT NULL) WITHOUT ROWID;
@@ -74,36 +74,36 @@ class ObjectCache:
 
     # --- trees --------------------------------------------------------------------------------------------------------
 
-    def root_of(self, listing: Listing) -> Path:
+    def root_of(self, listing: BucketListing) -> Path:
         return self.folder / "trees" / listing.tree / listing.name
 
     def has_tree(self, tree: str) -> bool:
         return bool(self._rows("SELECT 1 FROM trees WHERE tree = ?", tree))
 
-    def add_tree(self, listing: Listing, uri: str) -> None:
-        """Make the tree of a listing, unless it is there. Content of the same objects in an older tree of this URI is taken over."""
+    def add_tree(self, listing: BucketListing, uri: str) -> None:
+        """Make the tree of a listing, unless it is there. Older trees of this URI that no run reads give their content to it, and go."""
         with held_alone(self.folder / "locks" / "trees", WAIT_S):
-            if self.has_tree(listing.tree):
-                return
-            target = self.folder / "trees" / listing.tree
-            with _of_disk(self.folder):
-                if target.exists():
-                    shutil.rmtree(target)  # of a process that was killed in the next lines
-                part = self._scratch / secrets.token_hex(8)
-                part.mkdir()
-                make_tree(part / listing.name, listing.objects, is_file=listing.is_file)
-                part.rename(target)
-            older = [row[0] for row in self._rows("SELECT tree FROM trees WHERE uri = ?", uri)]
-            rows = [(listing.tree, each.key, each.size, each.e_tag) for each in listing.objects]
-            with self._transaction() as database:
-                database.executemany(
-                    "INSERT OR REPLACE INTO objects (tree, key, size, e_tag) VALUES (?, ?, ?, ?)",
-                    rows,
-                )
-                database.execute("INSERT INTO trees VALUES (?, ?)", (listing.tree, uri))
-            for tree in older:
-                self._take_over(tree, listing)
-                self._remove_unused(tree)
+            if not self.has_tree(listing.tree):
+                self._make(listing, uri)
+            for (tree,) in self._rows("SELECT tree FROM trees WHERE uri = ?", uri):
+                if tree != listing.tree:
+                    self._replace(tree, listing)
+
+    def _make(self, listing: BucketListing, uri: str) -> None:
+        target = self.folder / "trees" / listing.tree
+        with _of_disk(self.folder):
+            if target.exists():
+                shutil.rmtree(target)  # of a process that was killed in the next lines
+            part = self._scratch / secrets.token_hex(8)
+            part.mkdir()
+            make_tree(part / listing.name, listing.objects, is_file=listing.is_file)
+            part.rename(target)
+        rows = ((listing.tree, each.key, each.size, each.e_tag) for each in listing.objects)
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO objects (tree, key, size, e_tag) VALUES (?, ?, ?, ?)", rows
+            )
+            database.execute("INSERT INTO trees VALUES (?, ?)", (listing.tree, uri))
 
     def hold(self, tree: str) -> int:
         """Keep a tree from being removed until the handle is closed, or this process ends."""
@@ -111,7 +111,7 @@ class ObjectCache:
         fcntl.flock(handle, fcntl.LOCK_SH)
         return handle
 
-    def _take_over(self, tree: str, listing: Listing) -> None:
+    def _take_over(self, tree: str, listing: BucketListing) -> None:
         same = self._rows(
             "SELECT new.key, new.size FROM files JOIN objects old USING (tree, key) "
             "JOIN objects new ON new.tree = ? AND new.key = old.key "
@@ -132,10 +132,11 @@ class ObjectCache:
                     (listing.tree, key, size),
                 )
 
-    def _remove_unused(self, tree: str) -> None:
+    def _replace(self, tree: str, listing: BucketListing) -> None:
         handle = open_lock(self.folder / "locks" / f"tree-{tree}")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_over(tree, listing)
             shutil.rmtree(self.folder / "trees" / tree, ignore_errors=True)
             with self._transaction() as database:
                 for table in ("files", "objects", "trees"):
@@ -220,19 +221,20 @@ class ObjectCache:
         with held_alone(self._lock_of(tree, key), WAIT_S):
             if not is_placeholder(path.lstat()):
                 return  # another process was first
-            wanted, digest = self._wanted(tree, key)
-            self._reserve(tree, wanted)
+            listed, digest = self._listed_object(tree, key)
+            self._reserve(tree, listed)
             part = self._scratch / secrets.token_hex(8)
             try:
-                stored = _downloaded(store, wanted, part, digest)
+                stored = _downloaded(store, listed, part, digest)
                 with _of_disk(part):
                     os.chmod(part, 0o444)
                     handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
                     fcntl.flock(handle, fcntl.LOCK_SH)
                     part.rename(path)
             except BaseException:
-                part.unlink(missing_ok=True)
-                self._forget(tree, key)
+                part.unlink(
+                    missing_ok=True
+                )  # what was reserved is freed when another file needs it
                 raise
             self._keep(path, handle)
             with self._transaction() as database:
@@ -240,7 +242,7 @@ class ObjectCache:
                     "UPDATE objects SET sha256 = ? WHERE tree = ? AND key = ?", (stored, tree, key)
                 )
 
-    def _wanted(self, tree: str, key: str) -> tuple[StoredObject, str]:
+    def _listed_object(self, tree: str, key: str) -> tuple[StoredObject, str]:
         rows = self._rows(
             "SELECT size, e_tag, sha256 FROM objects WHERE tree = ? AND key = ?", tree, key
         )
@@ -253,15 +255,15 @@ class ObjectCache:
         size, e_tag, digest = rows[0]
         return StoredObject(key, size, e_tag), digest
 
-    def _reserve(self, tree: str, wanted: StoredObject) -> None:
+    def _reserve(self, tree: str, listed: StoredObject) -> None:
         """Count a file that is about to be fetched, after others made room."""
-        if wanted.size > self.max_bytes:
-            message = f"{wanted.size} bytes do not fit into the cache of {self.max_bytes} bytes"
-            raise ConfigError(message, remedy="raise --cache-gb", where=wanted.key)
+        if listed.size > self.max_bytes:
+            message = f"{listed.size} bytes do not fit into the cache of {self.max_bytes} bytes"
+            raise ConfigError(message, remedy="raise --cache-gb", where=listed.key)
         until_s = time.monotonic() + WAIT_S
-        while not self._has_reserved(tree, wanted):
+        while not self._has_reserved(tree, listed):
             if len(self._pins) > KEPT_PINS:
-                self.unpin(KEPT_PINS)
+                self.unpin(max(len(self._pins) // 2, KEPT_PINS))
                 continue
             if time.monotonic() >= until_s:
                 raise TransientError(
@@ -271,9 +273,9 @@ class ObjectCache:
                 )
             time.sleep(PAUSE_S)
 
-    def _has_reserved(self, tree: str, wanted: StoredObject) -> bool:
+    def _has_reserved(self, tree: str, listed: StoredObject) -> bool:
         with self._transaction() as database:
-            over = self._over(wanted.size)
+            over = self._over(listed.size)
             passed = -1
             while over > 0:
                 oldest = database.execute(
@@ -288,11 +290,11 @@ class ObjectCache:
                         database.execute(
                             "DELETE FROM files WHERE tree = ? AND key = ?", (each_tree, each_key)
                         )
-                        over = self._over(wanted.size)
-            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, wanted.key))
+                        over = self._over(listed.size)
+            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, listed.key))
             database.execute(
                 "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage",
-                (tree, wanted.key, wanted.size),
+                (tree, listed.key, listed.size),
             )
         return True
 
@@ -323,10 +325,6 @@ class ObjectCache:
         finally:
             os.close(lock)
         return True
-
-    def _forget(self, tree: str, key: str) -> None:
-        with self._transaction() as database:
-            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
 
     # --- how ----------------------------------------------------------------------------------------------------------
 
@@ -370,7 +368,7 @@ class ObjectCache:
             return self._database.execute(query, values).fetchall()
 
 
-def _downloaded(store: ObjectStore, wanted: StoredObject, part: Path, digest: str) -> str:
+def _downloaded(store: ObjectStore, listed: StoredObject, part: Path, digest: str) -> str:
     """Fetch the version of an object that was listed. Returns its SHA-256.
 
     Raises:
@@ -379,27 +377,28 @@ def _downloaded(store: ObjectStore, wanted: StoredObject, part: Path, digest: st
     remedy = "run the same command again, which lists the objects anew"
     try:
         with _of_disk(part):
-            stored = store.get_file(wanted.key, part, e_tag=wanted.e_tag or None)
+            stored = store.get_file(listed.key, part, e_tag=listed.e_tag or None)
             size = part.stat().st_size
+    except ObjectReplaced:
+        raise TransientError(_CHANGED, remedy=remedy, where=listed.key) from None
     except SourceError as error:
         if error.code is not Code.MISSING_FILE:
             raise
         message = "the object was deleted since it was listed"
-        raise TransientError(message, remedy=remedy, where=wanted.key) from None
-    if size != wanted.size or stored != (digest or stored):
-        message = "the object was changed since it was listed"
-        raise TransientError(message, remedy=remedy, where=wanted.key)
+        raise TransientError(message, remedy=remedy, where=listed.key) from None
+    if size != listed.size or stored != (digest or stored):
+        raise TransientError(_CHANGED, remedy=remedy, where=listed.key)
     return stored
 
 
 def _is_at(handle: int, path: Path) -> bool:
     """Whether an open file still has this name."""
     try:
-        there = path.lstat()
+        named = path.lstat()
     except OSError:
         return False
     status = os.fstat(handle)
-    return (status.st_ino, status.st_dev) == (there.st_ino, there.st_dev)
+    return (status.st_ino, status.st_dev) == (named.st_ino, named.st_dev)
 
 
 @contextmanager

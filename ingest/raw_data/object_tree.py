@@ -31,7 +31,7 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class BucketListing:
     """The objects of one raw dataset. `tree` names their contents: the same objects have the same one."""
 
     tree: str
@@ -44,7 +44,7 @@ class Listing:
         return sum(each.size for each in self.objects)
 
 
-def list_objects(uri: str) -> tuple[ObjectStore, Listing]:
+def list_objects(uri: str) -> tuple[ObjectStore, BucketListing]:
     """The store at the root of a tree, and what is there.
 
     Raises:
@@ -70,7 +70,7 @@ def list_objects(uri: str) -> tuple[ObjectStore, Listing]:
     if not files:
         raise ConfigError("no object is there", remedy="correct the URI", where=str(place))
     name = place.prefix.rpartition("/")[2] or place.bucket
-    return store, Listing(tree=_digest(place, files), name=name, objects=files)
+    return store, BucketListing(tree=_digest(place, files), name=name, objects=files)
 
 
 def make_tree(root: Path, objects: Sequence[StoredObject], *, is_file: bool) -> None:
@@ -82,12 +82,12 @@ def make_tree(root: Path, objects: Sequence[StoredObject], *, is_file: bool) -> 
     if is_file:
         make_placeholder(root, objects[0].size)
         return
-    made: set[str] = set()
+    folders: set[str] = set()
     for each in objects:
         folder, _, _ = each.key.rpartition("/")
-        if folder not in made:
+        if folder not in folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
-            made.add(folder)
+            folders.add(folder)
         make_placeholder(root / each.key, each.size)
 
 
@@ -127,7 +127,7 @@ def _at_most(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         yield entry
 
 
-def _one_object(place: StoreUri) -> tuple[ObjectStore, Listing]:
+def _one_object(place: StoreUri) -> tuple[ObjectStore, BucketListing]:
     above, _, name = place.prefix.rpartition("/")
     store = ObjectStore(
         StoreUri(scheme=place.scheme, bucket=place.bucket, prefix=above, account=place.account)
@@ -136,7 +136,7 @@ def _one_object(place: StoreUri) -> tuple[ObjectStore, Listing]:
     if entry is None:
         raise ConfigError("no object is there", remedy="correct the URI", where=str(place))
     objects = [StoredObject(name, entry["size"], entry["e_tag"] or "")]
-    listing = Listing(tree=_digest(place, objects), name=name, objects=objects, is_file=True)
+    listing = BucketListing(tree=_digest(place, objects), name=name, objects=objects, is_file=True)
     return store, listing
 
 

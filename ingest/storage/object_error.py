@@ -37,7 +37,7 @@ _NO_CREDENTIALS = re.compile(
 )
 _IS_THROTTLED = re.compile(r"SlowDown|ServerBusy|TooManyRequests|RequestLimitExceeded")
 _NOT_SENT = re.compile(r"kind: Connect\b|dns error|error trying to connect")
-_CHANGED = "the object was replaced while it was read"
+_REPLACED = "the object was replaced while it was read"
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_SKIP_SIGNATURE=true for a public bucket. "
     "Profiles are not read: eval $(aws configure export-credentials --format env)",
@@ -45,6 +45,10 @@ _CREDENTIALS = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, "
     "or AZURE_SKIP_SIGNATURE=true for a public container",
 }
+
+
+class ObjectReplaced(TransientError):
+    """An object is not the version that was asked for."""
 
 
 @contextmanager
@@ -106,7 +110,7 @@ def _refusal(
 ) -> PipelineError | None:
     """The error of a request that another try does not help."""
     if isinstance(error, errors.PreconditionError) and status in (0, 412):
-        return TransientError(_CHANGED, where=where, remedy="run the same command again")
+        return ObjectReplaced(_REPLACED, where=where, remedy="run the same command again")
     if _NO_BUCKET.search(text):
         kind = "container" if uri.scheme.startswith(("az", "abfs")) else "bucket"
         todo = f"create the {kind}, or correct the URI"

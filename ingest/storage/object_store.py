@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ingest.storage.local import write_pieces
-from ingest.storage.object_error import is_past_end, translated
+from ingest.storage.object_error import ObjectReplaced, is_past_end, translated
 from ingest.storage.store import ObjectVersion, Store
 from ingest.storage.store_uri import StoreUri, object_store_uri
 from schemas.errors import Code, ConfigError, InvariantError, SourceError
 from schemas.paths import OutsideCorpus, key_names
 from schemas.regular_file import open_regular
+
+__all__ = ["PART_BYTES", "ObjectReplaced", "ObjectStore"]
 
 PART_BYTES = 8 << 20  # of one request
 PARTS_AT_ONCE = 4  # requests of one file that are under way
@@ -157,7 +159,7 @@ class ObjectStore(Store):
             self._upload(target, file, size)
 
     def get_file(self, key: str, path: Path, *, e_tag: str | None = None) -> str:
-        """As `Store.get_file`, of the version with this ETag where one is given; another one is a TransientError."""
+        """As `Store.get_file`, of the version with this ETag where one is given, else ObjectReplaced."""
         source = self._checked(key)
         options = {"if_match": e_tag} if e_tag else None
         with self._translated(key):

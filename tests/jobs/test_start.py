@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks.start import COMMAND, cost_of, cost_of_worker
 from jobs.command_table import COMMANDS
+from tests.faults.toy import write_toy
 from tests.generators.corpus import write_catalog
 from tests.jobs.build_cases import build, write_spec
+from tests.s3_server import environment
 from tests.training.corpus import make
 
 HEAVY = frozenset(
@@ -73,9 +75,28 @@ def test_a_mistake_in_a_recipe_is_refused_without_torch(tmp_path: Path) -> None:
     assert "torch" not in cost.packages()
 
 
+@pytest.mark.slow
+def test_only_what_opens_a_bucket_imports_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment("http://127.0.0.1:9").items():  # where nothing answers
+        monkeypatch.setenv(name, value)
+    write_toy(tmp_path / "raw", {"a": "good"})
+    words = ["ingest", "tests.faults.toy:Toy", str(tmp_path / "raw"), "--dry-run"]
+    local = cost_of(COMMAND, *words, "--out", str(tmp_path / "corpus"))
+    assert local.exit_code == 0
+    assert "obstore" not in local.packages()
+    words[2] = "s3://no.bucket/raw"
+    bucket = cost_of(
+        COMMAND, *words, "--out", str(tmp_path / "corpus"), "--cache-dir", str(tmp_path)
+    )
+    assert "obstore" in bucket.packages()
+
+
 @pytest.mark.parametrize("source", ["video_folder", "robomimic", "lerobot"])
 def test_a_worker_imports_what_its_adapter_needs(source: str) -> None:
     packages = cost_of_worker(source).packages()
+    assert "obstore" not in packages
     assert packages & NOT_OF_WORKERS == frozenset()
     assert packages >= {"adapters", "ingest"}
 
