@@ -135,12 +135,12 @@ def named(change: Change, suffix: str, *, all_anew: bool = False) -> tuple[Chang
     moved: dict[str, Part] = {}
 
     def renamed(part: Part) -> Part:
-        found = _PART_NAME.fullmatch(part.path)
-        if found is None:
+        match = _PART_NAME.fullmatch(part.path)
+        if match is None:
             raise InvariantError(f"{part.path} is not named by its content")
-        if found[2] and not all_anew:
+        if match[2] and not all_anew:
             return part
-        moved[part.path] = replace(part, path=f"{found[1]}-{suffix}.parquet")
+        moved[part.path] = replace(part, path=f"{match[1]}-{suffix}.parquet")
         return moved[part.path]
 
     replaced = {
@@ -195,8 +195,8 @@ def key_of(number: int) -> str:
 
 def number_of(key: str) -> int:
     """Of the entry that an object is; 0 where it is none."""
-    found = _KEY.fullmatch(key)
-    return int(found[1]) if found else 0
+    match = _KEY.fullmatch(key)
+    return int(match[1]) if match else 0
 
 
 def _entry(raw: Mapping[str, Any], number: int) -> Entry:

@@ -79,10 +79,10 @@ def _first_number(copy: WorkingCopy) -> int:
     return min((number for key in keys if (number := commit_log.number_of(key))), default=1)
 
 
-def _appended(copy: WorkingCopy, state: Snapshot, wanted: Entry) -> tuple[Snapshot, Entry]:
+def _appended(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot, Entry]:
     """The state after an entry of ours, whatever others commit meanwhile."""
     while True:
-        entry = replace(wanted, number=state.number + 1)
+        entry = replace(new, number=state.number + 1)
         standing = copy.log.append(entry)
         state = copy.followed(state, standing)
         if standing.commit_id == entry.commit_id:

@@ -51,9 +51,9 @@ def _keeps_the_number(self: WorkingCopy, change: Change, before: int, number: in
     return change
 
 
-def _says_nothing(copy: WorkingCopy, state: Snapshot, wanted: Entry) -> tuple[Snapshot, Entry]:
+def _says_nothing(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot, Entry]:
     """A sweep that goes by a listing, without a word to writers that have uploaded and not committed."""
-    return state, replace(wanted, number=max(state.number, 1))
+    return state, replace(new, number=max(state.number, 1))
 
 
 def _ignores_seals(self: WorkingCopy, entry: Entry) -> None:
