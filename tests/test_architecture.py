@@ -236,6 +236,7 @@ ROOMS: dict[str, set[str]] = {
         "storage",
         "video",
     },
+    "export.rules": {"models", "storage", "video"},
     "latents": {
         "catalog",
         "corpus",

@@ -18,6 +18,7 @@ from ingest.export.datasets.lingbot_va import LingBotVa
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from ingest.export.datasets.record import name_origin, record_export
 from ingest.export.datasets.run import PAGE, check_export, check_files, read_page, run_export
+from ingest.export.rules.check import check_rules
 from ingest.models.wan_encoders import WanWeights
 from ingest.recipe import Limits
 from jobs.run_context import new_run_id
@@ -130,7 +131,7 @@ def lingbot_va(
 
 
 def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any], list[str]]:
-    """The page of an export, and what is wrong with its files.
+    """The page of an export, and what is wrong with its files: those that changed, then the rules of the format that they break.
 
     Raises:
         ConfigError: no finished export, or one of another format.
@@ -138,4 +139,4 @@ def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any]
     page = read_page(out)
     if name is not None and page["format"] != name:
         raise ConfigError(f"an export as {page['format']}; expected {name}", where=str(out))
-    return page, list(check_files(out, page))
+    return page, [*check_files(out, page), *check_rules(out, page)]
