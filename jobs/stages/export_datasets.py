@@ -130,6 +130,25 @@ def lingbot_va(
     return LingBotVa(**named)
 
 
+def format_with(
+    to: str,
+    *,
+    low_tier: str | None = None,
+    weights: Path | None = None,
+    untrained: int | None = None,
+    frame_stride: int | None = None,
+    size: str | None = None,
+) -> Format:
+    """The format of that name with the options of a command or a spec, which are its own.
+
+    Raises:
+        ConfigError: see `lda` and `lingbot_va`.
+    """
+    if to == LingBotVa.name:
+        return lingbot_va(weights, untrained, frame_stride, size)
+    return lda(low_tier) if to == Lda.name else format_of(to)
+
+
 def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any], list[str]]:
     """The page of an export, and what is wrong with its files: those that changed, then the rules of the format that they break.
 
