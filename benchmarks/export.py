@@ -9,6 +9,7 @@ same files: ours through the catalog and a manifest of whole episodes, theirs a 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,9 @@ KEYS = {
     "ours_s": "Seconds of `eicorpus export --to lerobot-v3`, start included, median of the rounds.",
     "converter_s": "Seconds of LeRobot 0.4.4's converter on the same episodes, start included.",
     "converter_over_ours_ratio": "Their ratio in each round, median. Budget: at least 5.",
+    "ours_cpu_s": "CPU seconds of ours, all its processes, median: what other work on the machine changes least.",
+    "converter_cpu_s": "The same of the converter.",
+    "converter_over_ours_cpu_ratio": "Their ratio in each round, median.",
     "ours_s_per_hour": "Seconds for each hour of corpus.",
     "bytes_per_hour": "Bytes that are written for each hour of corpus.",
     "rounds": "Rounds, of which medians are reported.",
@@ -65,31 +69,34 @@ def measured(scratch: Path, converter: Path | None, episodes: int, rounds: int) 
     """The figures of KEYS; without a converter ours alone."""
     corpus, hours = corpus_of(scratch, episodes)
     (dataset,) = (corpus / "datasets").glob("*/*")
-    ours_s, theirs_s = [], []
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
     for number in range(rounds):
         out = scratch / f"ours{number}"
         words = ["export", str(corpus), "--manifest", "all", "--to", "lerobot-v3"]
         licence = ["--allow-licence", "unknown"]
-        ours_s.append(seconds_of([*eicorpus(), *words, "--out", str(out), *licence]))
+        ours.append(seconds_of([*eicorpus(), *words, "--out", str(out), *licence]))
         num_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         shutil.rmtree(out)
         if converter is not None:
             root = scratch / f"theirs{number}"
             shutil.copytree(dataset, root / REPO)
             named = ["--repo-id", REPO, "--root", str(root), "--push-to-hub", "false"]
-            theirs_s.append(seconds_of([str(converter), "-m", CONVERTER, *named]))
+            theirs.append(seconds_of([str(converter), "-m", CONVERTER, *named]))
             shutil.rmtree(root)
+    ours_s = median(wall_s for wall_s, _ in ours)
     figures = {
         "hours": round(hours, 3),
-        "ours_s": round(median(ours_s), 2),
-        "ours_s_per_hour": round(median(ours_s) / hours, 1),
+        "ours_s": round(ours_s, 2),
+        "ours_cpu_s": round(median(cpu_s for _, cpu_s in ours), 2),
+        "ours_s_per_hour": round(ours_s / hours, 1),
         "bytes_per_hour": round(num_bytes / hours),
         "rounds": rounds,
     }
-    if theirs_s:
-        ratios = [theirs / ours for theirs, ours in zip(theirs_s, ours_s, strict=True)]
-        figures["converter_s"] = round(median(theirs_s), 2)
-        figures["converter_over_ours_ratio"] = round(median(ratios), 2)
+    for place, name in enumerate(("", "_cpu") if theirs else ()):
+        ratios = [their[place] / our[place] for their, our in zip(theirs, ours, strict=True)]
+        figures[f"converter{name}_s"] = round(median(each[place] for each in theirs), 2)
+        figures[f"converter_over_ours{name}_ratio"] = round(median(ratios), 2)
     return figures
 
 
@@ -119,14 +126,14 @@ def corpus_of(scratch: Path, episodes: int) -> tuple[Path, float]:
     return corpus, episodes * (2 * steps - 1) / 10 / 3600
 
 
-def seconds_of(command: list[str]) -> float:
-    """Wall time of a whole process, on files that are on the disk.
+def seconds_of(command: list[str]) -> tuple[float, float]:
+    """(wall time, CPU time with its children) of a whole process, on files that are on the disk.
 
     Raises:
         SystemExit: it failed.
     """
     os.sync()
-    started_s = time.monotonic()
+    started_s, cpu_before_s = time.monotonic(), children_cpu_s()
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -137,7 +144,13 @@ def seconds_of(command: list[str]) -> float:
     )
     if done.returncode:
         raise SystemExit(f"{command}: {done.stderr[-2000:]}")
-    return time.monotonic() - started_s
+    return time.monotonic() - started_s, children_cpu_s() - cpu_before_s
+
+
+def children_cpu_s() -> float:
+    """Of all processes that ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

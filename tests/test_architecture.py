@@ -237,6 +237,7 @@ ROOMS: dict[str, set[str]] = {
         "storage",
         "video",
     },
+    "export.rules": {"models", "storage", "video"},
     "latents": {
         "catalog",
         "corpus",

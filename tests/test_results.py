@@ -68,6 +68,11 @@ def test_a_part_without_its_data_is_an_error(tmp_path: Path, monkeypatch: Any) -
     (tmp_path / "page.md").write_text("<!-- nothing begins -->\n<!-- nothing ends -->\n")
     with pytest.raises(FileNotFoundError):
         filled("page.md")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/nothing.json").write_text('[{"tables": {"other": {}}}]')
+    (tmp_path / "page.md").write_text("<!-- nothing.one begins -->\n<!-- nothing.one ends -->\n")
+    with pytest.raises(KeyError, match="one"):
+        filled("page.md")
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,12 @@ def _about(run: Mapping[str, Any]) -> str:
 
 
 def _tables(runs: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    having = [run for run in runs if key in run["tables"]]
+    if not having:
+        raise KeyError(key)
     return [
         part
-        for run in runs
+        for run in having
         for part in (table(run["tables"][key]["columns"], run["tables"][key]["rows"]), _about(run))
     ]
 

@@ -68,6 +68,18 @@ def open_manifest_folder(corpus: Path, name: str) -> Path:
     return newest_version(manifest_folder(corpus, name))
 
 
+def version_and_folder(corpus: Path, name: str, out: Path) -> tuple[str, Path]:
+    """NAME/VERSION of the newest version of a manifest, and the folder below `out` for what is made of it.
+
+    Raises:
+        ConfigError: no name for a folder, or it was never built.
+    """
+    version = open_manifest_folder(corpus, name).name
+    if not VERSION_NAME.fullmatch(version):
+        raise ConfigError(f"manifest {name} has no versions", remedy="build it from the spec")
+    return f"{name}/{version}", out / version
+
+
 def manifest_names(corpus: Path) -> list[str]:
     """Every published manifest, and NAME/VERSION of every version."""
     folder = corpus / FOLDER

@@ -6,16 +6,22 @@ The libraries of a stage load where it builds, not before: a build with nothing 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from ingest.catalog.views import tables_named
-from ingest.corpus.manifest_folders import manifest_folder, manifest_names, open_manifest_folder
+from ingest.corpus.manifest_folders import (
+    manifest_folder,
+    manifest_names,
+    open_manifest_folder,
+    version_and_folder,
+)
 from ingest.corpus.snapshot import tables_sha256
 from ingest.curation.manifests.mixture_text import MixtureText, load_mixture
 from ingest.curation.tiers.policy import QualityPolicy, load_policy
+from ingest.export.format_names import ExportFormat
 from jobs.build.records import StageCounts, sha256_of
 from jobs.build.spec import ExportSpec, ManifestSpec, ReportSpec, VerifySpec
 from jobs.build.spec_file import SpecFile
@@ -39,6 +45,7 @@ WORDS = {
     "mixture": "changed mixture",
     "tables": "the catalog has changed",
     "manifests": "other manifests",
+    "manifest": "another version of the manifest",
 }
 
 
@@ -202,6 +209,88 @@ class ExportStage:
         settings = self.spec.model_dump(mode="json", exclude={"after"})
         tables = tables_sha256(context.current, self.reads)
         return {"settings": sha256_of(settings), "tables": tables}
+
+
+@dataclass(frozen=True)
+class DatasetExportStage:
+    """The newest version of a manifest as datasets of another trainer, in a folder of its own."""
+
+    file: SpecFile
+    name: str
+    unit: str = "segments"
+
+    @property
+    def target(self) -> str:
+        return f"exports.{self.name}"
+
+    @property
+    def spec(self) -> ExportSpec:
+        return self.file.spec.exports[self.name]
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        from ingest.export.datasets.run import PAGE, read_page
+
+        try:
+            version, folder = self._place(context)
+        except ConfigError:
+            return _missing("no manifest yet")
+        record = context.records.read(self.target)
+        state = compared(record, self._made_from(version), WORDS)
+        if state is None or record is None or not (folder / PAGE).is_file():
+            return _missing("never exported")
+        if context.check and read_page(folder)["sha256"] != record.result.get("sha256"):
+            return TargetState(status=TargetStatus.STALE, why="the folder holds another export")
+        return state
+
+    def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.export_datasets import format_with, run_dataset_export
+
+        version, folder = self._place(context)
+        spec, resources = self.spec, context.resources
+        if spec.to is ExportFormat.LINGBOT_VA and resources.workers is None:
+            resources = replace(resources, workers=0)  # each worker would load both networks
+        weights = None if spec.weights is None else self.file.at(spec.weights)
+        done = run_dataset_export(
+            context.layout,
+            version,
+            folder,
+            format_with(
+                spec.to,
+                low_tier=spec.low_tier,
+                weights=weights,
+                untrained=spec.untrained,
+                frame_stride=spec.frame_stride,
+                size=spec.size,
+            ),
+            resources,
+            allowed_licences=spec.allow_licence,
+        )
+        assert done.page is not None
+        total = done.plan.num_segments
+        kept = {} if done.num_written else {"up_to_date": total}
+        return StageResult(
+            counts=StageCounts(total=total, **(kept or {"done": total})),
+            made_from=self._made_from(version),
+            result={"sha256": done.page["sha256"], "folder": folder.name},
+            note=f"{spec.out}/{folder.name}",
+        )
+
+    def _place(self, context: BuildContext) -> tuple[str, Path]:
+        """NAME/VERSION of the manifest, and the folder of its export.
+
+        Raises:
+            ConfigError: the manifest was never built.
+        """
+        spec = self.spec
+        assert spec.manifest is not None  # looked at when the spec was read
+        assert spec.out is not None
+        if context.corpus is None:
+            raise ConfigError("no corpus yet")
+        return version_and_folder(context.corpus.root, spec.manifest, self.file.at(spec.out))
+
+    def _made_from(self, version: str) -> dict[str, str]:
+        settings = self.spec.model_dump(mode="json", exclude={"after"})
+        return {"settings": sha256_of(settings), "manifest": version}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.corpus.reviews import has_pending
+from ingest.export.format_names import ExportFormat
 from jobs.build.curation import CaptionStage, DuplicateStage, MeasureStage, TierStage
 from jobs.build.features import LatentsStage, TextStage
-from jobs.build.outputs import ExportStage, ManifestStage, ReportStage, VerifyStage
+from jobs.build.outputs import (
+    DatasetExportStage,
+    ExportStage,
+    ManifestStage,
+    ReportStage,
+    VerifyStage,
+)
 from jobs.build.sources import SourceStage
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import BuildContext, PendingWork, Stage, TargetState, TargetStatus
@@ -46,7 +53,11 @@ _OF_SECTION: dict[str, Callable[[SpecFile, str], Stage]] = {
     "latents": LatentsStage,
     "text_features": TextStage,
     "manifests": ManifestStage,
-    "exports": ExportStage,
+    "exports": lambda file, name: (
+        ExportStage(file, name)
+        if file.spec.exports[name].to is ExportFormat.ICEBERG
+        else DatasetExportStage(file, name)
+    ),
     "reports": ReportStage,
     "verify": lambda file, _: VerifyStage(file),
 }

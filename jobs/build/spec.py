@@ -12,6 +12,7 @@ from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.manifests.mixture_text import Mixture
 from ingest.curation.manifests.split_by import SplitBy
 from ingest.curation.tiers.policy import BUILT_IN
+from ingest.export.format_names import ExportFormat
 from ingest.recipe import Limits, Recipe
 
 VERSION = 1
@@ -168,15 +169,45 @@ class ManifestSpec(_Target):
 
 
 class ExportSpec(_Target):
-    """The catalog in another table format. Target `exports.NAME`."""
+    """The catalog as Iceberg tables, or a manifest as datasets of another trainer. Target `exports.NAME`."""
 
-    to: Literal["iceberg"]
-    # Folder for the tables and their SQLite catalog.
+    # The format.
+    to: ExportFormat
+    # iceberg: folder for the tables and their SQLite catalog.
     warehouse: str | None = None
-    # Catalog of the pyiceberg configuration.
+    # iceberg: catalog of the pyiceberg configuration.
     catalog: str | None = None
-    # Namespace of the tables; one for each corpus.
+    # iceberg: namespace of the tables; one for each corpus.
     namespace: str = "corpus"
+    # All others: a manifest of this spec, whose segments are exported.
+    manifest: Name | None = None
+    # All others: output folder, with a folder for each version of the manifest.
+    out: str | None = None
+    # All others: licence classes besides permissive that may be exported.
+    allow_licence: tuple[Literal["non_commercial", "no_redistribution", "unknown"], ...] = ()
+    # lda: what becomes of segments that may not supervise a policy; default leave-out.
+    low_tier: Literal["leave-out", "forecasting"] | None = None
+    # lingbot-va: folder with vae, text_encoder and tokenizer of Wan 2.2.
+    weights: str | None = None
+    # lingbot-va: seeded networks instead, to try it.
+    untrained: int | None = Field(None, ge=0)
+    # lingbot-va: timesteps between two images; default 1.
+    frame_stride: int | None = Field(None, ge=1)
+    # lingbot-va: pixels of an image, HxW; default 256x320.
+    size: str | None = Field(None, pattern=r"^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$")
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """What this format takes, beside `to`."""
+        if self.to is ExportFormat.ICEBERG:
+            return ("warehouse", "catalog", "namespace")
+        return ("manifest", "out", "allow_licence", *_OF_FORMAT.get(self.to, ()))
+
+
+_OF_FORMAT = {
+    ExportFormat.LDA: ("low_tier",),
+    ExportFormat.LINGBOT_VA: ("weights", "untrained", "frame_stride", "size"),
+}
 
 
 class ReportSpec(_Target):

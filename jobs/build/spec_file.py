@@ -13,13 +13,14 @@ from ingest.curation.manifests.mixture_text import load_mixture
 from ingest.curation.measurements.registry import select_measures
 from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.policy_loader import Key, PolicyText, read_policy_text
+from ingest.export.format_names import ExportFormat
 from ingest.models.encoders import encoder_spec
-from jobs.build.spec import Spec
+from jobs.build.spec import ExportSpec, Spec
 from jobs.build.targets import key_of, ordered, section_of
 from jobs.build.where_check import EPISODES, SEGMENTS, check_where
 from jobs.stages.request_checks import refuse_nesting, shares_from
 from schemas.errors import ConfigError
-from schemas.invalid import problem
+from schemas.invalid import did_you_mean, problem
 from schemas.paths import check_local
 
 MAX_PROBLEMS = 20  # in one message
@@ -30,6 +31,7 @@ _PATHS = {
     "latents": ("weights",),
     "text_features": ("vlm",),
     "manifests": ("mixture_file",),
+    "exports": ("weights",),
 }
 
 
@@ -211,11 +213,10 @@ def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
 def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
     """Every output has a path of its own, outside of the corpus and of raw data."""
     for name, export in file.spec.exports.items():
-        if export.warehouse is None and export.catalog is None:
-            yield ("exports", name), "set warehouse or catalog: the place of the tables"
-    places: dict[Path, str] = {}
+        yield from _export_problems(file, ("exports", name), export)
+    places: dict[Path, str] = {}  # and what is written there
     raw = {file.at(each.path).resolve(): name for name, each in file.spec.sources.items()}
-    for section, key in (("reports", "html"), ("exports", "warehouse")):
+    for section, key in (("reports", "html"), ("exports", "warehouse"), ("exports", "out")):
         for name, part in getattr(file.spec, section).items():
             value = getattr(part, key)
             if value is None:
@@ -231,6 +232,25 @@ def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
                 yield way, "is inside the corpus; expected a path outside of it"
             elif section == "reports" and not path.parent.is_dir():
                 yield way, f"{path.parent}: no such folder"
-            elif section == "reports" and path in places:
-                yield way, f"reports.{places[path]} writes the same file"
-            places.setdefault(path, name)
+            elif key in ("html", "out") and path in places:
+                yield way, f"{places[path]} writes to the same place"
+            places.setdefault(path, f"{section}.{name}")
+
+
+def _export_problems(file: SpecFile, way: Key, export: ExportSpec) -> Iterator[tuple[Key, str]]:
+    """Keys of another format, and those that the format needs."""
+    for key in sorted(export.model_fields_set - {"to", "after", *export.own_keys}):
+        yield (*way, key), f"does not go with to: {export.to}"
+    if export.to is ExportFormat.ICEBERG:
+        if export.warehouse is None and export.catalog is None:
+            yield way, "set warehouse or catalog: the place of the tables"
+        return
+    if export.manifest is None or export.out is None:
+        yield way, f"{export.to} needs manifest and out"
+    elif export.manifest not in file.spec.manifests:
+        nearest = did_you_mean(export.manifest, file.spec.manifests)
+        yield (*way, "manifest"), f"no manifest {export.manifest!r} in this spec{nearest}"
+    if export.to is ExportFormat.LINGBOT_VA and (export.weights is None) == (
+        export.untrained is None
+    ):
+        yield way, f"{export.to} needs one of weights and untrained"

@@ -7,7 +7,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ingest.curation.tiers.policy_loader import Key, PolicyText
-from jobs.build.spec import SECTIONS, Spec
+from ingest.export.format_names import ExportFormat
+from jobs.build.spec import SECTIONS, ExportSpec, Spec
 from schemas.errors import ConfigError
 from schemas.invalid import did_you_mean
 
@@ -54,10 +55,21 @@ def needs_of(parts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             other
             for other in names
             if section_of(other) in READS[section_of(name)]
+            or _is_exported(part, other, parts)
             or any(_means(word, other) for word in part.after)
         )
         for name, part in parts.items()
     }
+
+
+def _is_exported(part: Any, other: str, parts: Mapping[str, Any]) -> bool:
+    """Datasets are made of a manifest; the catalog is exported with the record of datasets."""
+    if not isinstance(part, ExportSpec):
+        return False
+    if part.to is not ExportFormat.ICEBERG:
+        return other == f"manifests.{part.manifest}"
+    export = parts[other]
+    return isinstance(export, ExportSpec) and export.to is not ExportFormat.ICEBERG
 
 
 def ordered(spec: Spec, text: PolicyText) -> dict[str, tuple[str, ...]]:

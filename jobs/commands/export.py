@@ -106,14 +106,19 @@ def command(
         return
     if manifest is None or out is None:
         raise ConfigError(f"--to {to} needs --manifest NAME and --out DIR")
-    from jobs.stages.export_datasets import format_of, lda, lingbot_va, run_dataset_export
+    from jobs.stages.export_datasets import format_with, run_dataset_export
     from jobs.stages.resources import Resources
 
-    if to is ExportFormat.LINGBOT_VA:
-        chosen = lingbot_va(weights, untrained, frame_stride, size)
-        workers = 0 if workers is None else workers  # each worker would load both networks
-    else:
-        chosen = lda(low_tier) if to is ExportFormat.LDA else format_of(to)
+    chosen = format_with(
+        to,
+        low_tier=low_tier,
+        weights=weights,
+        untrained=untrained,
+        frame_stride=frame_stride,
+        size=size,
+    )
+    if to is ExportFormat.LINGBOT_VA and workers is None:
+        workers = 0  # each worker would load both networks
     done = run_dataset_export(
         open_corpus(corpus),
         manifest,

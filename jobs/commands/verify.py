@@ -41,7 +41,7 @@ def command(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every file of a corpus against its latest snapshot, or of an export against its page."""
+    """Check every file of a corpus against its latest snapshot, or of an export against its page and the rules of its format."""
     if as_format is not None:
         _verify_export(corpus, as_format, as_json=as_json)
         return
@@ -74,7 +74,11 @@ def _verify_export(out: Path, as_format: ExportFormat, *, as_json: bool) -> None
     from jobs.stages.export_datasets import verify_export
 
     page, problems = verify_export(out, as_format)
-    failure = f"{len(problems):,} files are not as they were exported" if problems else ""
+    failure = (
+        f"{len(problems):,} findings: files that changed, or rules of {as_format} that are broken"
+        if problems
+        else ""
+    )
     if as_json:
         answer_json(
             {"ok": not problems, "files": len(page["files"]), "findings": problems}, failure

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ingest.corpus.manifest_folders import version_and_folder
 from jobs.build.spec_file import SpecFile, read_spec_alone
 from schemas.errors import ConfigError
 
@@ -200,7 +201,7 @@ class TextFeaturesJob(_Job):
 
 
 class ExportJob(_Job):
-    """Tables in the warehouse or catalog that the spec names."""
+    """Tables or datasets in the place that the spec names; datasets of the newest version of their manifest."""
 
     kind: Literal["export"]
     needs_spec, section = True, "exports"
@@ -209,11 +210,18 @@ class ExportJob(_Job):
     def words(self, corpus: Path, spec: Path | None) -> list[str]:
         file, part = _part(spec, "exports", self.exports)
         chosen = {
-            "warehouse": part.warehouse and file.at(part.warehouse),
-            "catalog": part.catalog,
-            "namespace": part.namespace,
+            key.replace("_", "-"): getattr(part, key)
+            for key in part.own_keys
+            if key != "allow_licence"
         }
-        return ["export", str(corpus), "--to", part.to, *_options(chosen)]
+        for key in ("warehouse", "weights"):
+            if chosen.get(key) is not None:
+                chosen[key] = file.at(chosen[key])
+        if part.manifest is not None:
+            version, folder = version_and_folder(corpus, part.manifest, file.at(part.out))
+            chosen |= {"manifest": version, "out": folder}
+        licences = [f"--allow-licence={each}" for each in part.allow_licence]
+        return ["export", str(corpus), "--to", part.to, *_options(chosen), *licences]
 
 
 class ReportJob(_Job):

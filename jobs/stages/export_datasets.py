@@ -12,13 +12,11 @@ from typing import Any
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.export.datasets.format import Format
-from ingest.export.datasets.formats import FORMATS
-from ingest.export.datasets.lda import Lda
-from ingest.export.datasets.lingbot_va import LingBotVa
+from ingest.export.datasets.lerobot_shared_files import LeRobotV3
 from ingest.export.datasets.plan import ExportPlan, plan_export
 from ingest.export.datasets.record import name_origin, record_export
 from ingest.export.datasets.run import PAGE, check_export, check_files, read_page, run_export
-from ingest.models.wan_encoders import WanWeights
+from ingest.export.format_names import ExportFormat
 from ingest.recipe import Limits
 from jobs.run_context import new_run_id
 from jobs.stages.resources import Resources
@@ -26,6 +24,8 @@ from jobs.ui.output import outside, progress_of
 from schemas.errors import ConfigError
 from schemas.manifest import load
 
+# Of a lerobot-v3 export that this process writes alone: about a second or two of work.
+SMALL_SEGMENTS, SMALL_BYTES = 1024, 1 << 30
 UNIT_LIMITS = Limits(
     time_limit_s=3600, memory_limit_mib=4096
 )  # a unit has some 100 MB of each camera, which may have to be encoded
@@ -79,7 +79,8 @@ def run_dataset_export(
     if not (out / PAGE).is_file():
         record_export(corpus, plan, "", out, run_id)  # a stopped one holds episodes too
     with progress_of("segments", plan.num_segments) as progress:
-        done = run_export(plan, chosen, out, resources.executor(UNIT_LIMITS), progress)
+        executor = resources.executor(UNIT_LIMITS, usual_workers=_usual_workers(plan))
+        done = run_export(plan, chosen, out, executor, progress)
     record_export(corpus, plan, done.page["sha256"], out, run_id)
     name_origin(out, corpus)
     return DatasetExport(
@@ -91,8 +92,16 @@ def run_dataset_export(
     )
 
 
+def _usual_workers(plan: ExportPlan) -> int | None:
+    """None of its own for a small lerobot-v3: a worker starts for longer than this process copies the packets. Others decode."""
+    is_small = plan.num_segments <= SMALL_SEGMENTS and plan.num_bytes <= SMALL_BYTES
+    return 0 if plan.format == ExportFormat.LEROBOT_V3 and is_small else None
+
+
 def format_of(name: str) -> Format:
     """The format of that name, with its usual settings."""
+    from ingest.export.datasets.formats import FORMATS
+
     return FORMATS[name]()
 
 
@@ -102,6 +111,8 @@ def lda(low_tier: str | None) -> Format:
     Raises:
         ConfigError: an unknown word.
     """
+    from ingest.export.datasets.lda import Lda
+
     if low_tier not in (None, "leave-out", "forecasting"):
         raise ConfigError(f"--low-tier {low_tier!r}; expected leave-out or forecasting")
     return Lda(low_as_video=low_tier == "forecasting")
@@ -115,6 +126,9 @@ def lingbot_va(
     Raises:
         ConfigError: both weights and a seed, or a size that is not HxW.
     """
+    from ingest.export.datasets.lingbot_va import LingBotVa
+    from ingest.models.wan_encoders import WanWeights
+
     if weights is not None and untrained is not None:
         raise ConfigError("--weights and --untrained exclude each other")
     named: dict[str, Any] = {} if frame_stride is None else {"frame_stride": frame_stride}
@@ -129,13 +143,36 @@ def lingbot_va(
     return LingBotVa(**named)
 
 
+def format_with(
+    to: str,
+    *,
+    low_tier: str | None = None,
+    weights: Path | None = None,
+    untrained: int | None = None,
+    frame_stride: int | None = None,
+    size: str | None = None,
+) -> Format:
+    """The format of that name with the options of a command or a spec, which are its own.
+
+    Raises:
+        ConfigError: see `lda` and `lingbot_va`.
+    """
+    if to == ExportFormat.LINGBOT_VA:
+        return lingbot_va(weights, untrained, frame_stride, size)
+    if to == ExportFormat.LEROBOT_V3:
+        return LeRobotV3()  # the modules of the others take a fifth of a second to load
+    return lda(low_tier) if to == ExportFormat.LDA else format_of(to)
+
+
 def verify_export(out: Path, name: str | None = None) -> tuple[Mapping[str, Any], list[str]]:
-    """The page of an export, and what is wrong with its files.
+    """The page of an export, and what is wrong with its files: those that changed, then the rules of the format that they break.
 
     Raises:
         ConfigError: no finished export, or one of another format.
     """
+    from ingest.export.rules.check import check_rules
+
     page = read_page(out)
     if name is not None and page["format"] != name:
         raise ConfigError(f"an export as {page['format']}; expected {name}", where=str(out))
-    return page, list(check_files(out, page))
+    return page, [*check_files(out, page), *check_rules(out, page)]

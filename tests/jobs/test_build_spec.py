@@ -28,6 +28,7 @@ from tests.generators import video_folder
 from tests.jobs.build_cases import SPEC, invoke, refused, write_spec
 
 HEAD = "version: 1\nsources:\n  toy: {path: raw, adapter: tests.faults.toy:Toy}\n"
+TRAIN = f"{HEAD}manifests:\n  train: {{}}\n"
 MISTAKES = {
     # what is written -> (line, column, what is told)
     f"{HEAD}measurs: {{}}\n": (4, 1, "did you mean measures?"),
@@ -60,6 +61,58 @@ MISTAKES = {
     ),
     f"{HEAD}reports:\n  x: {{html: no/x.html}}\n": (5, 7, "no such folder"),
     f"{HEAD}exports:\n  x: {{to: iceberg, warehouse: corpus/w}}\n": (5, 20, "inside the corpus"),
+    f"{HEAD}exports:\n  x: {{to: lerobot-v4}}\n": (5, 7, "lerobot-v4"),
+    f"{HEAD}exports:\n  x: {{to: lerobot-v3, out: o}}\n": (5, 3, "needs manifest and out"),
+    f"{TRAIN}exports:\n  x: {{to: lerobot-v3, manifest: tran, out: o}}\n": (
+        7,
+        23,
+        "no manifest 'tran' in this spec; did you mean train?",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: groot, manifest: train, out: o, size: 64x64}}\n": (
+        7,
+        43,
+        "does not go with to: groot",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: iceberg, warehouse: w, manifest: train}}\n": (
+        7,
+        34,
+        "does not go with to: iceberg",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lda, manifest: train, out: o, low_tier: all}}\n": (
+        7,
+        41,
+        "forecasting",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lingbot-va, manifest: train, out: o}}\n": (
+        7,
+        3,
+        "needs one of weights and untrained",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lingbot-va, manifest: train, out: o, weights: wan}}\n": (
+        7,
+        48,
+        "wan: no such file or folder",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lingbot-va, manifest: train, out: o, untrained: 0, size: 64}}\n": (
+        7,
+        62,
+        "size",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lda, manifest: train, out: corpus/o}}\n": (
+        7,
+        33,
+        "inside the corpus",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lda, manifest: train, out: raw/o}}\n": (
+        7,
+        33,
+        "inside the raw data of sources.toy",
+    ),
+    f"{TRAIN}exports:\n  x: {{to: lda, manifest: train, out: o}}\n  y: {{to: groot, manifest: train, out: ./o}}\n": (
+        8,
+        35,
+        "exports.x writes to the same place",
+    ),
     f"{HEAD}tiers: {{after: [manifest]}}\n": (4, 17, "no target 'manifest'"),
     f"{HEAD}measures: {{after: [tiers]}}\ntiers: {{}}\n": (4, 12, "wait for each other"),
     f"{HEAD}measures: {{after: [measures]}}\n": (4, 20, "wait for each other"),

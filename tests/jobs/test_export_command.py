@@ -12,9 +12,12 @@ import pytest
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.manifest_folders import page_bytes, rows_bytes
 from ingest.corpus.snapshot import load
+from ingest.export.datasets.groot import Groot
+from ingest.export.datasets.lerobot_shared_files import LeRobotV3
 from ingest.export.datasets.run import run_export
+from jobs.stages import export_datasets
 from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE
-from tests.ingest.export_cases import manifest_of, numbered_corpus
+from tests.ingest.export_cases import manifest_of, numbered_corpus, plan_of
 from tests.jobs.build_cases import invoke, refused
 
 LICENCES = ["permissive", "unknown", "permissive"]
@@ -54,6 +57,20 @@ def test_an_export_is_planned_written_found_and_verified(corpus: Path, tmp_path:
     damaged = invoke("verify", str(out), "--as", "lerobot-v3", "--json")
     assert damaged.exit_code == 1
     assert json.loads(damaged.stdout)["result"]["findings"][0].endswith("parquet: changed")
+
+
+def test_a_small_export_of_packets_starts_no_workers(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker takes longer to start than the packets to copy; what decodes, and what is large, still has workers."""
+    chosen = manifest_of(corpus, [("a", 0, 37), ("b", 0, 24)])
+    packets, decoded = plan_of(corpus, chosen, LeRobotV3()), plan_of(corpus, chosen, Groot())
+    assert export_datasets._usual_workers(packets) == 0
+    assert export_datasets._usual_workers(decoded) is None
+    for limit in ("SMALL_SEGMENTS", "SMALL_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(export_datasets, limit, 1)
+            assert export_datasets._usual_workers(packets) is None
 
 
 @pytest.mark.parametrize(
