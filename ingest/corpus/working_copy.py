@@ -153,16 +153,10 @@ class WorkingCopy:
         """
         self._check_uid()
         known = snapshot.numbers(self.root)
-        if known:
-            current = snapshot.load(self.root)
-        else:
-            current = self.log.checkpoint()
-            self._get_parts(part for table in TABLES for part in current.parts(table))
-        state = current
-        for entry in self.log.after(current.number):
-            state = self.followed(state, entry)
-        if state.number and (not known or state.number > current.number):
-            self._keep(state)
+        current = snapshot.load(self.root) if known else Snapshot()
+        state = self.log.latest(current if known else None)
+        if state.number != current.number:
+            self._keep(state, current)
         return state
 
     def _check_uid(self) -> None:
@@ -180,17 +174,14 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def followed(self, state: Snapshot, entry: Entry) -> Snapshot:
-        """The state after one more commit, whose catalog files are here then."""
-        self._get_parts(part for _, part in entry.change.parts)
-        return following(state, entry)
-
-    def _keep(self, state: Snapshot) -> None:
-        """As a snapshot of the folder. Its parts are there."""
+    def _keep(self, state: Snapshot, before: Snapshot) -> None:
+        """Make a state a snapshot of the folder, with the catalog files that one before it lacks."""
+        known = {part.path for table in TABLES for part in before.parts(table)}
+        new = (p for table in TABLES for p in state.parts(table) if p.path not in known)
+        self._get_parts(new)
         self._disk.sync()
-        self._disk.put(
-            snapshot.key_of(state.number), snapshot.text_of(state).encode(), is_durable=True
-        )
+        text = snapshot.text_of(state)
+        self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
 
     def _get_parts(self, parts: Iterable[Part]) -> None:
         self.get_files(MediaFile(part.path, part.num_bytes, part.sha256) for part in parts)
@@ -274,7 +265,7 @@ class WorkingCopy:
         own = self.link.lane if self.link.place == place else ""
         if own and any(e.kind == "seal" and e.lane == own for e in self.log.after(self.link.token)):
             own = ""
-        state = self.refresh()
+        state = before = self.refresh()
         while True:
             number = state.number + 1
             entry = Entry(
@@ -285,12 +276,12 @@ class WorkingCopy:
                 token=number,
             )
             standing = self.log.append(entry)
-            state = self.followed(state, standing)
+            state = following(state, standing)
             if standing.commit_id == entry.commit_id:
                 break
             if standing.kind == "seal" and standing.lane == own:
                 own = ""
-        self._keep(state)
+        self._keep(state, before)
         self.link = replace(self.link, lane=entry.lane, token=number, place=place)
         self._disk.put(LINK, self.link.data, is_durable=True)
         return state
@@ -304,9 +295,9 @@ class WorkingCopy:
         state = current
         for entry in self.log.after(current.number):
             self._check_lane(entry)
-            state = self.followed(state, entry)
+            state = following(state, entry)
         if state is not current:
-            self._keep(state)
+            self._keep(state, current)
         return state
 
     def commit(
@@ -336,7 +327,7 @@ class WorkingCopy:
             if not is_ours:
                 self._check_lane(standing)
                 self._check_disjoint(entry.change, standing)
-            state = self.followed(state, standing)
+            state = following(state, standing)
             if is_ours:
                 break
             is_swept = standing.kind == "sweep"
@@ -352,7 +343,7 @@ class WorkingCopy:
             entry = self._uploaded(entry, after_sweep=is_swept)
         if state.number % commit_log.CHECKPOINT_EVERY == 0:
             self.log.write_checkpoint(state)
-        self._keep(state)
+        self._keep(state, parent)
         for file in media:  # the bucket has it: `fetch` copies it again
             self._disk.remove(within(self.root, file.path))
         return state

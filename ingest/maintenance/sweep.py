@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ingest.corpus import commit_log, snapshot
-from ingest.corpus.commit_log import Entry
+from ingest.corpus.commit_log import Entry, following
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy, media_of
 from schemas.catalog import TABLES
@@ -84,7 +84,7 @@ def _appended(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot,
     while True:
         entry = replace(new, number=state.number + 1)
         standing = copy.log.append(entry)
-        state = copy.followed(state, standing)
+        state = following(state, standing)
         if standing.commit_id == entry.commit_id:
             return state, entry
 
