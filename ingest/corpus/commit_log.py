@@ -152,7 +152,7 @@ def named(change: Change, suffix: str, *, all_anew: bool = False) -> tuple[Chang
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class LogEntry:
     """One commit. `lane`: that of the session, with its token; "" and 0 for a command that has none."""
 
     number: int
@@ -199,13 +199,13 @@ def number_of(key: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _entry(raw: Mapping[str, Any], number: int) -> Entry:
+def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
     if int(raw["format_version"]) > FORMAT_VERSION:
         problem = f"format {raw['format_version']}; this eicorpus reads up to {FORMAT_VERSION}"
         raise ConfigError(problem, remedy="install a newer eicorpus", where=key_of(number))
     if int(raw["number"]) != number:
         raise ValueError(f"contains the number {raw['number']}")
-    return Entry(
+    return LogEntry(
         number=number,
         run_id=str(raw["run_id"]),
         kind=str(raw["kind"]),
@@ -227,12 +227,12 @@ def _entry(raw: Mapping[str, Any], number: int) -> Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class CommitLog:
-    """Reads and appends. Holds no state but the store: whoever writes passes the snapshot that it has."""
+    """Reads and appends. Holds no state but the store: a writer passes the snapshot that it has."""
 
     store: LogStore
 
-    def entry(self, number: int) -> Entry | None:
-        """The commit of this number; None when nobody has made it yet.
+    def entry(self, number: int) -> LogEntry | None:
+        """The commit of this number; None when it is not made yet.
 
         Raises:
             DamagedSnapshot: it cannot be read.
@@ -251,7 +251,7 @@ class CommitLog:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(key, error) from error
 
-    def after(self, number: int) -> Iterator[Entry]:
+    def after(self, number: int) -> Iterator[LogEntry]:
         """Every commit after `number`, in order. Each is asked for by name: a listing may lag behind."""
         for following in range(number + 1, number + MOST_ENTRIES):
             entry = self.entry(following)
@@ -271,7 +271,7 @@ class CommitLog:
             state = following(state, entry)
         return state
 
-    def append(self, entry: Entry) -> Entry:
+    def append(self, entry: LogEntry) -> LogEntry:
         """Create an entry. Returns the one that stands under its number afterwards: this one, or that of another writer.
 
         Raises:
@@ -302,12 +302,12 @@ class CommitLog:
         self.store.put(snapshot.key_of(state.number), snapshot.text_of(state).encode())
 
 
-def following(state: Snapshot, entry: Entry) -> Snapshot:
+def following(state: Snapshot, entry: LogEntry) -> Snapshot:
     """The state after one more commit.
 
     Raises:
         InvariantError: the entry is not the next one.
-        DamagedSnapshot: it does not fit the state, which whoever wrote it had checked.
+        DamagedSnapshot: it does not fit the state, which its writer had checked.
     """
     if entry.number != state.number + 1:
         raise InvariantError(f"commit {entry.number} does not follow snapshot {state.number}")

@@ -27,7 +27,7 @@ from ingest.corpus.commit_log import (
     Change,
     CommitLog,
     Conflict,
-    Entry,
+    LogEntry,
     LaneLost,
     change_between,
     following,
@@ -268,7 +268,7 @@ class WorkingCopy:
         state = before = self.refresh()
         while True:
             number = state.number + 1
-            entry = Entry(
+            entry = LogEntry(
                 number=number,
                 run_id=run_id,
                 kind="claim",
@@ -287,7 +287,7 @@ class WorkingCopy:
         return state
 
     def behind(self, current: Snapshot) -> Snapshot:
-        """The state now, before a commit on top of `current` is made. Same object where nobody committed.
+        """The state now, before a commit on top of `current` is made. The same object where there is no new commit.
 
         Raises:
             LaneLost: another session has the lane of this one.
@@ -311,7 +311,7 @@ class WorkingCopy:
             UnknownOutcome: the store does not say whether the commit was made; the next start finds out.
         """
         state = parent
-        entry = Entry(
+        entry = LogEntry(
             number=parent.number + 1,
             run_id=run_id,
             change=change_between(parent, tables),
@@ -348,7 +348,7 @@ class WorkingCopy:
             self._disk.remove(within(self.root, file.path))
         return state
 
-    def _check_lane(self, entry: Entry) -> None:
+    def _check_lane(self, entry: LogEntry) -> None:
         """
         Raises:
             LaneLost: the entry is of another session on this lane.
@@ -361,7 +361,7 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _check_disjoint(self, change: Change, other: Entry) -> None:
+    def _check_disjoint(self, change: Change, other: LogEntry) -> None:
         """
         Raises:
             Conflict: both add rows of one episode to one table.
@@ -402,7 +402,7 @@ class WorkingCopy:
         rows = rows.set_column(index, rows.schema.field(index), moved).cast(TABLES[table])
         return snapshot.write_tables(self._disk, self.root, table, [rows])
 
-    def _uploaded(self, entry: Entry, *, after_sweep: bool = False) -> Entry:
+    def _uploaded(self, entry: LogEntry, *, after_sweep: bool = False) -> LogEntry:
         """The entry with all catalog files that it names durable in the store, under names of its own.
 
         Args:

@@ -61,11 +61,11 @@ def complete(copy: WorkingCopy, current: Snapshot) -> None:
     datasets = datasets_of(copy.root, current)
     own = {dataset.path for dataset in own_datasets(copy.root, datasets)}
     others = [d for path, d in datasets.items() if path not in own]
-    lacking = [d for d in others if not lerobot_meta.is_current(disk, copy.root, d)]
-    if not lacking:
+    incomplete = [d for d in others if not lerobot_meta.is_current(disk, copy.root, d)]
+    if not incomplete:
         return
     with writer_lock(corpus):
-        for dataset in lacking:
+        for dataset in incomplete:
             disk.make_dir(corpus.path(f"{dataset.path}/meta"))
             rebuild(corpus, disk, current, dataset)
         disk.sync()

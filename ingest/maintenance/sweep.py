@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ingest.corpus import commit_log, snapshot
-from ingest.corpus.commit_log import Entry, following
+from ingest.corpus.commit_log import LogEntry, following
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy, media_of
 from schemas.catalog import TABLES
@@ -45,14 +45,14 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
     entries = list(copy.log.after(_first_number(copy) - 1))
     written_s = {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
     if not dry_run:
-        state, entry = _appended(copy, state, Entry(number=1, run_id=run_id, kind="sweep"))
+        state, entry = _appended(copy, state, LogEntry(number=1, run_id=run_id, kind="sweep"))
         entries.append(entry)
         written_s |= {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
     now_s = max(written_s.values(), default=0.0)
     sealed = _stale_lanes(entries, written_s, now_s - stale_s)
     if not dry_run:
         for lane, token in sealed.items():
-            seal = Entry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
+            seal = LogEntry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
             state, entry = _appended(copy, state, seal)
             entries.append(entry)
     ended = {e.lane for e in entries if e.kind == "seal"} | {*sealed}
@@ -79,7 +79,7 @@ def _first_number(copy: WorkingCopy) -> int:
     return min((number for key in keys if (number := commit_log.number_of(key))), default=1)
 
 
-def _appended(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot, Entry]:
+def _appended(copy: WorkingCopy, state: Snapshot, new: LogEntry) -> tuple[Snapshot, LogEntry]:
     """The state after an entry of ours, whatever others commit meanwhile."""
     while True:
         entry = replace(new, number=state.number + 1)
@@ -90,10 +90,10 @@ def _appended(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot,
 
 
 def _stale_lanes(
-    entries: list[Entry], written_s: dict[str, float], before_s: float
+    entries: list[LogEntry], written_s: dict[str, float], before_s: float
 ) -> dict[str, int]:
     """Lane -> the token of its last session, of those that are not sealed and had no entry since `before_s`."""
-    last: dict[str, Entry] = {}
+    last: dict[str, LogEntry] = {}
     for entry in entries:
         if entry.lane:
             last[entry.lane] = entry

@@ -13,7 +13,7 @@ from ingest.corpus.commit_log import (
     Change,
     CommitLog,
     Conflict,
-    Entry,
+    LogEntry,
     Replacement,
     change_between,
     following,
@@ -32,9 +32,9 @@ def part(name: str, table: str = "segments") -> Part:
     )
 
 
-def adding(number: int, *names: str, **more: Any) -> Entry:
+def adding(number: int, *names: str, **more: Any) -> LogEntry:
     change = Change(added={"segments": tuple(map(part, names))})
-    return Entry(number=number, run_id="run", change=change, **more)
+    return LogEntry(number=number, run_id="run", change=change, **more)
 
 
 class Counting(ObjectStore):
@@ -88,7 +88,7 @@ def test_an_entry_comes_back_as_it_was_written(log: CommitLog) -> None:
             "runs": Replacement(instead_of=("catalog/runs/x.parquet",), parts=(part("c", "runs"),))
         },
     )
-    entry = Entry(number=1, run_id="r", change=change, lane="lane-7", token=7, kind="claim")
+    entry = LogEntry(number=1, run_id="r", change=change, lane="lane-7", token=7, kind="claim")
     log.append(entry)
     assert log.entry(1) == entry
     assert log.entry(2) is None

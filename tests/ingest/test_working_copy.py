@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.synthetic import write_part
 from ingest.corpus import publishing, snapshot
-from ingest.corpus.commit_log import CommitLog, Conflict, Entry, LaneLost
+from ingest.corpus.commit_log import CommitLog, Conflict, LogEntry, LaneLost
 from ingest.corpus.layout import LINK, CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach, read_link
@@ -190,7 +190,7 @@ def test_a_late_entry_of_the_session_before_finds_its_number_taken(
 ) -> None:
     one = machine("one")
     one.claim("first")
-    late = Entry(number=2, run_id="first", lane=one.link.lane, token=1)
+    late = LogEntry(number=2, run_id="first", lane=one.link.lane, token=1)
     WorkingCopy(one.root, store).claim("second")
     assert CommitLog(store=store).append(late).kind == "claim"
 

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from ingest.corpus import commit_log
-from ingest.corpus.commit_log import Change, CommitLog, Entry
+from ingest.corpus.commit_log import Change, CommitLog, LogEntry
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import MediaFile, WorkingCopy
 from ingest.maintenance import sweep as sweeping
@@ -25,7 +25,7 @@ def _claims_without_an_entry(self: WorkingCopy, run_id: str) -> Snapshot:
     return state
 
 
-def _believes(self: CommitLog, entry: Entry) -> Entry:
+def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     """No read-back: a create without an answer is taken for a commit."""
     try:
         if self.store.create(commit_log.key_of(entry.number), entry.data):
@@ -42,7 +42,7 @@ def _put_over(self: WorkingCopy, file: MediaFile) -> None:
     self.store.put(file.path, (self.root / file.path).read_bytes())
 
 
-def _does_not_look(self: WorkingCopy, change: Change, other: Entry) -> None:
+def _does_not_look(self: WorkingCopy, change: Change, other: LogEntry) -> None:
     """Rows of an episode that another writer has committed are added again."""
 
 
@@ -51,12 +51,12 @@ def _keeps_the_number(self: WorkingCopy, change: Change, before: int, number: in
     return change
 
 
-def _says_nothing(copy: WorkingCopy, state: Snapshot, new: Entry) -> tuple[Snapshot, Entry]:
+def _says_nothing(copy: WorkingCopy, state: Snapshot, new: LogEntry) -> tuple[Snapshot, LogEntry]:
     """A sweep that goes by a listing, without a word to writers that have uploaded and not committed."""
     return state, replace(new, number=max(state.number, 1))
 
 
-def _ignores_seals(self: WorkingCopy, entry: Entry) -> None:
+def _ignores_seals(self: WorkingCopy, entry: LogEntry) -> None:
     """A session goes on although its lane was sealed or claimed."""
 
 
