@@ -229,11 +229,11 @@ def decoded(video: Video, wanted_ns: Times, *, needed_only: bool = False) -> Ite
     Raises:
         SourceError: the decoder reports damage, or one of the pictures does not come out.
     """
-    due_ns, num_done = [int(t) for t in wanted_ns], 0
+    due_ns = [int(t) for t in wanted_ns]
     if not needed_only:
-        yield from _all_decoded(video, due_ns, num_done)
+        yield from _all_decoded(video, due_ns, 0)
         return
-    due = frozenset(due_ns)
+    due, num_done = frozenset(due_ns), 0
     needed = NeededPackets(video.stream, lambda pts: video.ns(pts) in due, len(due))
     try:
         packets = needed.among(_decodable(_packets_from(video, due_ns[0])))
@@ -241,8 +241,9 @@ def decoded(video: Video, wanted_ns: Times, *, needed_only: bool = False) -> Ite
             num_done += 1
             yield frame
     except SourceError as error:
-        is_plain = video.is_probed and not needed.num_left_out
-        if is_plain or error.code not in (Code.CORRUPT_VIDEO, Code.TRUNCATED):
+        if error.code not in (Code.CORRUPT_VIDEO, Code.TRUNCATED):
+            raise
+        if video.is_probed and not needed.num_left_out and _is_at_start(video, due_ns[0]):
             raise
     else:
         return
