@@ -97,8 +97,8 @@ def open_video(
 
     Args:
         byte_range: the video is those bytes [start, end) of the file.
-        probes: False lets H.264 in MP4 be decoded without the pictures that libavformat decodes first; a stream that does not state how
-            far it reorders then comes out in the wrong order, which `decoded(needed_only=True)` notices.
+        probes: False lets H.264 in MP4 be decoded without the pictures that libavformat decodes first. Should a picture come out in the
+            wrong order for that, `decoded(needed_only=True)` notices.
 
     Raises:
         SourceError: missing, a Git LFS pointer, cut short, not a known container, no picture stream.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -19,7 +20,7 @@ from ingest.video import needed_packets, source
 from ingest.video.camera_video import frame_clock, nearest_frames, write_video
 from ingest.video.needed_packets import NeededPackets
 from ingest.video.packet_syntax import PacketRole, reader_of
-from ingest.video.source import decoded, open_video, window_times
+from ingest.video.source import Video, decoded, open_video, window_times
 from schemas.episode import Camera, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import NS_PER_S, instants_ns
@@ -70,11 +71,12 @@ def facts_of(frame: VideoFrame) -> Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The pictures, or the code of the error, and which packets were sent to the decoder."""
+    """The pictures, or the code of the error; how many packets were left out, and whether all was decoded again."""
 
     pictures: tuple[Facts, ...] = ()
     code: Code | None = None
     num_left_out: int = 0
+    is_repeated: bool = False
 
 
 def plain(path: Path, wanted_ns: np.ndarray) -> Outcome:
@@ -87,31 +89,36 @@ def plain(path: Path, wanted_ns: np.ndarray) -> Outcome:
 
 
 def needed(path: Path, wanted_ns: np.ndarray) -> Outcome:
-    with counted() as made:
+    with counted() as (made, repeated):
         try:
             with open_video(str(path), num_threads=1, probes=False) as video:
                 pictures = tuple(facts_of(f) for f in decoded(video, wanted_ns, needed_only=True))
             code = None
         except SourceError as error:
             pictures, code = (), error.code
-    return Outcome(pictures, code, sum(each.num_left_out for each in made))
+    return Outcome(pictures, code, sum(each.num_left_out for each in made), bool(repeated))
 
 
 @contextmanager
-def counted() -> Iterator[list[NeededPackets]]:
+def counted() -> Iterator[tuple[list[NeededPackets], list[Video]]]:
+    """The choices made, and the videos that were decoded again."""
     made: list[NeededPackets] = []
+    repeated: list[Video] = []
+    opened_again = source._opened_again
 
     class Kept(NeededPackets):
         def __init__(self, *given: object) -> None:
             super().__init__(*given)  # type: ignore[arg-type]
             made.append(self)
 
-    before = source.NeededPackets
-    source.NeededPackets = Kept  # type: ignore[misc]
-    try:
-        yield made
-    finally:
-        source.NeededPackets = before  # type: ignore[misc]
+    def watched(video: Video) -> AbstractContextManager[Video]:
+        repeated.append(video)
+        return opened_again(video)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "NeededPackets", Kept)
+        patch.setattr(source, "_opened_again", watched)
+        yield made, repeated
 
 
 def clock_of(path: Path, end_s: float = 100.0) -> np.ndarray:
@@ -143,7 +150,9 @@ def check_same(path: Path) -> int:
         assert expected.code is None, why
         assert got.code is None, why
         assert got.pictures == expected.pictures, why
-        num_left_out = got.num_left_out if why == "10 Hz" else num_left_out
+        if why == "10 Hz":
+            num_left_out = got.num_left_out
+            assert not got.is_repeated
     return num_left_out
 
 
@@ -229,6 +238,94 @@ def test_real_video(samples: Path, name: str) -> None:
         assert got.num_left_out > 0
 
 
+# -- readers ---------------------------------------------------------------------------------------------------------
+
+SEQUENCE, DELIMITER = b"\x0a\x02\x00\x00", b"\x12\x00"
+
+
+@pytest.mark.parametrize(
+    ("unit", "role"),
+    [
+        (DELIMITER + SEQUENCE + b"\x32\x02\x10\x00", PacketRole.RESTART),
+        (DELIMITER + b"\x32\x02\x10\x00", PacketRole.REFERENCE),  # no sequence header
+        (DELIMITER + b"\x0a\x02\x08\x00" + b"\x32\x02\x10\x00", PacketRole.REFERENCE),  # a still picture's
+        (DELIMITER + SEQUENCE + b"\x32\x02\x00\x00", PacketRole.REFERENCE),  # not shown
+        (DELIMITER + SEQUENCE + b"\x32\x02\x30\x00", PacketRole.REFERENCE),  # refers to others
+        (DELIMITER + SEQUENCE + b"\x1a\x02\x90\x00", PacketRole.REFERENCE),  # shown again
+        (DELIMITER + b"\x0e\x00\x02\x00\x00" + b"\x32\x02\x10\x00", PacketRole.REFERENCE),  # of a layer
+        (DELIMITER + SEQUENCE + b"\x32", PacketRole.REFERENCE),  # cut
+        (b"", PacketRole.REFERENCE),
+    ],
+)  # fmt: skip
+def test_reader_of_av1(unit: bytes, role: PacketRole) -> None:
+    reader = reader_of("av1", None)
+    assert reader is not None
+    assert reader(memoryview(unit)) is role
+
+
+def hvcc(*, num_sublayers: int = 1) -> bytes:
+    """One array of one parameter set, `SET`; NAL lengths of 4 bytes."""
+    head = bytes([1] + 20 * [0] + [num_sublayers << 3 | 3, 1])
+    return head + b"\x21\x00\x01" + len(SET).to_bytes(2, "big") + SET
+
+
+SET = b"\x42\x01\x07"
+
+
+def nal(kind: int, *, layer: int = 0, sublayer: int = 0, rest: bytes = b"\x80") -> bytes:
+    unit = bytes([kind << 1 | layer >> 5, (layer & 31) << 3 | sublayer + 1]) + rest
+    return len(unit).to_bytes(4, "big") + unit
+
+
+@pytest.mark.parametrize(
+    ("packet", "role"),
+    [
+        (nal(35) + nal(39) + nal(19), PacketRole.RESTART),
+        (nal(20), PacketRole.RESTART),
+        (nal(21), PacketRole.REFERENCE),  # CRA: leading pictures refer to what is before it
+        (nal(1), PacketRole.REFERENCE),
+        (nal(0), PacketRole.UNREFERENCED),
+        (nal(0) + nal(1), PacketRole.REFERENCE),
+        (nal(0, sublayer=1), PacketRole.SETUP),
+        (nal(0, layer=1), PacketRole.SETUP),
+        (nal(33, rest=b"\x07") + nal(19), PacketRole.RESTART),  # repeated
+        (nal(33, rest=b"\x08") + nal(19), PacketRole.SETUP),  # another
+        (nal(36), PacketRole.SETUP),  # end of sequence
+        (nal(0)[:-1], PacketRole.SETUP),  # cut
+        (b"", PacketRole.SETUP),
+    ],
+)
+def test_reader_of_hevc(packet: bytes, role: PacketRole) -> None:
+    reader = reader_of("hevc", hvcc())
+    assert reader is not None
+    assert reader(memoryview(packet)) is role
+
+
+def test_a_stream_that_turns_out_otherwise_has_no_more_to_leave_out() -> None:
+    reader = reader_of("hevc", hvcc())
+    assert reader is not None
+    for packet in (nal(0, sublayer=1), nal(0), nal(19)):
+        assert reader(memoryview(packet)) is PacketRole.SETUP
+    assert reader_of("hevc", hvcc(num_sublayers=2)) is None
+    assert reader_of("hevc", None) is None
+    assert reader_of("h264", None) is None
+    assert reader_of("h264", b"\x01\x64\x00\x1f\xff\xe1") is None  # cut before its parameter set
+
+
+def test_reader_of_motion_jpeg() -> None:
+    data = cv2.imencode(".jpg", textured(1, 64, 48))[1].tobytes()
+    huffman = data.index(b"\xff\xc4")
+    length = int.from_bytes(data[huffman + 2 : huffman + 4], "big")
+    without = data[:huffman] + data[huffman + 2 + length :]
+    with_more = data[:2] + b"\xff\xee\x00\x04ab" + data[2:]  # APP14 says how colours are stored
+    for odd in (without, with_more, data[:100], b""):
+        reader = reader_of("mjpeg", None)
+        assert reader is not None
+        assert reader(memoryview(data)) is PacketRole.RESTART
+        assert reader(memoryview(odd)) is PacketRole.SETUP
+        assert reader(memoryview(data)) is PacketRole.RESTART
+
+
 # -- what is waiting -------------------------------------------------------------------------------------------------
 
 
@@ -309,24 +406,47 @@ def test_trouble_without_a_packet_is_no_trouble_with_it(
     )
     got = needed(path, wanted_ns)
     assert got.num_left_out > 0
+    assert got.is_repeated
     assert got.pictures == plain(path, wanted_ns).pictures
 
 
-def test_a_stream_that_hides_how_far_it_reorders_is_decoded_again(tmp_path: Path) -> None:
-    """Its SPS has no `bitstream_restriction`; only probing learns the delay."""
+def test_a_stream_that_hides_how_far_it_reorders(tmp_path: Path) -> None:
+    """The flag `bitstream_restriction` of its SPS is cleared: the decoder learns the delay as it goes."""
     path = clip(tmp_path, "h264_pyramid")
-    data = path.read_bytes()
-    at = data.index(b"avcC") + 4
     with av.open(str(path)) as container:
         extradata = container.streams.video[0].codec_context.extradata
-    length = int.from_bytes(extradata[6:8], "big")
-    sps = at + 8
-    assert data[sps] & 31 == 7
-    path.write_bytes(data[: sps + length - 3] + bytes([0x80, 0, 0]) + data[sps + length :])
-    wanted_ns = clock_of(path)[::3]
-    expected = plain(path, wanted_ns)
-    got = needed(path, wanted_ns)
-    assert (got.pictures, got.code) == (expected.pictures, expected.code)
+    assert extradata is not None
+    sps = extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")]
+    data = path.read_bytes()
+    shorter = without_restriction(sps)
+    assert data.count(sps) == 1
+    path.write_bytes(data.replace(sps, shorter))
+    wanted_ns = clock_of(path)
+    expected, got = plain(path, wanted_ns), needed(path, wanted_ns)
+    assert expected.code is None
+    assert got.pictures == expected.pictures
+
+
+def without_restriction(sps: bytes) -> bytes:
+    """x264 ends an SPS with the flag, a bit, six Exp-Golomb numbers of which the first two are 0, and the stop bit."""
+    bits = "".join(f"{byte:08b}" for byte in sps.replace(b"\0\0\3", b"\0\0")).rstrip("0")[:-1]
+    at = next(
+        i for i in range(len(bits)) if bits[i : i + 4] == "1111" and is_numbers(bits[i + 2 :], 6)
+    )
+    bits = bits[:at] + "0" + "1"
+    bits += "0" * (-len(bits) % 8)
+    changed = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return changed.replace(b"\0\0", b"\0\0\3").ljust(len(sps), b"\0")
+
+
+def is_numbers(bits: str, count: int) -> bool:
+    """Whether they are exactly `count` Exp-Golomb codes."""
+    for _ in range(count):
+        num_zeros = len(bits) - len(bits.lstrip("0"))
+        if len(bits) < 2 * num_zeros + 1:
+            return False
+        bits = bits[2 * num_zeros + 1 :]
+    return not bits
 
 
 @pytest.mark.slow
