@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -32,7 +35,7 @@ KEYS = {
     "bare_fps_*": "Frames a second of the smallest PyAV loop: decode, scale every third frame, encode.",
     "ours_fps_*": "Frames a second of the whole ingest of the same file.",
     "lerobot_fps_*": "Frames a second of LeRobot 0.3.3's writer on the same frames, already decoded.",
-    "ours_over_bare_time_ratio_*": "Time of `ours` over `bare`, median of the rounds. Budget: at most 1.15.",
+    "ours_over_bare_time_ratio_*": "Time of `ours` over `bare`, median of the rounds. Aim: at most 1.05.",
     "ours_over_bare_cpu_ratio_*": "The same with CPU time.",
     "ours_over_lerobot_speed_ratio_*": "Frames a second of `ours` over `lerobot`. Budget: at least 10 at `256`, at least 6 at `1080p_full`.",
     "ours_peak_rss_mib_short_1080p": "Peak memory of one worker on 3 s of 1080p.",
@@ -44,6 +47,8 @@ KEYS = {
 ROOT = Path(__file__).parent.parent
 PEER_PYTHON = ROOT / ".peer" / "bin" / "python"
 SOURCE_HZ = 30
+Options = tuple[tuple[str, str], ...]
+LONG_GROUPS: Options = (("crf", "20"), ("preset", "veryfast"), ("g", "30"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,10 @@ class Case:
     num_source_frames: int
     num_lerobot_frames: (
         int  # 0: not compared, because LeRobot would be handed pictures already scaled down
-    )
+    ) = 0
+    codec: str = "libx264"
+    options: Options = LONG_GROUPS
+    suffix: str = ".mp4"
 
 
 CASES = (
@@ -69,21 +77,39 @@ CASES = (
 MEMORY_FRAMES = (90, 900)  # 3 s and 30 s of 1080p
 
 
-def write_source(path: Path, width: int, height: int, num_frames: int) -> None:
-    """Moving smooth texture with sensor noise, 30 Hz H.264 with the usual long GOP."""
+def write_source(
+    path: Path,
+    width: int,
+    height: int,
+    num_frames: int,
+    *,
+    codec: str = "libx264",
+    options: Options = LONG_GROUPS,
+) -> None:
+    """Moving smooth texture with sensor noise, 30 Hz."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (height // 4 + 20, width // 4 + 20, 3), dtype=np.uint8)
     texture = cv2.resize(coarse, (width + 80, height + 80), interpolation=cv2.INTER_CUBIC)
     noise = [rng.integers(0, 10, (height, width, 3), dtype=np.uint8) for _ in range(4)]
-    with av.open(str(path), "w") as container:
-        options = {"crf": "20", "preset": "veryfast", "g": "30"}
-        stream = container.add_stream("libx264", SOURCE_HZ, options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    with usual_priority(), av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, SOURCE_HZ, dict(options))
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for i in range(num_frames):
             x, y = int(32 + 30 * np.sin(i / 20)), int(32 + 30 * np.cos(i / 27))
             picture = cv2.add(texture[y : y + height, x : x + width], noise[i % 4])
             container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """For root, the encoder SVT-AV1 makes its process a real-time one, and the programs started after it too."""
+    before, how = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, how)
 
 
 def ingest_by_command(source: str, raw: Path, corpus: Path) -> None:
@@ -126,17 +152,22 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._serial = count()
+        self._sources: dict[tuple[Any, ...], Path] = {}
 
-    def source(self, width: int, height: int, num_frames: int) -> Path:
-        """The synthetic source of that size and length, made once."""
-        path = self.folder / f"{width}x{height}_{num_frames}.mp4"
-        if not path.exists():
-            write_source(path, width, height, num_frames)
-        return path
+    def source(self, case: Case) -> Path:
+        """The synthetic source of that size, length and codec, made once."""
+        frames = case.width, case.height, case.num_source_frames
+        stream = {"codec": case.codec, "options": case.options}
+        key = (*frames, *stream.values())
+        if key not in self._sources:
+            path = self.folder / f"source_{len(self._sources)}{case.suffix}"
+            write_source(path, *frames, **stream)
+            self._sources[key] = path
+        return self._sources[key]
 
     def libav(self, method: str, case: Case) -> list[str]:
         """Command of `bare` or `ours` on the case's source."""
-        source = self.source(case.width, case.height, case.num_source_frames)
+        source = self.source(case)
         out = self.folder / f"{method}_{next(self._serial)}.mp4"
         loop = [sys.executable, "-m", "benchmarks.ingest_loops", method]
         return [*loop, str(source), str(out), str(case.short_side_px)]
@@ -195,7 +226,6 @@ def measure_memory(bench: Bench) -> dict[str, float]:
             height=1080,
             short_side_px=256,
             num_source_frames=num_frames,
-            num_lerobot_frames=0,
         )
         peaks.append(run_together([bench.libav("ours", case)])["peak_rss_mib"])
     return {

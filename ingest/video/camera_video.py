@@ -189,21 +189,29 @@ def _opened(
         yield _FrameSource(where=f"camera {camera.name}", codec=CODEC, pictures=pictures)
         return
     times_ns = _container_times(frames, clock_ns, shown, max_frames)
-    with _open(frames, max_frames, num_threads=num_threads) as video:
+    with _open(frames, max_frames, num_threads=num_threads, probes=False) as video:
         yield _FrameSource(
             where=frames.path,
             codec=video.stream.codec_context.codec.canonical_name,
-            pictures=decoded(video, times_ns),
+            pictures=decoded(video, times_ns, needed_only=True),
             video=video,
             times_ns=times_ns,
         )
 
 
 def _open(
-    frames: VideoSpan | VideoWindow, max_frames: int, *, num_threads: int | None = None
+    frames: VideoSpan | VideoWindow,
+    max_frames: int,
+    *,
+    num_threads: int | None = None,
+    probes: bool = True,
 ) -> AbstractContextManager[Video]:
     return open_video(
-        frames.path, num_threads=num_threads, max_frames=max_frames, byte_range=frames.byte_range
+        frames.path,
+        num_threads=num_threads,
+        max_frames=max_frames,
+        byte_range=frames.byte_range,
+        probes=probes,
     )
 
 

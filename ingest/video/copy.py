@@ -19,11 +19,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ingest.video.encode import close_output, open_output, rebase
+from ingest.video.packet_syntax import is_idr, nal_length_size
 from ingest.video.source import Times, Video, open_video, pts_of, span_packets
 from ingest.video.truncation import VideoFile
 from schemas.errors import TransientError, system_error_text
-
-_IDR = 5  # nal_unit_type of ITU-T H.264 table 7-1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,20 +116,3 @@ def _is_regular(video: Video, times_ns: Times, rate_hz: Fraction) -> bool:
     exact = np.arange(len(times_ns)) * float(1_000_000_000 / rate_hz)
     tick_ns = float(video.time_base * 1_000_000_000)
     return bool(np.all(np.abs(times_ns - times_ns[0] - exact) <= tick_ns + 1))
-
-
-def nal_length_size(extradata: bytes | None) -> int | None:
-    """Bytes of each NAL length in an `avcC` stream (ISO/IEC 14496-15 §5.3.3); None when it is not one."""
-    if not extradata or len(extradata) < 7 or extradata[0] != 1:
-        return None
-    return (extradata[4] & 3) + 1
-
-
-def is_idr(data: bytes, length_size: int) -> bool:
-    """True when all slices of the access unit are IDR slices (types 1..5 hold slice data)."""
-    at, kinds = 0, set()
-    while at + length_size < len(data):
-        length = int.from_bytes(data[at : at + length_size], "big")
-        kinds.add(data[at + length_size] & 0x1F)
-        at += length_size + length
-    return {kind for kind in kinds if 1 <= kind <= _IDR} == {_IDR}

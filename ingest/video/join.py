@@ -17,8 +17,8 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ingest.video.copy import is_idr, nal_length_size
 from ingest.video.encode import close_output, open_output, rebase
+from ingest.video.packet_syntax import is_idr, nal_length_size
 from ingest.video.source import Video, open_video, pts_of, span_packets
 from schemas.errors import Code, SourceError, TransientError, system_error_text
 from schemas.rate import ns_from_seconds

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -29,6 +29,9 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from adapters.containers.raw_file import RangeReader
+from ingest.video.needed_packets import NeededPackets
+from ingest.video.packet_syntax import nal_length_size
 from ingest.video.truncation import VideoFile
 from schemas import av_options
 from schemas.av_options import DECODER_OPTIONS, MAX_PIXELS
@@ -58,6 +61,7 @@ class Video:
     stream: VideoStream
     time_base: Fraction
     max_frames: int = MAX_FRAMES
+    is_probed: bool = True  # libavformat has decoded the first pictures, so the decoder knows how far they are reordered
 
     @property
     def path(self) -> str:
@@ -87,10 +91,14 @@ def open_video(
     num_threads: int | None = None,
     max_frames: int = MAX_FRAMES,
     byte_range: tuple[int, int] | None = None,
+    probes: bool = True,
 ) -> Iterator[Video]:
     """Open a video file: for decoding with `num_threads` decoder threads, or (None) only for listing packets.
 
-    With `byte_range` the video is those bytes [start, end) of the file.
+    Args:
+        byte_range: the video is those bytes [start, end) of the file.
+        probes: False lets H.264 in MP4 be decoded without the pictures that libavformat decodes first. Should a picture come out in the
+            wrong order for that, `decoded(needed_only=True)` notices.
 
     Raises:
         SourceError: missing, a Git LFS pointer, cut short, not a known container, no picture stream.
@@ -98,11 +106,14 @@ def open_video(
     _check_file(path)
     file = VideoFile(path=path, byte_range=byte_range)
     with file.opened() as opened:
-        with _reading(file):
-            options = _PACKETS_ONLY if num_threads is None else {}
-            container = av_options.open_video(opened, where=path, options=options)
+        is_probed = probes and num_threads is not None
+        container = _opened(opened, file, is_probed=is_probed)
         try:
             stream = _video_stream(container, file)
+            if not (is_probed or num_threads is None or _states_its_format(container, stream)):
+                container.close()
+                is_probed, container = True, _opened(opened, file, is_probed=True)
+                stream = _video_stream(container, file)
             context = stream.codec_context
             # AUTO is frame threading for H.264: the only kind that helps with one slice a picture.
             context.thread_type = "AUTO"
@@ -117,9 +128,28 @@ def open_video(
                 stream=stream,
                 time_base=time_base,
                 max_frames=max_frames,
+                is_probed=is_probed,
             )
         finally:
             container.close()
+
+
+def _opened(opened: Path | RangeReader, file: VideoFile, *, is_probed: bool) -> InputContainer:
+    if not isinstance(opened, Path):
+        opened.seek(0)
+    with _reading(file):
+        options = {} if is_probed else _PACKETS_ONLY
+        return av_options.open_video(opened, where=file.path, options=options)
+
+
+def _states_its_format(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the header says all that a decoder of H.264 starts from."""
+    context = stream.codec_context
+    is_mp4 = container.format.name.startswith("mov,")
+    is_avcc = (
+        context.codec.canonical_name == "h264" and nal_length_size(context.extradata) is not None
+    )
+    return is_mp4 and is_avcc and stream.average_rate is not None
 
 
 def window_times(video: Video, start_ns: int, end_ns: int) -> Times:
@@ -186,18 +216,45 @@ def check_span(video: Video, first: int, count: int) -> None:
         raise _broken(video.file, f"frame {first + count - 1} is beyond the end of the file")
 
 
-def decoded(video: Video, wanted_ns: Times) -> Iterator[VideoFrame]:
+def decoded(video: Video, wanted_ns: Times, *, needed_only: bool = False) -> Iterator[VideoFrame]:
     """Yield the pictures at exactly the instants `wanted_ns` (ascending, no duplicates), each once, in order.
 
     Entering an open GOP leaves out its leading pictures, and a strict H.264 decoder may then trip over commands that
     name them. So damage met after a seek counts only when it is met again from the start of the file.
 
+    Args:
+        needed_only: leave out packets that none of these pictures depends on (`ingest.video.needed_packets`); damage inside
+            them is then not seen. Any trouble without them counts only when it is met again with them.
+
     Raises:
         SourceError: the decoder reports damage, or one of the pictures does not come out.
     """
-    due_ns, num_done = [int(t) for t in wanted_ns], 0
+    due_ns = [int(t) for t in wanted_ns]
+    if not needed_only:
+        yield from _all_decoded(video, due_ns, 0)
+        return
+    due, num_done = frozenset(due_ns), 0
+    needed = NeededPackets(video.stream, lambda pts: video.ns(pts) in due, len(due))
     try:
-        for frame in _exactly(video, _packets_from(video, due_ns[0]), due_ns):
+        packets = needed.among(_decodable(_packets_from(video, due_ns[0])))
+        for frame in _exactly(video, packets, due_ns):
+            num_done += 1
+            yield frame
+    except SourceError as error:
+        if error.code not in (Code.CORRUPT_VIDEO, Code.TRUNCATED):
+            raise
+        if video.is_probed and not needed.num_left_out and _is_at_start(video, due_ns[0]):
+            raise
+    else:
+        return
+    with _opened_again(video) as again:
+        yield from _all_decoded(again, due_ns, num_done)
+
+
+def _all_decoded(video: Video, due_ns: Sequence[int], num_done: int) -> Iterator[VideoFrame]:
+    """The pictures at `due_ns[num_done:]`, with every packet decoded from the keyframe before the first of `due_ns`."""
+    try:
+        for frame in _exactly(video, _packets_from(video, due_ns[0]), due_ns[num_done:]):
             num_done += 1
             yield frame
     except SourceError as error:
@@ -205,13 +262,17 @@ def decoded(video: Video, wanted_ns: Times) -> Iterator[VideoFrame]:
             raise
     else:
         return
-    with open_video(
+    with _opened_again(video) as again:
+        yield from _exactly(again, _demuxed(again), due_ns[num_done:])
+
+
+def _opened_again(video: Video) -> AbstractContextManager[Video]:
+    return open_video(
         video.path,
         num_threads=video.stream.codec_context.thread_count,
         max_frames=video.max_frames,
         byte_range=video.file.byte_range,
-    ) as again:
-        yield from _exactly(again, _demuxed(again), due_ns[num_done:])
+    )
 
 
 def _exactly(

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 NOISE_LUMA = 0.2  # what a codec leaves of a frozen picture
 KEYFRAME_LUMA = 3.0  # and where it begins anew, between two steps that are quieter
+_Samples = npt.NDArray[np.uint8 | np.uint16]
 MIN_TIMESTEPS = 3  # a shorter repetition is not recorded
 
 
@@ -28,13 +29,14 @@ class SourceSteps:
 
     def __init__(self, num_steps: int) -> None:
         self._luma = np.full(max(num_steps - 1, 0), np.nan)
-        self._before: VideoFrame | None = None
+        self._before: _Samples | None = None
 
     def see(self, frame: VideoFrame, start: int) -> None:
         """A picture of the source that is shown from timestep `start` on."""
+        after = _first_plane(frame)
         if self._before is not None:
-            self._luma[start - 1] = luma_difference(self._before, frame)
-        self._before = frame
+            self._luma[start - 1] = _mean_difference(self._before, after, frame)
+        self._before = after
 
     def repeats(self) -> tuple[Repeat, ...]:
         """Every repetition of `MIN_TIMESTEPS` or more, in order."""
@@ -46,13 +48,17 @@ def luma_difference(before: VideoFrame, after: VideoFrame) -> float:
 
     Pictures of different sizes or depths are no repetition: infinity.
     """
-    first, second = _first_plane(before), _first_plane(after)
+    return _mean_difference(_first_plane(before), _first_plane(after), after)
+
+
+def _mean_difference(first: _Samples, second: _Samples, after: VideoFrame) -> float:
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return float("inf")
-    return float(cv2.norm(first, second, cv2.NORM_L1)) / _weight(after)
+    weight = second.size * (1 << max(after.format.components[0].bits - 8, 0))
+    return float(cv2.norm(first, second, cv2.NORM_L1)) / float(weight)
 
 
-def _first_plane(frame: VideoFrame) -> npt.NDArray[np.uint8 | np.uint16]:
+def _first_plane(frame: VideoFrame) -> _Samples:
     """[H, row] samples without the padding of the rows."""
     plane, part = frame.planes[0], frame.format.components[0]
     kind = np.dtype(np.uint16 if part.bits > 8 else np.uint8)
@@ -60,11 +66,6 @@ def _first_plane(frame: VideoFrame) -> npt.NDArray[np.uint8 | np.uint16]:
     width = plane.width * max(frame.format.padded_bits_per_pixel // (8 * kind.itemsize), 1)
     width = width if frame.format.is_rgb and len(frame.planes) == 1 else plane.width
     return rows.reshape(plane.height, -1)[:, :width]
-
-
-def _weight(frame: VideoFrame) -> float:
-    """Samples of the first plane, times what one step of 8 bits is worth."""
-    return float(_first_plane(frame).size * (1 << max(frame.format.components[0].bits - 8, 0)))
 
 
 def repeats_of(luma: npt.NDArray[np.float64]) -> tuple[Repeat, ...]:

@@ -14,12 +14,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from ingest.video.packet_syntax import is_reference, nal_length_size
 from ingest.video.source import Video, open_video, pts_of, span_packets
 from schemas.errors import Code, SourceError, system_error_text
 from schemas.rate import NS_PER_S
 
 Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-H264_SLICES = range(1, 6)  # nal_unit_type of ITU-T H.264 table 7-1
 
 
 def pictures_at(path: Path, timesteps: Sequence[int], rate_hz: float) -> Iterator[Picture]:
@@ -67,7 +67,9 @@ def _frames(video: Video, pts_due: list[int], *, first_ns: int) -> Iterator[Vide
 def _needed(video: Video, pts_due: list[int], first_ns: int) -> Iterator[Packet[VideoStream]]:
     """The packets that the wanted pictures depend on, in decode order."""
     left = set(pts_due)
-    length_size = _nal_length_size(video)
+    context = video.stream.codec_context
+    is_h264 = context.codec.canonical_name == "h264"
+    length_size = nal_length_size(context.extradata) if is_h264 else None
     for group in _groups(span_packets(video, first_ns)):
         if pts_of(group[0]) > pts_due[-1]:
             return
@@ -77,7 +79,11 @@ def _needed(video: Video, pts_due: list[int], first_ns: int) -> Iterator[Packet[
             raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         last = max((i for i, p in enumerate(group) if p.pts in left), default=-1)
         for packet in group[: last + 1]:
-            if packet.pts in left or not length_size or _is_reference(packet, length_size):
+            if (
+                packet.pts in left
+                or not length_size
+                or is_reference(memoryview(packet), length_size)
+            ):
                 yield packet
 
 
@@ -91,22 +97,3 @@ def _groups(packets: Iterable[Packet[VideoStream]]) -> Iterator[list[Packet[Vide
         group.append(packet)
     if group:
         yield group
-
-
-def _nal_length_size(video: Video) -> int:
-    """How many bytes each NAL length has (ISO/IEC 14496-15 §5.3.3, `avcC`); 0 where packets cannot be looked into."""
-    context = video.stream.codec_context
-    extradata = context.extradata or b""
-    is_avcc = context.codec.canonical_name == "h264" and len(extradata) > 6 and extradata[0] == 1
-    return (extradata[4] & 3) + 1 if is_avcc else 0
-
-
-def _is_reference(packet: Packet[VideoStream], length_size: int) -> bool:
-    """Whether any other picture may refer to this one: `nal_ref_idc` of a slice is not 0 (ITU-T H.264 §7.4.1)."""
-    data, at = memoryview(packet), 0
-    while at + length_size < len(data):
-        head = data[at + length_size]
-        if head & 0x1F in H264_SLICES and head >> 5 & 3:
-            return True
-        at += length_size + int.from_bytes(data[at : at + length_size], "big")
-    return False

@@ -70,14 +70,17 @@ def test_decoding_again_from_the_start_stays_within_the_part(
     camera, out = Camera(name="ego", frames=frames), tmp_path / "out.mp4"
     clock = frame_clock(camera)
 
-    entered = source._packets_from
+    entered, tried = source._packets_from, []
 
     def trip(*where: object) -> object:
-        monkeypatch.setattr(source, "_packets_from", entered)
+        tried.append(where)
+        if len(tried) == 2:  # without and with the packets that nothing needs
+            monkeypatch.setattr(source, "_packets_from", entered)
         raise SourceError(Code.CORRUPT_VIDEO, "a reference that is not there")
 
     monkeypatch.setattr(source, "_packets_from", trip)
     write_video(camera, clock, instants_ns(5, Fraction(10)), out, VideoSettings())
+    assert len(tried) == 2
     assert [number_of(p) for p in read_back(out)[0]] == [15, 18, 21, 24, 27]
 
 
