@@ -209,7 +209,7 @@ def measure(root: Path, threads: int) -> dict[str, float]:
     planted = np.load(root / "planted.npz")["pairs"]
     one, other = (np.array([number[u] for u in planted[:, k]]) for k in range(2))
     joined = copies.cluster[one] == copies.cluster[other]
-    num_copies = sum(row["kind"] != "kept" for row in decided.rows)
+    num_copies = sum(row.kind != "kept" for row in decided.rows)
     return {
         "measured": int(stored.is_measured.sum()),
         "planted": len(planted),
