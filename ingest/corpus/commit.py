@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
+from ingest.corpus.numbering import by_dataset, count_episodes
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.staging import staged_rows_of
 from ingest.corpus.tombstones import (
@@ -268,26 +269,9 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         DamagedCatalog: its episodes and tombstones do not number it from 0 without a gap.
     """
     datasets = datasets_without_episodes(corpus, current)
-    rows: list[_NumberedEpisode | ErasedPlace] = [*current.rows(corpus, _NumberedEpisode)]
-    rows += places(tombstones(corpus, current))
-    for row in sorted(rows, key=lambda row: row.episode_index):
-        dataset = _declared(datasets, row.dataset_path)
-        if row.episode_index != dataset.episodes:
-            problem = f"episode number {row.episode_index}; expected {dataset.episodes}"
-            raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=dataset.path)
-        dataset.task_indices(row.tasks)
-        dataset.grow(row.length, is_erased=isinstance(row, ErasedPlace))
+    for path, episodes in by_dataset(corpus, current):
+        count_episodes(_declared(datasets, path), episodes)
     return datasets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _NumberedEpisode(CatalogRow):
-    TABLE: ClassVar[str] = "episodes"
-
-    dataset_path: str
-    episode_index: int
-    length: int
-    tasks: list[str]
 
 
 def datasets_without_episodes(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
