@@ -189,8 +189,8 @@ def main(
 ) -> None:
     """Start of an ingest on a corpus of `episodes`."""
     measured_on = result.machine()
-    with tempfile.TemporaryDirectory(dir=folder, prefix="eicorpus-benchmark-") as made:
-        root = Path(made).resolve()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="eicorpus-benchmark-") as scratch:
+        root = Path(scratch).resolve()
         in_own_process(generate, root, episodes)
         nothing = in_own_process(measure, root, episodes)
         one = in_own_process(measure, root, episodes + 1)

@@ -111,10 +111,11 @@ class Committer:
             raise snapshot.overtaken(self.parent.number + 1, self.corpus.root / snapshot.FOLDER)
         rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
-        for waiting in self.pending:
-            if waiting.outcome.staged is not None:
-                self._place(waiting.outcome.staged, waiting.folder, rows, lines)
-            rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
+        with self.disk.holding_folders():
+            for waiting in self.pending:
+                if waiting.outcome.staged is not None:
+                    self._place(waiting.outcome.staged, waiting.folder, rows, lines)
+                rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
         kinds = dict.fromkeys(type(row) for row in rows)
         parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
         self.parent = snapshot.publish(self.disk, self.corpus.root, self.parent, parts, self.run_id)
@@ -122,9 +123,10 @@ class Committer:
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
         done, self.pending = self.pending, []
-        for waiting in done:
-            self.ends[waiting.verdict.state] += waiting.episodes
-            self.disk.remove_tree(waiting.folder)
+        with self.disk.holding_folders():
+            for waiting in done:
+                self.ends[waiting.verdict.state] += waiting.episodes
+                self.disk.remove_tree(waiting.folder)
         return [waiting.outcome for waiting in done]
 
     def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
@@ -202,8 +204,9 @@ class Committer:
     ) -> ArtifactRow:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
-        self._make_dir((self.corpus.path(path)).parent)
-        self.disk.write_new(self.corpus.path(path), data)
+        file = self.corpus.path(path)
+        self._make_dir(file.parent)
+        self.disk.write_new(file, data)
         return _artifact(
             uid=uid,
             kind="data",
@@ -219,8 +222,9 @@ class Committer:
     ) -> ArtifactRow:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
-        self._make_dir((self.corpus.path(path)).parent)
-        self.disk.hard_link_or_copy(folder / video["name"], self.corpus.path(path))
+        file = self.corpus.path(path)
+        self._make_dir(file.parent)
+        self.disk.hard_link_or_copy(folder / video["name"], file)
         return _artifact(
             uid=uid,
             kind="video",

@@ -60,7 +60,7 @@ _POISON = re.compile(b"|".join(code.encode() for code in sorted(POISON)))
 
 
 def _changes_nothing(line: bytes, poisoned: Mapping[str, tuple[str, str]]) -> bool:
-    """Whether a line is plainly an attempt, or the end of an episode that was not and is not poisoned: nearly all are, and are not parsed."""
+    """Whether a line is plainly an attempt, or the end of an episode that took no worker with it: nearly all are, and are not parsed."""
     start = _START.match(line)
     if start is None or line.count(b'"uid": ') != 1 or line.count(b'"event": ') != 1:
         return False
@@ -111,8 +111,9 @@ class Ledger:
         disk.make_dir(folder)
         self._disk, self._path = disk, folder / f"{run_id}.jsonl"
 
-    def attempt(self, uid: str, number: int) -> None:
-        self._append({"event": "attempt", "uid": uid, "number": number})
+    def attempts(self, numbers: Mapping[str, int]) -> None:
+        """Attempts that are about to begin, by uid: one append for all of them."""
+        self._append(*({"event": "attempt", "uid": uid, "number": n} for uid, n in numbers.items()))
 
     def death(self, uid: str, death: WorkerFailure) -> None:
         self._append({"event": "death", "uid": uid, "code": death.code.value, "message": death.how})
@@ -129,9 +130,10 @@ class Ledger:
             }
             for outcome, state in outcomes
         ]
-        if events:
-            self._append(*events)
+        self._append(*events)
 
     def _append(self, *events: dict[str, Any]) -> None:
+        if not events:
+            return
         text = "".join(json.dumps(event) + "\n" for event in events)
         self._disk.append(self._path, text.encode())

@@ -93,7 +93,7 @@ def _first_tasks(
     by_place = np.argsort(place[row], kind="stable")  # of an episode's texts their own order
     text, of = texts.indices.to_numpy()[by_place], dataset[row][by_place]
     _, first = np.unique(of.astype(np.int64) << 32 | text, return_index=True)
-    found: dict[int, list[str]] = {}
+    texts_by_dataset: dict[int, list[str]] = {}
     for at in np.sort(first).tolist():
-        found.setdefault(int(of[at]), []).append(texts.dictionary[int(text[at])].as_py())
-    return found
+        texts_by_dataset.setdefault(int(of[at]), []).append(texts.dictionary[int(text[at])].as_py())
+    return texts_by_dataset

@@ -67,7 +67,7 @@ class StoredArray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartWork:
+class ArrayPartWork:
     """One part. Small enough to travel."""
 
     number: int
@@ -78,7 +78,7 @@ class PartWork:
     attempt: int = 1
 
 
-def work_on_part(work: PartWork, disk: LocalStorage) -> Any:
+def work_on_part(work: ArrayPartWork, disk: LocalStorage) -> Any:
     """The worker body."""
     arrays = {name: stored.open() for name, stored in work.arrays.items()}
     return work.body(arrays, work.first, work.end)
@@ -89,8 +89,10 @@ class ExecutorParts:
 
     def __init__(self, executor: Executor, disk: LocalStorage, folder: Path) -> None:
         self._disk, self._folder = disk, folder
-        self._waiting: deque[PartWork] = deque()
-        self._results = cast(Iterator[tuple[PartWork, Any]], executor.run(self._next, work_on_part))
+        self._waiting: deque[ArrayPartWork] = deque()
+        self._results = cast(
+            Iterator[tuple[ArrayPartWork, Any]], executor.run(self._next, work_on_part)
+        )
         self._stored: dict[int, tuple[npt.NDArray[Any], StoredArray]] = {}
 
     def map(self, body: Body[R], arrays: Arrays, bounds: Sequence[int]) -> list[R]:
@@ -103,7 +105,7 @@ class ExecutorParts:
         stored = {name: self._file_of(array) for name, array in arrays.items()}
         for number, (first, end) in enumerate(pairwise(bounds)):
             self._waiting.append(
-                PartWork(number=number, body=body, arrays=stored, first=first, end=end)
+                ArrayPartWork(number=number, body=body, arrays=stored, first=first, end=end)
             )
         out: dict[int, R] = {}
         while len(out) < len(bounds) - 1:
@@ -119,7 +121,7 @@ class ExecutorParts:
         cast(Any, self._results).close()
         self._disk.remove_tree(self._folder)
 
-    def _next(self) -> PartWork | None:
+    def _next(self) -> ArrayPartWork | None:
         return self._waiting.popleft() if self._waiting else None
 
     def _file_of(self, array: npt.NDArray[Any]) -> StoredArray:
@@ -133,13 +135,13 @@ class ExecutorParts:
         return self._stored[id(array)][1]
 
 
-def _again(work: PartWork, failure: WorkerFailure) -> PartWork:
+def _again(work: ArrayPartWork, failure: WorkerFailure) -> ArrayPartWork:
     if work.attempt >= ATTEMPTS:
         message = (
             f"a worker process ended {work.attempt} times: {failure.code.value}: {failure.how}"
         )
         raise TransientError(message, remedy="run the same command again with fewer --workers")
-    return PartWork(
+    return ArrayPartWork(
         number=work.number,
         body=work.body,
         arrays=work.arrays,

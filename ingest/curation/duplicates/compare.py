@@ -87,8 +87,8 @@ def plausible(signatures: Signatures, pairs: Pairs, parts: PartRunner = INLINE) 
         "one": pairs.one,
         "other": pairs.other,
     }
-    found = parts.map(_is_plausible, arrays, bounds_of(len(pairs.one), PART_PAIRS))
-    keep = np.concatenate([np.zeros(0, dtype=bool), *found])
+    pieces = parts.map(_is_plausible, arrays, bounds_of(len(pairs.one), PART_PAIRS))
+    keep = np.concatenate([np.zeros(0, dtype=bool), *pieces])
     return Pairs(one=pairs.one[keep], other=pairs.other[keep], crowded=pairs.crowded)
 
 
@@ -123,10 +123,10 @@ def are_same(
         "one": pairs.one,
         "other": pairs.other,
     }
-    found = parts.map(
+    pieces = parts.map(
         partial(_are_same, limits=limits), arrays, bounds_of(len(pairs.one), PART_PAIRS)
     )
-    return np.concatenate([np.zeros(0, dtype=bool), *found])
+    return np.concatenate([np.zeros(0, dtype=bool), *pieces])
 
 
 def _are_same(arrays: Arrays, first: int, end: int, *, limits: Thresholds) -> npt.NDArray[np.bool_]:

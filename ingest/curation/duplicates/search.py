@@ -62,12 +62,14 @@ def near_pairs(
         **({} if side is None else {"side": side}),
     }
     cells = _cells(vectors, radius, parts)
-    found = parts.map(partial(_near_keys, radius=radius), {**arrays, **cells}, _cell_bounds(cells))
-    keys = _once(np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in found)]))
+    by_part = parts.map(
+        partial(_near_keys, radius=radius), {**arrays, **cells}, _cell_bounds(cells)
+    )
+    keys = _once(np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in by_part)]))
     return Pairs(
         one=keys // max(count, 1),
         other=keys % max(count, 1),
-        crowded=sum(crowded for _, crowded in found),
+        crowded=sum(crowded for _, crowded in by_part),
     )
 
 
