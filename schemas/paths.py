@@ -67,20 +67,20 @@ def within(root: Path, relative: str) -> Path:
         OutsideCorpus: it is something else, absolute, or leads out by `..`.
     """
     names = key_names(relative, where=str(root))
-    path = root
+    path = str(root)  # texts: a `Path` for each step takes ten times as long
     for name in names:
-        path = path / name
+        path = f"{path}/{name}"
         try:
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
-            return root.joinpath(*names)
+            break
         except OSError as error:  # a name too long, say
             raise OutsideCorpus(
                 f"not a valid path: {error.strerror}", where=relative[:200]
             ) from error
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise refused(path, mode)
-    return path
+            raise refused(Path(path), mode)
+    return root.joinpath(*names)
 
 
 def refused(path: Path, mode: int) -> OutsideCorpus:

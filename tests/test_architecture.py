@@ -205,7 +205,7 @@ ROOMS: dict[str, set[str]] = {
         "transforms",
         "video",
     },
-    "curation.duplicates": {"catalog", "corpus", "curation.measurements", "storage"},
+    "curation.duplicates": {"catalog", "corpus", "curation.measurements", "executors", "storage"},
     "curation.manifests": {
         "catalog",
         "corpus",

@@ -71,6 +71,7 @@ JOINS = {
     "ingest/corpus/lerobot_meta.py: meta / name": "the six names of the format",
     "ingest/corpus/snapshot.py: corpus / key_of(number)": "named in an error; read by key",
     "ingest/curation/captions/cache.py: self.folder / key[:2]": "a digest of this process",
+    "ingest/curation/duplicates/array_parts.py: self._folder / f'{len(self._stored)}.bin'": "a number of this process",
     "ingest/curation/duplicates/distances.py": "numbers: the root of a line",
     "ingest/curation/manifests/action_stats_partial.py": "digests of this process; what is there is opened through `within`",
     "ingest/curation/tiers/policy.py: files('ingest.curation.tiers.policies')": "one of the names that the folder lists",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
+from ingest.corpus.numbering import by_dataset, count_episodes
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.staging import staged_rows_of
 from ingest.corpus.tombstones import (
@@ -112,12 +113,13 @@ class Committer:
         self.elsewhere |= self._committed_since(before)
         rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
-        for waiting in self.pending:
-            if waiting.outcome.staged is not None:
-                if waiting.outcome.uid in self.elsewhere:
-                    continue
-                self._place(waiting.outcome.staged, waiting.folder, rows, lines)
-            rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
+        with self.disk.holding_folders():
+            for waiting in self.pending:
+                if waiting.outcome.staged is not None:
+                    if waiting.outcome.uid in self.elsewhere:
+                        continue
+                    self._place(waiting.outcome.staged, waiting.folder, rows, lines)
+                rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
         kinds = dict.fromkeys(type(row) for row in rows)
         parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
         if parts:
@@ -127,9 +129,10 @@ class Committer:
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
         done, self.pending = self.pending, []
-        for waiting in done:
-            self.ends[waiting.verdict.state] += waiting.episodes
-            self.disk.remove_tree(waiting.folder)
+        with self.disk.holding_folders():
+            for waiting in done:
+                self.ends[waiting.verdict.state] += waiting.episodes
+                self.disk.remove_tree(waiting.folder)
         return [waiting.outcome for waiting in done]
 
     def _committed_since(self, before: Snapshot) -> Set[str]:
@@ -217,8 +220,9 @@ class Committer:
     ) -> ArtifactRow:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
-        self._make_dir((self.corpus.path(path)).parent)
-        self.disk.write_new(self.corpus.path(path), data)
+        file = self.corpus.path(path)
+        self._make_dir(file.parent)
+        self.disk.write_new(file, data)
         return _artifact(
             uid=uid,
             kind="data",
@@ -234,8 +238,9 @@ class Committer:
     ) -> ArtifactRow:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
-        self._make_dir((self.corpus.path(path)).parent)
-        self.disk.hard_link_or_copy(folder / video["name"], self.corpus.path(path))
+        file = self.corpus.path(path)
+        self._make_dir(file.parent)
+        self.disk.hard_link_or_copy(folder / video["name"], file)
         return _artifact(
             uid=uid,
             kind="video",
@@ -284,26 +289,9 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         DamagedCatalog: its episodes and tombstones do not number it from 0 without a gap.
     """
     datasets = datasets_without_episodes(corpus, current)
-    rows: list[_NumberedEpisode | ErasedPlace] = [*current.rows(corpus, _NumberedEpisode)]
-    rows += places(tombstones(corpus, current))
-    for row in sorted(rows, key=lambda row: row.episode_index):
-        dataset = _declared(datasets, row.dataset_path)
-        if row.episode_index != dataset.episodes:
-            problem = f"episode number {row.episode_index}; expected {dataset.episodes}"
-            raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=dataset.path)
-        dataset.task_indices(row.tasks)
-        dataset.grow(row.length, is_erased=isinstance(row, ErasedPlace))
+    for path, episodes in by_dataset(corpus, current):
+        count_episodes(_declared(datasets, path), episodes)
     return datasets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _NumberedEpisode(CatalogRow):
-    TABLE: ClassVar[str] = "episodes"
-
-    dataset_path: str
-    episode_index: int
-    length: int
-    tasks: list[str]
 
 
 def datasets_without_episodes(corpus: Path, current: Snapshot) -> dict[str, Dataset]:

@@ -6,7 +6,8 @@ It is bookkeeping for the driver, not the truth about what is in the corpus: tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_history(folder: Path) -> History:
     """
     history = History()
     for path in sorted(folder.glob("*.jsonl")):
-        for event in _events(path):
+        for event in _events(path, history.poisoned):
             if event["code"] in POISON:
                 history.poisoned[event["uid"]] = (event["code"], event["message"])
             else:
@@ -53,9 +54,26 @@ def read_history(folder: Path) -> History:
     return history
 
 
-def _events(path: Path) -> Iterator[dict[str, str]]:
-    """Events of one run that end an episode, each with its uid, code and message."""
+# Of the lines that `Ledger` writes: what it is, and of which episode.
+_START = re.compile(rb'\{"event": "([a-z]+)", "uid": "([^"\\]*)", ')
+_POISON = re.compile(b"|".join(code.encode() for code in sorted(POISON)))
+
+
+def _changes_nothing(line: bytes, poisoned: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a line is plainly an attempt, or the end of an episode that took no worker with it: nearly all are, and are not parsed."""
+    start = _START.match(line)
+    if start is None or line.count(b'"uid": ') != 1 or line.count(b'"event": ') != 1:
+        return False
+    if start[1] != b"end":
+        return True
+    return _POISON.search(line) is None and start[2].decode(errors="replace") not in poisoned
+
+
+def _events(path: Path, poisoned: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, str]]:
+    """Events of one run that end an episode, each with its uid, code and message; without most that change nothing."""
     for line in lines_of_log(path):
+        if _changes_nothing(line, poisoned):
+            continue
         # A damaged line must not stop a run: at worst its episode is tried once more. What lacks its newline was never finished.
         with suppress(ValueError):
             event: Any = parse_json(line, limits=EVENT_LIMITS) if line.endswith(b"\n") else None
@@ -93,8 +111,9 @@ class Ledger:
         disk.make_dir(folder)
         self._disk, self._path = disk, folder / f"{run_id}.jsonl"
 
-    def attempt(self, uid: str, number: int) -> None:
-        self._append({"event": "attempt", "uid": uid, "number": number})
+    def attempts(self, numbers: Mapping[str, int]) -> None:
+        """Attempts that are about to begin, by uid: one append for all of them."""
+        self._append(*({"event": "attempt", "uid": uid, "number": n} for uid, n in numbers.items()))
 
     def death(self, uid: str, death: WorkerFailure) -> None:
         self._append({"event": "death", "uid": uid, "code": death.code.value, "message": death.how})
@@ -111,9 +130,10 @@ class Ledger:
             }
             for outcome, state in outcomes
         ]
-        if events:
-            self._append(*events)
+        self._append(*events)
 
     def _append(self, *events: dict[str, Any]) -> None:
+        if not events:
+            return
         text = "".join(json.dumps(event) + "\n" for event in events)
         self._disk.append(self._path, text.encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -124,21 +125,36 @@ def default_stats(
     task_index_counts: Sequence[tuple[int, int]],
 ) -> dict[str, dict[str, Any]]:
     """Statistics of the five default columns from the numbers alone; `task_index_counts` pairs (index, timesteps)."""
-    tasks = np.repeat(*np.array(task_index_counts, dtype=np.int64).T)
-    # float32, because the rounding of the stored stamps is part of their statistics
-    stamps = (np.arange(length) / fps).astype(np.float32)
     return {
-        "timestamp": column_stats(stamps),
+        "timestamp": _stamp_stats(length, fps),
         "frame_index": _counting_stats(0, length),
-        "episode_index": {
-            "min": [episode_index],
-            "max": [episode_index],
-            "mean": [float(episode_index)],
-            "std": [0.0],
-            "count": [length],
-        },
+        "episode_index": _constant_stats(episode_index, length),
         "index": _counting_stats(index_from, length),
-        "task_index": column_stats(tasks),
+        "task_index": _task_stats(task_index_counts),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _stamp_stats(length: int, fps: int) -> dict[str, Any]:
+    """Of the timestamps. The lengths of a corpus recur; nobody changes what this returns."""
+    # float32, because the rounding of the stored stamps is part of their statistics
+    return column_stats((np.arange(length) / fps).astype(np.float32))
+
+
+def _task_stats(task_index_counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Most episodes have one task."""
+    if len(task_index_counts) == 1:
+        return _constant_stats(*task_index_counts[0])
+    return column_stats(np.repeat(*np.array(task_index_counts, dtype=np.int64).T))
+
+
+def _constant_stats(value: int, count: int) -> dict[str, Any]:
+    return {
+        "min": [value],
+        "max": [value],
+        "mean": [float(value)],
+        "std": [0.0],
+        "count": [count],
     }
 
 

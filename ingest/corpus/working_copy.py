@@ -27,8 +27,8 @@ from ingest.corpus.commit_log import (
     Change,
     CommitLog,
     Conflict,
-    LogEntry,
     LaneLost,
+    LogEntry,
     change_between,
     following,
 )

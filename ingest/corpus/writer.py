@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.corpus import lerobot_meta, snapshot
 from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_episodes
@@ -16,10 +21,11 @@ from ingest.corpus.reviews import publish_pending, sweep_submissions
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
 from ingest.corpus.working_copy import WorkingCopy, read_link
-from ingest.storage.file_tree import paths_below
+from ingest.storage.file_tree import entries_below, paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.write_refusal import refused_write
 from schemas.errors import PipelineError
+from schemas.lerobot import CHUNK_SIZE
 
 
 def recover(
@@ -74,10 +80,16 @@ def complete(copy: WorkingCopy, current: Snapshot) -> None:
 def _remove_orphan_files(
     corpus: CorpusLayout, disk: LocalStorage, datasets: dict[str, Dataset]
 ) -> list[str]:
-    """Files of episodes that were moved in but never committed."""
+    """Files of episodes that were moved in but never committed.
+
+    Committed numbers are contiguous, so nothing is looked for in the folders of chunks that are full. Latents are left to
+    `_remove_half_latents`.
+    """
+    folder = corpus.root / "datasets"
+    entries = entries_below(folder, partial(_has_only_committed, datasets))
     done = []
     own = own_folder(corpus.root)
-    for path in sorted(paths_below(corpus.root / "datasets")):
+    for path in sorted(Path(entry.path) for entry in entries):
         relative = path.relative_to(corpus.root)
         # What a working copy has of other lanes is a copy of what they committed.
         if not path.is_file() or not own("/".join(relative.parts[:3])):
@@ -104,6 +116,34 @@ def own_datasets(root: Path, datasets: Mapping[str, Dataset]) -> list[Dataset]:
     """Those of `own_folder`."""
     own = own_folder(root)
     return [dataset for path, dataset in datasets.items() if own(path)]
+
+
+_CHUNK = re.compile(r"chunk-([0-9]{3,18})")
+
+
+def _has_only_committed(datasets: Mapping[str, Dataset], relative: str) -> bool:
+    """Whether a folder below `datasets/` is that of a full chunk, or the latents, of a dataset that is known."""
+    source, _, rest = relative.partition("/")
+    body, _, rest = rest.partition("/")
+    dataset = datasets.get(f"datasets/{source}/{body}")
+    if dataset is None:
+        return False
+    kind, _, name = rest.partition("/")
+    matched = _CHUNK.fullmatch(name) if kind in ("data", "videos") else None
+    if matched is None:
+        return rest == "latents"
+    return int(matched[1]) < dataset.episodes // CHUNK_SIZE
+
+
+def _remove_half_latents(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
+    """Half-written files of latents. They are written in any order, so all folders of latents are listed: only after an unfinished writer."""
+    folders = corpus.root.glob("datasets/*/*/latents")
+    done = []
+    for path in sorted(path for each in folders for path in paths_below(each, f"*{HALF_SUFFIX}")):
+        if path.is_file():
+            disk.remove(path)
+            done.append(f"removed {path.relative_to(corpus.root)}, which no snapshot references")
+    return done
 
 
 def _number(path: Path) -> int:
@@ -151,11 +191,12 @@ def _remove_orphan_staging(
     folders = sorted(corpus.staging.iterdir())
     if not folders:
         return []
-    committed = set(current.read(corpus.root, "episodes", ["uid"]).column("uid").to_pylist())
+    uids = [folder.name.partition(".")[0] for folder in folders]
+    committed = current.read(corpus.root, "episodes", ["uid"])["uid"]
+    is_committed = pc.is_in(pa.array(uids, pa.string()), value_set=pc.unique(committed))
     done = []
-    for folder in folders:
-        uid = folder.name.partition(".")[0]
-        if uid in committed:
+    for folder, uid, is_done in zip(folders, uids, is_committed.to_pylist(), strict=True):
+        if is_done:
             disk.remove_tree(folder)
             done.append(f"removed the staging folder of {uid}, which is committed")
     return done
@@ -192,7 +233,7 @@ def writing(
             disk.sync()  # a name that a killed writer left may not have reached the disk either
             publish_pending(corpus, disk)
             yield (
-                []
+                (_remove_half_latents(corpus, disk) if was_left else [])
                 if block_recovers
                 else _at_start(corpus, disk, is_due=was_left or always_recovers)
             )
@@ -230,7 +271,8 @@ def _check(corpus: CorpusLayout, disk: LocalStorage) -> None:
 
 def _recovered(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     current = snapshot.load(corpus.root)
-    return recover(corpus, disk, current, datasets_of(corpus.root, current))
+    done = recover(corpus, disk, current, datasets_of(corpus.root, current))
+    return done + _remove_half_latents(corpus, disk)
 
 
 def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:

@@ -92,14 +92,16 @@ def shared(
     files: Callable[[], Iterable[Path]] = tuple,
     adapter: str = "",
     is_doubtful: Callable[[Any, Any], bool] = nothing_is_doubtful,
-) -> Iterator[None]:
+) -> Iterator[Path | None]:
     """Before work on several machines: each node proves that it sees this corpus and `files`. Nothing to do on one machine.
+
+    Yields a folder of this run that every node sees; None on one machine.
 
     Raises:
         ConfigError: no node does; the message says what each one sees instead.
     """
     if not isinstance(executor, Distributed):
-        yield
+        yield None
         return
     with _run_folder(corpus, disk) as folder:
         try:
@@ -108,7 +110,7 @@ def shared(
             marks = tuple(mark for path in files() if (mark := mark_of(path)) is not None)
             view = SharedView(folder=str(folder), nonce=nonce, marks=marks, adapter=adapter)
             executor.share(view, is_doubtful)
-            yield
+            yield folder
         finally:
             executor.close()
 

@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.base import SourceInfo
@@ -26,6 +30,7 @@ from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError, system_error_text
 from schemas.paths import check_local
 
+BATCH = 200_000  # episodes looked up at a time: a look-up reads the uids of all that are committed
 SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
 
 
@@ -113,18 +118,24 @@ def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
     Raises:
         ConfigError: nothing matches, or the set cannot be listed.
     """
+    return list(_discovered(request, info))
+
+
+def _discovered(request: Request, info: SourceInfo) -> Iterator[EpisodeRef]:
+    """`discover`, one at a time."""
     adapter = adapter_for(request.source)
-    refs: list[EpisodeRef] = []
     seen: set[str] = set()
+    num_selected = 0
     with _unusable_set(request.root):
         for ref_found in adapter.discover(request.root, info):
             ref = _renamed(ref_found, seen) if ref_found.episode_id in seen else ref_found
             seen.add(ref.episode_id)
             if request.select is None or fnmatchcase(ref.episode_id, request.select):
-                refs.append(ref)
-            if request.limit is not None and len(refs) >= request.limit:
+                num_selected += 1
+                yield ref
+            if request.limit is not None and num_selected >= request.limit:
                 break
-    if not refs:
+    if not num_selected:
         none = (
             f"no episode matches {request.select!r}"
             if request.select
@@ -135,7 +146,6 @@ def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
             remedy="check the path and --select; `eicorpus list sources` lists the sources",
             where=str(request.root),
         )
-    return refs
 
 
 @contextmanager
@@ -198,32 +208,59 @@ def assets_of(request: Request) -> tuple[Assets, dict[str, str]]:
     return assets, assets.content_digests(needs, request.recipe.hands)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Known:
-    """What a corpus holds of a set: work digests of what is committed and what was forgotten, by uid, and where it was read."""
+    """What a corpus holds of a set: what is committed, what was forgotten, by uid, and where it was read.
 
-    committed: Mapping[str, str] = field(default_factory=dict)
+    Columns, not objects: a million episodes take 40 MB.
+    """
+
+    uids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))  # [n] committed
+    digest_number: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    digests: Sequence[str] = ()  # work digests by their number
     forgotten: frozenset[str] = frozenset()
     history: History = field(default_factory=History)
     roots: frozenset[str] = frozenset()
 
+    def committed(self, uids: Sequence[str]) -> list[str | None]:
+        """Of each uid the digest of the work that was committed; None where nothing was."""
+        at = pc.index_in(pa.array(uids, pa.string()), value_set=self.uids).to_pylist()
+        return [None if i is None else self.digests[self.digest_number[i]] for i in at]
+
+
+_DIGEST_COLUMNS = ["recipe_digest", "adapter_version", "options_digest"]
+
 
 def _known(corpus: CorpusLayout, current: Snapshot, info: SourceInfo) -> _Known:
-    columns = ["uid", "adapter_version", "recipe_digest", "options_digest"]
     here = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
-    rows = current.read(corpus.root, "episodes", columns, only=here).to_pylist()
+    rows = current.read(corpus.root, "episodes", ["uid", *_DIGEST_COLUMNS], only=here)
     sources = current.read(corpus.root, "sources", ["root"], only=here)
+    number, digests = _numbered_digests(rows)
     return _Known(
-        committed={
-            row["uid"]: digest_of(
-                row["recipe_digest"], row["adapter_version"], row["options_digest"] or ""
-            )
-            for row in rows
-        },
+        uids=rows["uid"].combine_chunks(),
+        digest_number=number,
+        digests=digests,
         forgotten=frozenset(row.uid for row in tombstones(corpus.root, current)),
         history=read_history(corpus.ledger),
         roots=frozenset(sources["root"].to_pylist()),
     )
+
+
+def _numbered_digests(rows: pa.Table) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """[n] the number of each row's work digest, and the digests: few, however many rows there are."""
+    whole = pa.StructArray.from_arrays(
+        [rows[name].combine_chunks() for name in _DIGEST_COLUMNS], names=_DIGEST_COLUMNS
+    )
+    number = np.zeros(len(rows), dtype=np.int64)
+    for name in _DIGEST_COLUMNS:  # Arrow does not encode structs
+        coded = whole.field(name).dictionary_encode("encode")
+        number = number * (len(coded.dictionary) + 1) + coded.indices.to_numpy()
+    _, first, number = np.unique(number, return_index=True, return_inverse=True)
+    digests = [
+        digest_of(row["recipe_digest"], row["adapter_version"], row["options_digest"] or "")
+        for row in whole.take(pa.array(first)).to_pylist()
+    ]
+    return number.astype(np.int32), digests
 
 
 def files_of(request: Request, todo: Sequence[EpisodeRef]) -> list[Path]:
@@ -250,6 +287,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
+def _batched(refs: Iterator[EpisodeRef]) -> Iterator[list[EpisodeRef]]:
+    while batch := list(islice(refs, BATCH)):
+        yield batch
+
+
 def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) -> Plan:
     """Survey, discover, and leave out what earlier runs finished; `corpus` None plans for an empty one."""
     info, version = survey(request)
@@ -257,22 +299,22 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
     options = options_digest({**request.options, **digests})
     digest = work_digest(request.recipe, version, options)
     known = _Known() if corpus is None else _known(corpus, current, info)
-    committed, history = known.committed, known.history
     todo, poisoned, forgotten = [], [], []
     done = stale = 0
-    refs = discover(request, info)
-    _check_urdf(request, refs)
-    for ref in refs:
-        uid = ref.uid
-        if uid in committed:
-            done += committed[uid] == digest
-            stale += committed[uid] != digest
-        elif uid in known.forgotten and not request.restore:
-            forgotten.append(ref)
-        elif uid in history.poisoned and not request.retry_crash_looping:
-            poisoned.append((ref, *history.poisoned[uid]))
-        else:
-            todo.append(ref)
+    for number, refs in enumerate(_batched(_discovered(request, info))):
+        if not number:
+            _check_urdf(request, refs)
+        uids = [ref.uid for ref in refs]
+        for ref, uid, before in zip(refs, uids, known.committed(uids), strict=True):
+            if before is not None:
+                done += before == digest
+                stale += before != digest
+            elif uid in known.forgotten and not request.restore:
+                forgotten.append(ref)
+            elif uid in known.history.poisoned and not request.retry_crash_looping:
+                poisoned.append((ref, *known.history.poisoned[uid]))
+            else:
+                todo.append(ref)
     others = tuple(sorted(known.roots - {request.place}))
     if others and done + stale and not request.has_moved:
         problem = (

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ ABSENT = (Code.MISSING_FILE.value, Code.MISSING_SHARD.value, Code.MISSING_VIDEO.
 MAX_WAITING = 1_000_000
 MAX_IN_MEMORY = 1_000  # of those; others that are staged are read from their staging folders again
 MAX_ATTEMPTS = 20  # of one episode in one run, machines that went away included
+# Attempts are in the ledger before the work begins, some at a time. Of a run that is stopped a few have not begun; without an end they
+# say nothing of their episode.
+RECORDED_AHEAD = 32
 BATCH_EPISODES = 1000  # to a snapshot, until a run has committed fifty times that
 
 
@@ -188,6 +192,9 @@ class _Run:
         self.committer, self.limits, self.context = committer, limits, context
         self.ledger = Ledger(disk, corpus.ledger, context.run_id)
         self.fresh = iter(plan.todo)
+        self.recorded: deque[EpisodeRef] = (
+            deque()
+        )  # the next of `fresh`: their attempts are in the ledger
         self.again: deque[Work] = deque()
         self.deaths: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
@@ -212,16 +219,25 @@ class _Run:
             self.tally.count(outcome, State.FILTERED, ref.stands_for)
 
     def next_work(self) -> Work | None:
-        work = self.again.popleft() if self.again else self._fresh_work()
-        if work is not None:
-            self.attempts[work.ref.uid] += 1
-            self.ledger.attempt(work.ref.uid, self.attempts[work.ref.uid])
+        if not self.again:
+            return self._fresh_work()
+        work = self.again.popleft()
+        self.attempts[work.ref.uid] += 1
+        self.ledger.attempts({work.ref.uid: self.attempts[work.ref.uid]})
         return work
 
     def _fresh_work(self) -> Work | None:
         # Outcomes wait for the first of the plan; a hanging one must not let them pile up without bound.
-        ref = next(self.fresh, None) if len(self.ready) < MAX_WAITING else None
-        return None if ref is None else self._work(ref)
+        if len(self.ready) >= MAX_WAITING:
+            return None
+        if not self.recorded:
+            self.recorded += islice(self.fresh, RECORDED_AHEAD)
+            self.ledger.attempts({ref.uid: 1 for ref in self.recorded})
+        if not self.recorded:
+            return None
+        ref = self.recorded.popleft()
+        self.attempts[ref.uid] = 1
+        return self._work(ref)
 
     def _work(self, ref: EpisodeRef) -> Work:
         return Work(

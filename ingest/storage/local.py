@@ -137,6 +137,12 @@ class LocalStorage(Store):
             self.make_dir(path.parent)
         return path
 
+    @contextmanager
+    def holding_folders(self) -> Iterator[None]:
+        """For a batch of changes: folders that were reached stay open for the length of this block, instead of a walk for each change."""
+        with self._rooted.holding():
+            yield
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def make_dir(self, path: Path) -> None:
@@ -280,6 +286,7 @@ class LocalStorage(Store):
             OutsideCorpus: folders lie deeper in each other than any corpus has them.
         """
         *above, name = self._rooted.parts(path)
+        self._rooted.let_go([*above, name])
         try:
             with self._rooted.folder(above) as folder:
                 self._rooted.remove_all(name, folder)

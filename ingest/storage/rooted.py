@@ -19,6 +19,7 @@ from schemas.paths import OutsideCorpus, refused, within
 
 NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK  # and no waiting for the other end of a pipe
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+MOST_HELD = 32
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK
 
 
@@ -40,6 +41,8 @@ class Rooted:
     def __init__(self, root: Path, system: FileSystem) -> None:
         self.root = root
         self.system = system
+        self._start = f"{root}/".replace("//", "/") if root.is_absolute() else None
+        self._held: dict[tuple[str, ...], int] | None = None  # open folders, the last used last
 
     def parts(self, path: Path) -> tuple[str, ...]:
         """Components of a path under the root.
@@ -47,6 +50,11 @@ class Rooted:
         Raises:
             OutsideCorpus: it leads out.
         """
+        text = str(path)
+        if self._start is not None and text.startswith(self._start):  # nearly all: `Path` is slow
+            below = tuple(text[len(self._start) :].split("/"))
+            if ".." not in below and below[0]:
+                return below
         is_said = path.is_relative_to(self.root)  # in the words of the root itself
         try:
             parts = (
@@ -63,15 +71,53 @@ class Rooted:
     @contextmanager
     def folder(self, parts: Sequence[str]) -> Iterator[int]:
         """A folder under the root, open."""
+        if self._held is not None:
+            yield self._kept_open(tuple(parts), self._held)
+            return
+        handle = self._walked(parts)
+        try:
+            yield handle
+        finally:
+            self.system.close(handle)
+
+    def _walked(self, parts: Sequence[str]) -> int:
         handle = self.system.open(str(self.root), _FOLDER)
         try:
             for depth, name in enumerate(parts):
                 inner = self._entered(name, handle, parts[: depth + 1])
                 self.system.close(handle)
                 handle = inner
-            yield handle
-        finally:
+        except BaseException:
             self.system.close(handle)
+            raise
+        return handle
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """In this block a folder that was reached stays open, and is not walked to again. Blocks are short: what is renamed or replaced
+        meanwhile is noticed after it."""
+        self._held = {}
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for handle in held.values():
+                self.system.close(handle)
+
+    def _kept_open(self, parts: tuple[str, ...], held: dict[tuple[str, ...], int]) -> int:
+        handle = held.pop(parts, None)
+        if handle is None:
+            handle = self._walked(parts)
+            while len(held) >= MOST_HELD:
+                self.system.close(held.pop(next(iter(held))))
+        held[parts] = handle
+        return handle
+
+    def let_go(self, parts: Sequence[str]) -> None:
+        """Of a folder that is removed, and those in it."""
+        start = tuple(parts)
+        for key in [key for key in self._held or () if key[: len(start)] == start]:
+            self.system.close((self._held or {}).pop(key))
 
     def make(self, parts: Sequence[str]) -> list[tuple[str, ...]]:
         """Make a folder and those above it; returns those in which one was made."""

@@ -155,7 +155,7 @@ class DuplicateStage:
     def build(self, context: BuildContext) -> StageResult:
         from jobs.stages.dedup import run_dedup
 
-        done = run_dedup(context.layout)
+        done = run_dedup(context.layout, context.resources)
         measured, total = done.compared.measured, done.compared.episodes
         redundant = done.clusters.exact + done.clusters.near
         return StageResult(

@@ -22,8 +22,16 @@ from ingest.curation.duplicates.compare import Thresholds
 from ingest.curation.duplicates.find import Side, find_leaks
 from ingest.curation.duplicates.leakage import REMEDIES
 from ingest.curation.duplicates.signatures import Signatures
-from jobs.stages.dedup import MEASURES, DedupResult, counted, run_dedup, signatures_of
-from jobs.ui.options import AsJson, CorpusArgument, DryRun
+from jobs.stages.dedup import (
+    MEASURES,
+    DedupResult,
+    counted,
+    parts_of,
+    run_dedup,
+    signatures_of,
+)
+from jobs.stages.resources import Resources
+from jobs.ui.options import AsJson, CorpusArgument, DryRun, OnRay, RayAddress, Workers
 from jobs.ui.output import answer_json, duration, exit_1, progress_of, stdout, table
 from schemas import manifest
 from schemas.catalog_rows import as_dict
@@ -42,17 +50,21 @@ def command(
             help="Check for leakage instead: list episodes of the train split that have a duplicate in `val` or `test` of the corpus, or in a manifest (its folder, or FOLDER:val, FOLDER:test). Exit 1 if any."
         ),
     ] = None,
+    workers: Workers = None,
+    ray: OnRay = False,
+    address: RayAddress = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Find duplicate recordings across sources and mark one copy of each to keep. Deletes nothing."""
     opened = open_corpus(corpus)
+    resources = Resources(workers=workers, use_ray=ray, address=address)
     started = time.monotonic()
     with progress_of("dedup"):
         if against is not None:
-            answer = _leaks(opened, against)
+            answer = _leaks(opened, against, resources)
         else:
-            answer = _copies(run_dedup(opened, dry_run=dry_run))
+            answer = _copies(run_dedup(opened, resources, dry_run=dry_run))
     answer["elapsed_s"] = round(time.monotonic() - started, 3)
     failure = ""
     if against is not None and (answer["leaks"] or answer["unmeasured"]):
@@ -83,12 +95,13 @@ def _without_run(row: DuplicateRow) -> Mapping[str, object]:
     return {n: value for n, value in as_dict(row).items() if n not in ("run_id", "snapshot")}
 
 
-def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
+def _leaks(corpus: CorpusLayout, against: str, resources: Resources) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
     signatures = signatures_of(corpus, current)
     splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
     is_reference, is_checked, absent = _sides(corpus, signatures, splits, against)
-    leaks = find_leaks(corpus.root, current, signatures, is_reference, Thresholds())
+    with parts_of(corpus, resources) as parts:
+        leaks = find_leaks(corpus.root, current, signatures, is_reference, Thresholds(), parts)
     rows = [
         {
             "uid": signatures.uids[checked],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +17,20 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writer import writing
+from ingest.curation.duplicates.array_parts import INLINE, PartRunner, parts_on
 from ingest.curation.duplicates.cluster import commit, decide, summary
 from ingest.curation.duplicates.compare import Thresholds
 from ingest.curation.duplicates.find import Side, find_copies
 from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
+from ingest.executors.node_proof import shared
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_run_id
+from jobs.stages.resources import Resources, limits_from
 from schemas.committed_rows import DuplicateRow
 from schemas.errors import ConfigError
 
+# Below this many episodes one process takes seconds, and starting others takes longer than they save.
+LEAST_EPISODES = 20_000
 MEASURES = " ".join(f"--only {m.name}" for m in KINDS.values())
 
 
@@ -63,25 +71,46 @@ class DedupResult:
     committed: bool
 
 
-def run_dedup(corpus: CorpusLayout, *, dry_run: bool = False) -> DedupResult:
+def run_dedup(corpus: CorpusLayout, resources: Resources, *, dry_run: bool = False) -> DedupResult:
     """Compare all episodes, and commit what changed since the last run.
 
     Raises:
         ConfigError: no episode has signatures.
     """
-    if dry_run:
-        return _decided(corpus, None)
-    disk = LocalStorage(corpus.root)
-    with writing(corpus, disk):
-        return _decided(corpus, disk)
+    with parts_of(corpus, resources) as parts:
+        if dry_run:
+            return _decided(corpus, parts, None)
+        disk = LocalStorage(corpus.root)
+        with writing(corpus, disk):
+            return _decided(corpus, parts, disk)
 
 
-def _decided(corpus: CorpusLayout, disk: LocalStorage | None) -> DedupResult:
+@contextmanager
+def parts_of(corpus: CorpusLayout, resources: Resources) -> Iterator[PartRunner]:
+    """Where vectors are searched and pairs compared: this process for few episodes, else what the options say."""
+    episodes = sum(part.rows for part in snapshot.load(corpus.root).parts("episodes"))
+    if episodes < LEAST_EPISODES or resources.workers == 0:
+        yield INLINE
+        return
+    executor = resources.executor(limits_from())
+    with shared(executor, corpus, LocalStorage(corpus.root)) as seen_by_all:
+        if seen_by_all is not None:
+            folder = seen_by_all / "arrays"
+            with parts_on(executor, LocalStorage(corpus.root), folder) as parts:
+                yield parts
+            return
+        with tempfile.TemporaryDirectory(prefix="eicorpus-dedup-") as scratch:
+            folder = Path(scratch).resolve() / "arrays"
+            with parts_on(executor, LocalStorage(), folder) as parts:
+                yield parts
+
+
+def _decided(corpus: CorpusLayout, parts: PartRunner, disk: LocalStorage | None) -> DedupResult:
     """Without a disk nothing is written."""
     current = snapshot.load(corpus.root)
     signatures = signatures_of(corpus, current)
     limits = Thresholds()
-    copies = find_copies(corpus.root, current, signatures, limits)
+    copies = find_copies(corpus.root, current, signatures, limits, parts)
     with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
         decided = decide(catalog, signatures, copies, limits)
         by_source = summary(catalog, decided).to_pylist()

@@ -36,7 +36,7 @@ CHANGING = (
 )
 
 
-NOT_CHANGING = {"root", "at", "adopt", "reading", "read", "check"}
+NOT_CHANGING = {"root", "at", "adopt", "reading", "read", "check", "holding_folders"}
 BY_KEY = {"local_path", "get", "range", "list", "put", "create", "delete"}  # by the others
 
 

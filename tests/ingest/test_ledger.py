@@ -29,7 +29,7 @@ def events(folder: Path, run_id: str) -> list[dict[str, object]]:
 
 def test_events_by_hand(tmp_path: Path) -> None:
     book = ledger(tmp_path / "ledger", "r1")
-    book.attempt("b", 1)
+    book.attempts({"b": 1})
     book.death("b", WorkerFailure(code=Code.WORKER_DIED, how="SIGSEGV"))
     book.ends([(DIED, State.QUARANTINED)])
     book.ends([])
@@ -63,7 +63,7 @@ def test_every_deadly_code_is_remembered_and_no_other(tmp_path: Path) -> None:
 def test_a_stopped_driver_is_not_a_poisonous_episode(tmp_path: Path) -> None:
     """An attempt, or even a death, without an end: the driver stopped before it decided."""
     book = ledger(tmp_path, "r1")
-    book.attempt("b", 1)
+    book.attempts({"b": 1})
     book.death("b", WorkerFailure(code=Code.WORKER_DIED, how="SIGKILL"))
     assert read_history(tmp_path).poisoned == {}
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.synthetic import write_part
 from ingest.corpus import publishing, snapshot
-from ingest.corpus.commit_log import CommitLog, Conflict, LogEntry, LaneLost
+from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry
 from ingest.corpus.layout import LINK, CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach, read_link

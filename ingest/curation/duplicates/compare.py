@@ -9,11 +9,14 @@ demonstrations before the same camera from 0.08 on. So pictures decide alone onl
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from ingest.curation.duplicates.array_parts import INLINE, Arrays, PartRunner, bounds_of
 from ingest.curation.duplicates.distances import (
+    Looks,
     coarse_motion_vectors,
     look_distances,
     path_distances,
@@ -23,6 +26,7 @@ from ingest.curation.duplicates.signatures import Signatures
 from schemas.geometry import Array
 
 CHUNK = 20_000
+PART_PAIRS = 20 * CHUNK
 IMPLAUSIBLE = 0.2  # copies cut by what `path_distances` allows for, at either end, differ by at most 0.16 (Bridge)
 MOST_SHIFT_S = 0.4  # by which two releases may disagree on when an episode begins and ends to move
 
@@ -61,23 +65,83 @@ class PairComparison:
         return PairComparison(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
-def plausible(signatures: Signatures, pairs: Pairs) -> Pairs:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ComparedFields:
+    """The fields of `Signatures` that a comparison reads."""
+
+    duration_s: Array
+    looks: Looks
+    first_look: Indices
+    num_looks: Indices
+    paths: npt.NDArray[np.float16]
+    first_path: Indices
+    num_paths: Indices
+
+
+def plausible(signatures: Signatures, pairs: Pairs, parts: PartRunner = INLINE) -> Pairs:
     """Without the pairs whose motions are far apart already by the vectors they were searched by: ten times as fast as to judge."""
-    vectors = coarse_motion_vectors(signatures.paths)
-    keep = np.ones(len(pairs.one), dtype=bool)
+    arrays: Arrays = {
+        "vectors": coarse_motion_vectors(signatures.paths),
+        "first_path": signatures.first_path,
+        "num_paths": signatures.num_paths,
+        "one": pairs.one,
+        "other": pairs.other,
+    }
+    pieces = parts.map(_is_plausible, arrays, bounds_of(len(pairs.one), PART_PAIRS))
+    keep = np.concatenate([np.zeros(0, dtype=bool), *pieces])
+    return Pairs(one=pairs.one[keep], other=pairs.other[keep], crowded=pairs.crowded)
+
+
+def _is_plausible(arrays: Arrays, first: int, end: int) -> npt.NDArray[np.bool_]:
+    """[n] of the pairs [first, end)."""
+    one, other, vectors = (
+        arrays["one"][first:end],
+        arrays["other"][first:end],
+        arrays["vectors"],
+    )
+    keep = np.ones(len(one), dtype=bool)
     for start in range(0, len(keep), CHUNK):
         some = slice(start, start + CHUNK)
-        pair, a, b = _combined(
-            signatures.first_path, signatures.num_paths, pairs.one[some], pairs.other[some]
-        )
+        pair, a, b = _combined(arrays["first_path"], arrays["num_paths"], one[some], other[some])
         apart = np.linalg.norm(vectors[a] - vectors[b], axis=1)
         least = np.full(len(keep[some]), np.inf)
         np.minimum.at(least, pair, apart)
         keep[some] = np.isinf(least) | (least <= IMPLAUSIBLE)
-    return Pairs(one=pairs.one[keep], other=pairs.other[keep], crowded=pairs.crowded)
+    return keep
 
 
-def compare_pair(signatures: Signatures, pairs: Pairs, limits: Thresholds) -> PairComparison:
+_COMPARED = tuple(f.name for f in fields(ComparedFields) if f.name != "looks")
+
+
+def are_same(
+    signatures: Signatures, pairs: Pairs, limits: Thresholds, parts: PartRunner = INLINE
+) -> npt.NDArray[np.bool_]:
+    """[n] `compare_pair(...).is_same` of many pairs, in parts."""
+    arrays = {
+        **{name: getattr(signatures, name) for name in _COMPARED},
+        **{f.name: getattr(signatures.looks, f.name) for f in fields(Looks)},
+        "one": pairs.one,
+        "other": pairs.other,
+    }
+    pieces = parts.map(
+        partial(_are_same, limits=limits), arrays, bounds_of(len(pairs.one), PART_PAIRS)
+    )
+    return np.concatenate([np.zeros(0, dtype=bool), *pieces])
+
+
+def _are_same(arrays: Arrays, first: int, end: int, *, limits: Thresholds) -> npt.NDArray[np.bool_]:
+    """[n] of the pairs [first, end)."""
+    compared = ComparedFields(
+        looks=Looks(**{f.name: arrays[f.name] for f in fields(Looks)}),
+        **{name: arrays[name] for name in _COMPARED},
+    )
+    pairs = Pairs(one=arrays["one"][first:end], other=arrays["other"][first:end])
+    return compare_pair(compared, pairs, limits).is_same
+
+
+def compare_pair(
+    signatures: Signatures | ComparedFields, pairs: Pairs, limits: Thresholds
+) -> PairComparison:
     """Compare pairs of episodes exactly; the pictures first, the motions of those that these leave.
 
     Which of the two comes first changes nothing: it is the lower number.
@@ -110,7 +174,7 @@ def compare_pair(signatures: Signatures, pairs: Pairs, limits: Thresholds) -> Pa
     )
 
 
-def _look(signatures: Signatures, one: Indices, other: Indices) -> Array:
+def _look(signatures: Signatures | ComparedFields, one: Indices, other: Indices) -> Array:
     """[n] distance of the two cameras that are most alike, NaN without any to compare."""
     pair, a, b = _combined(signatures.first_look, signatures.num_looks, one, other)
     distance = look_distances(signatures.looks, a, b)
@@ -120,7 +184,7 @@ def _look(signatures: Signatures, one: Indices, other: Indices) -> Array:
 
 
 def _path(
-    signatures: Signatures, one: Indices, other: Indices, enough: float
+    signatures: Signatures | ComparedFields, one: Indices, other: Indices, enough: float
 ) -> tuple[Array, Array]:
     """[n] distance of the arms, paired as fits best (sides may be named otherwise); every arm that both have must fit."""
     pair, a, b = _combined(signatures.first_path, signatures.num_paths, one, other)

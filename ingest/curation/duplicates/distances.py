@@ -128,6 +128,7 @@ def path_distances(
         enough: a distance that no shift could bring below this is given as it is without one.
     """
     shifts = _shifts()
+    one, other = one.astype(np.float32), other.astype(np.float32)  # once, not for every shift
     best = _turned_distance(one[..., :3], other[..., :3], shifts[0])
     by = np.zeros(len(one), dtype=np.intp)
     speed = np.maximum(_speed(one), _speed(other))
@@ -203,7 +204,7 @@ def _shift_pairs(pairs: list[tuple[int, int]]) -> Iterator[_Shift]:
 
 def _turned_distance(one: Floats, other: Floats, shift: _Shift) -> Array:
     """[n] least RMS distance under rotation and translation, over the root mean square of both sizes."""
-    a, b = one.astype(np.float32), other.astype(np.float32)
+    a, b = one.astype(np.float32, copy=False), other.astype(np.float32, copy=False)
     if shift.largest > 0:
         a, b = a[:, shift.shared], shift.to_other.astype(np.float32) @ b
     a, b = _centred(a), _centred(b)

@@ -11,7 +11,14 @@ import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates import distances
-from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair, plausible
+from ingest.curation.duplicates.array_parts import INLINE, PartRunner
+from ingest.curation.duplicates.compare import (
+    PairComparison,
+    Thresholds,
+    are_same,
+    compare_pair,
+    plausible,
+)
 from ingest.curation.duplicates.search import Indices, Pairs, joined, near_pairs, of_owners
 from ingest.curation.duplicates.signatures import Signatures
 from ingest.curation.measurements.components import components
@@ -97,7 +104,9 @@ class Copies:
     crowded: int  # vectors with more neighbours than were kept
 
 
-def candidates(signatures: Signatures, *, side: Side | None = None) -> Pairs:
+def candidates(
+    signatures: Signatures, *, side: Side | None = None, parts: PartRunner = INLINE
+) -> Pairs:
     """Pairs of episodes that are near by motion, by pictures, or have equal numbers; each once."""
     count = len(signatures)
     of_look = np.repeat(np.arange(count), signatures.num_looks)
@@ -107,28 +116,34 @@ def candidates(signatures: Signatures, *, side: Side | None = None) -> Pairs:
         of_look,
         distances.COARSE_IMAGE_RADIUS,
         side=None if side is None else side[of_look],
+        parts=parts,
     )
     by_path = near_pairs(
         distances.coarse_motion_vectors(signatures.paths),
         of_path,
         distances.COARSE_MOTION_RADIUS,
         side=None if side is None else side[of_path],
+        parts=parts,
     )
     one, other = equal_rows(signatures)
     if side is not None:
         one, other = _across(components(count, one, other), side)
     by_rows = Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     pairs = joined(count, of_owners(by_look, of_look), of_owners(by_path, of_path), by_rows)
-    return plausible(signatures, pairs)
+    return plausible(signatures, pairs, parts)
 
 
 def find_copies(
-    corpus: Path, current: Snapshot, signatures: Signatures, limits: Thresholds
+    corpus: Path,
+    current: Snapshot,
+    signatures: Signatures,
+    limits: Thresholds,
+    parts: PartRunner = INLINE,
 ) -> Copies:
     """Every cluster of copies."""
     one, other = exact_pairs(corpus, current, signatures)
-    pairs = candidates(signatures)
-    is_same = compare_pair(signatures, pairs, limits).is_same
+    pairs = candidates(signatures, parts=parts)
+    is_same = are_same(signatures, pairs, limits, parts)
     links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
     return Copies(
         cluster=components(len(signatures), *links),
@@ -151,12 +166,17 @@ class Leaks:
 
 
 def find_leaks(
-    corpus: Path, current: Snapshot, signatures: Signatures, is_reference: Side, limits: Thresholds
+    corpus: Path,
+    current: Snapshot,
+    signatures: Signatures,
+    is_reference: Side,
+    limits: Thresholds,
+    parts: PartRunner = INLINE,
 ) -> Leaks:
     """Pairs of copies across: one among the episodes where `is_reference`, the other not."""
     exact = components(len(signatures), *exact_pairs(corpus, current, signatures))
     one, other = _across(exact, is_reference)
-    pairs = candidates(signatures, side=is_reference)
+    pairs = candidates(signatures, side=is_reference, parts=parts)
     both = joined(
         len(signatures), pairs, Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     )

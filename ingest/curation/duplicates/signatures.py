@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates.distances import (
     MIN_CHANGE_LUMA,
@@ -98,6 +100,7 @@ def read_kinds(
     }
     seen = {kind: np.zeros(len(uids), dtype=bool) for kind in parts}
     is_unusable = np.zeros(len(uids), dtype=bool)
+    places = UidIndex(pl.Series(uids))
     for part in current.parts("signatures"):
         columns = ["uid", "kind", "version", "vector"]
         for batch in read_batches(part.file(corpus), _BATCH_ROWS, columns):
@@ -107,7 +110,7 @@ def read_kinds(
                     pc.field("version") == KINDS[name].stored_version
                 )
                 rows_of_kind = table.filter(is_wanted)
-                episode, values, bad = _of_batch(rows_of_kind, uids, seen[name], kind)
+                episode, values, bad = _of_batch(rows_of_kind, places, seen[name], kind)
                 parts[name].append(kind.pack(episode, values))
                 is_unusable[bad] = True
     return {kind: _by_episode(tables) for kind, tables in parts.items()}, is_unusable
@@ -171,17 +174,20 @@ def _by_arm(episode: Indices, values: Values) -> Values:
 
 
 def _of_batch(
-    vectors: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: VectorKind
+    vectors: pa.Table, places: UidIndex, seen: npt.NDArray[np.bool_], kind: VectorKind
 ) -> tuple[Indices, Values, Indices]:
     """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order; and episodes whose vector is none."""
-    at = pc.fill_null(pc.index_in(vectors["uid"], value_set=uids), -1).to_numpy()
+    at = places.of(pl.Series(vectors["uid"]))
     episode, first = np.unique(at, return_index=True)
     rows_at = np.sort(first[(episode >= 0) & ~seen[episode]])
     at = at[rows_at].astype(np.intp)
     seen[at] = True
-    vector = vectors["vector"].combine_chunks().take(pa.array(rows_at, pa.int64()))
+    vector = vectors["vector"].combine_chunks()
+    if len(rows_at) < len(vector):
+        vector = vector.take(pa.array(rows_at, pa.int64()))
     is_good = _good(vector, kind)
-    vector = vector.filter(pa.array(is_good))
+    if not is_good.all():
+        vector = vector.filter(pa.array(is_good))
     number = pc.list_value_length(vector).to_numpy(zero_copy_only=False) // kind.width
     values = vector.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.width)
     return np.repeat(at[is_good], number), values, at[~is_good]
