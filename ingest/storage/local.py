@@ -122,10 +122,9 @@ class LocalStorage(Store):
         self.remove(self.local_path(key))
 
     def _write_pieces(self, path: Path, pieces: Iterable[bytes]) -> str:
-        """As `write`, beside other processes that write the same file. Returns the SHA-256 of the bytes."""
+        """As `write`, of what memory should not hold at once. Returns the SHA-256 of the bytes."""
         digest = sha256()
-        part = f".{path.name}.{os.getpid()}.{get_native_id()}{HALF_SUFFIX}"
-        with self._writing(path, is_durable=False, part=part) as file:
+        with self.atomic_writer(path, is_alone=False) as file:
             for piece in pieces:
                 digest.update(piece)
                 file.write(piece)
@@ -162,9 +161,14 @@ class LocalStorage(Store):
             file.write(data)
 
     @contextmanager
-    def atomic_writer(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
-        """As `write`, for what memory should not hold at once: the file appears when the block ends, and never if it raises."""
-        with self._writing(path, is_durable=is_durable) as file:
+    def atomic_writer(
+        self, path: Path, *, is_durable: bool = False, is_alone: bool = True
+    ) -> Iterator[BufferedRandom]:
+        """As `write`, for what memory should not hold at once: the file appears when the block ends, and never if it raises.
+
+        `is_alone`: no other process writes this file at the same time.
+        """
+        with self._writing(path, is_durable=is_durable, is_alone=is_alone) as file:
             yield file
 
     def write_new(self, path: Path, data: bytes) -> None:
@@ -347,9 +351,12 @@ class LocalStorage(Store):
     # --- how ---------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, path: Path, *, is_durable: bool, part: str = "") -> Iterator[BufferedRandom]:
+    def _writing(
+        self, path: Path, *, is_durable: bool, is_alone: bool = True
+    ) -> Iterator[BufferedRandom]:
         *above, name = self._rooted.parts(path)
-        part = part or f".{name}{HALF_SUFFIX}"
+        own = "" if is_alone else f".{os.getpid()}.{get_native_id()}"
+        part = f".{name}{own}{HALF_SUFFIX}"
         with self._rooted.folder(above) as folder:
             try:
                 with self._rooted.created(part, folder) as file:

@@ -30,7 +30,7 @@ _NO_BUCKET = re.compile(
 )
 # What a client says that found no credentials and asked the machine's metadata service, and what a store says of bad ones.
 _NO_CREDENTIALS = re.compile(
-    r"169\.254\.169\.254|metadata\.google|TokenRequest|MissingCredential|MissingAccount|"
+    r"169\.254\.169\.254|metadata\.google|latest/api/token|computeMetadata|TokenRequest|MissingCredential|MissingAccount|"
     r"Account must be specified|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|"
     r"TokenRefreshRequired|AuthenticationFailed|credential",
     re.IGNORECASE,

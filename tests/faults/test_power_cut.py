@@ -38,6 +38,7 @@ CHANGING = (
 
 NOT_CHANGING = {"root", "at", "adopt", "reading", "read", "check", "holding_folders"}
 BY_KEY = {"local_path", "get", "range", "list", "put", "create", "delete"}  # by the others
+BY_KEY |= {"size", "copy", "put_file", "get_file"}
 
 
 def test_the_cutting_disk_covers_every_operation() -> None:

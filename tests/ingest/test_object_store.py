@@ -198,6 +198,17 @@ def test_a_store_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, bucket:
         assert type(caught.value) is TransientError
 
 
+def test_a_machine_without_credentials_and_without_a_role(
+    monkeypatch: pytest.MonkeyPatch, bucket: Bucket
+) -> None:
+    """obstore then asks the metadata service of the machine, which a laptop does not have."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="set AWS_ACCESS_KEY_ID"):
+        store(0).put("a", b"")
+
+
 def test_a_store_that_ignores_conditions_is_refused(bucket: Bucket) -> None:
     probe(store())
     bucket.ignores_conditions = True
