@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ingest.executors.inline import Placement, timed
 from ingest.executors.local import LISTEN_S
 from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
@@ -17,6 +19,7 @@ from schemas.outcome import WorkerFailure
 if TYPE_CHECKING:
     from ingest.executors.ray import RayExecutor
 
+DRIVER = "the driver"  # where the second look takes place
 TURN_S = 1.0  # without a result, until the cluster is looked at again
 
 W = TypeVar("W")
@@ -42,6 +45,7 @@ class Run:
         is_doubtful: Callable[[Any, Any], bool],
     ) -> None:
         self.executor, self.body = executor, body
+        self.timed_body: Body = partial(timed, body)
         self.second, self.is_doubtful = second, is_doubtful
         self.flying: dict[Any, _Flying] = {}
         self.again: deque[Any] = deque()
@@ -84,7 +88,7 @@ class Run:
 
     def _begin(self, work: Any, offer: Offer) -> None:
         self.submit = self.submit or self.executor.submission()
-        reference = self.submit(work, self.body)
+        reference = self.submit(work, self.timed_body)
         self.flying[reference] = _Flying(
             work=work, since_s=time.monotonic(), memory_mib=offer.memory_mib
         )
@@ -104,16 +108,22 @@ class Run:
         flying = self.flying.pop(reference)
         ended = self.executor.ended(reference, time.monotonic() - flying.since_s)
         if isinstance(ended, WorkerFailure):
+            self.executor.latest = Placement(node=ended.node)
             yield flying.work, ended
             return
-        node_id, problem, result = ended
+        node_id, problem, timed_result = ended
         problem = problem or self.executor.unanswered(node_id)
         if problem:
             self.executor.exclude(node_id, problem)
             self.again.append(flying.work)
-        elif self.is_doubtful(flying.work, result):
+            return
+        seconds, result = timed_result
+        if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:
+            self.executor.has_ended()
+            node = self.executor.node_name(node_id)
+            self.executor.latest = Placement(node=node, seconds=seconds)
             yield flying.work, result
 
     def _looked_at(self, wait_s: float) -> Iterator[tuple[Any, Any]]:
@@ -124,4 +134,6 @@ class Run:
                 self.executor.exclude(
                     node_id, f"it reports a file as missing that the driver can read ({problem})"
                 )
+            self.executor.has_ended()
+            self.executor.latest = Placement(node=DRIVER)
             yield work, result

@@ -79,7 +79,7 @@ def command(
         bool,
         typer.Option(
             "--retry-crash-looping",
-            help="Retry episodes quarantined as worker_died, time_limit or out_of_memory.",
+            help="Retry episodes quarantined because workers died: worker_died, time_limit, out_of_memory, oom_killed, node_*.",
         ),
     ] = False,
     restore: Annotated[

@@ -93,7 +93,8 @@ class IngestProgress:
         elapsed = max(time.monotonic() - self.started, 1e-9)
         speed = f"{done / elapsed:.1f} episodes/s, {tally.video_s / 3600 / elapsed:.4f} video h/s"
         codes = " ".join(f"{code}={count}" for code, count in tally.codes.most_common(3))
-        self.line.update(done, note=f"{speed} {codes}".rstrip())
+        suspects = ", ".join(f"suspect node {node}" for node in sorted(tally.suspect_nodes))
+        self.line.update(done, note=" ".join(filter(None, [speed, codes, suspects])))
 
 
 def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
         "notes": list(plan.info.notes),
         "adds_up": tally.adds_up,
         "codes": dict(tally.codes),
+        "suspect_nodes": sorted(tally.suspect_nodes.values()),
         "timesteps": tally.timesteps,
         "video_hours": tally.video_s / 3600,
         "elapsed_s": elapsed_s,
@@ -138,6 +140,8 @@ def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
     stdout.print(table("", ["episodes", "count", ""], rows))
     speed = f"{tally.timesteps / max(elapsed_s, 1e-9):,.0f} timesteps/s"
     stdout.print(f"{tally.timesteps:,} timesteps in {duration(elapsed_s)} ({speed}) -> {out}")
+    for text in sorted(tally.suspect_nodes.values()):
+        stdout.print(f"suspect: {text}", highlight=False, markup=False)
     if tally.quarantined or tally.failed:
         stdout.print(
             f'reasons: eicorpus query {quote(str(out))} "select code, message, episode_id from quarantine"'
