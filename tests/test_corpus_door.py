@@ -73,7 +73,6 @@ JOINS = {
     "ingest/curation/manifests/action_stats_partial.py": "digests of this process; what is there is opened through `within`",
     "ingest/curation/tiers/policy.py: files('ingest.curation.tiers.policies')": "one of the names that the folder lists",
     "ingest/doctor/doctor.py: folder / f\"{camera['name']}.mp4\"": "a folder of its own; names of cameras have a grammar",
-    "ingest/executors/crash_report.py: root / name": "three constant names",
     "ingest/executors/node_proof.py": "the id that Ray gives a node, and the walk over raw data that is sampled",
     "ingest/executors/ray_worker.py: Path(view.folder) / f'{WATCH}{worker}'": "the id that Ray gives a worker",
     "jobs/service/saved_policies.py": "a folder of the server's operator; names of policies have a grammar without dots and slashes",

@@ -206,6 +206,14 @@ def _draining() -> set[str]:
     return set(report()) if report is not None else set()
 
 
+def _keep_standard_output() -> None:
+    """Without this, Ray prints on standard output, where the JSON of a command goes, that a node or a worker has died."""
+    from ray._private import worker
+
+    if hasattr(worker, "_worker_logs_enabled"):  # as the debugger of Ray does
+        worker._worker_logs_enabled = False
+
+
 def connect(address: str | None, num_cpus: int | None) -> bool:
     """Reach a cluster, or start one on this machine. Returns whether it is this process that must shut it down.
 
@@ -217,6 +225,7 @@ def connect(address: str | None, num_cpus: int | None) -> bool:
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    _keep_standard_output()
     host, _, port = (address or "").rpartition(":")
     try:
         if host and port.isdigit() and "//" not in host:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ingest.pipeline.cost import ingest_cost
 from ingest.pipeline.plan import Plan, Request
 from jobs.commands.source import source_at
 from jobs.stages.ingest import (
@@ -17,7 +18,14 @@ from jobs.stages.ingest import (
 )
 from jobs.stages.request_checks import refuse_nesting
 from jobs.stages.resources import Resources, limits_from
-from jobs.ui.ingest_report import plan_as_json, report, show_plan, show_report
+from jobs.ui.ingest_report import (
+    cost_as_json,
+    plan_as_json,
+    report,
+    show_cost,
+    show_plan,
+    show_report,
+)
 from jobs.ui.options import (
     CORPUS_ENV,
     AdapterOptions,
@@ -149,10 +157,12 @@ def command(
 
 def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> None:
     plan = plan_ingest(request, out)
+    cost = ingest_cost(plan, request)
     if as_json:
-        answer_json(plan_as_json(plan, workers))
+        answer_json(plan_as_json(plan, workers) | {"cost": cost_as_json(cost)})
     else:
         show_plan(plan, workers)
+        show_cost(cost)
 
 
 def _show(done: IngestResult, out: Path, *, as_json: bool) -> None:

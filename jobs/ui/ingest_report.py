@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from ingest.pipeline.cost import IngestCost
 from ingest.pipeline.plan import Plan
 from ingest.pipeline.run import Tally
 from jobs.ui.output import duration, size_text, stderr, stdout, table
@@ -38,6 +39,34 @@ def plan_as_json(plan: Plan, workers: int) -> dict[str, Any]:
         "notes": list(plan.info.notes),
         "facts": [fact.as_row() for fact in plan.info.facts],
     }
+
+
+def cost_as_json(cost: IngestCost | None) -> dict[str, Any] | None:
+    """`eicorpus ingest` uses no GPU unless `--mano-device` names one, which this does not count."""
+    if cost is None:
+        return None
+    return {
+        "probed_episodes": cost.num_probed,
+        "hours": cost.hours,
+        "core_hours": cost.core_hours,
+        "gpu_hours": 0.0,
+        "video_tb": cost.video_bytes / 1e12,
+        "objects": cost.num_objects,
+        "puts": cost.num_objects,
+    }
+
+
+def show_cost(cost: IngestCost | None) -> None:
+    """The estimate on standard error, below the plan."""
+    if cost is None:
+        stderr.print("     cost unknown: none of the probed episodes can be read")
+        return
+    stderr.print(
+        f"     cost: about {cost.core_hours:,.3g} core-hours, 0 GPU-hours, {cost.video_bytes / 1e12:,.3g} TB of video, "
+        f"{cost.num_objects:,} objects (PUTs); an estimate from the cameras of {cost.num_probed} episodes "
+        "and the speed of one core in docs/results/benchmarks.md",
+        highlight=False,
+    )
 
 
 def estimated_s(plan: Plan, workers: int) -> float:
