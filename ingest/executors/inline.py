@@ -8,7 +8,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -94,6 +94,20 @@ class Located(Protocol):
     """An executor that knows where a result was made."""
 
     latest: Placement  # of the result that was yielded last
+
+
+@runtime_checkable
+class Observed(Protocol):
+    """An executor that has series for a monitoring system."""
+
+    def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
+        """One episode has ended.
+
+        Args:
+            tags: state, code, source and node.
+            waiting: results that wait for an earlier one.
+        """
+        ...
 
 
 def placement_of(executor: object) -> Placement:

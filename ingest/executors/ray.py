@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ingest.executors.crash_report import CrashReport, oom_kills, report_of
@@ -19,6 +19,7 @@ from ingest.executors.node_proof import SharedView, code_id, is_answered, nothin
 from ingest.executors.ray_autoscaler import ScaleRequest
 from ingest.executors.ray_cluster import MIB, Cluster, Node, Offer, connect, offer_of
 from ingest.executors.ray_run import TURN_S, Run
+from ingest.executors.ray_series import IN_FLIGHT, NODES, OLDEST, WAITING, RaySeries
 from ingest.executors.ray_worker import RunTerms, Submit, entry, packed
 from ingest.executors.second_look import SecondLook
 from ingest.recipe import Limits
@@ -68,6 +69,8 @@ class RayExecutor:
         self._num_left = 0
         self._scale = ScaleRequest()
         self.latest = Placement()
+        self._series: RaySeries | None = None
+        self._num_waiting = 0
 
     # --- the cluster ---------------------------------------------------------------------------------------------------
 
@@ -80,6 +83,7 @@ class RayExecutor:
         if self._cluster is None:
             self.is_ours = connect(self.address, self.workers) or self.is_ours
             self._cluster = Cluster()
+            self._series = RaySeries()
         offer = self.offer()
         if not offer.slots and self._lenders():
             self.close()
@@ -130,6 +134,30 @@ class RayExecutor:
         """As `node_proof.Distributed`."""
         self._num_left = num_work
 
+    def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
+        """As `inline.Observed`."""
+        self._num_waiting = waiting
+        if self._series is not None:
+            self._series.outcome(tags, seconds)
+
+    def report(self, ages_s: Callable[[], list[float]]) -> None:
+        """Series of how full the cluster is, from time to time.
+
+        Args:
+            ages_s: of the episodes that are handed out.
+        """
+        if self._series is None or not self._series.is_due():
+            return
+        ages = ages_s()
+        self._series.report(
+            {
+                WAITING: self._num_waiting,
+                IN_FLIGHT: len(ages),
+                OLDEST: max(ages, default=0.0),
+                NODES: len(self.excluded),
+            }
+        )
+
     def has_ended(self) -> None:
         """One of the expected pieces of work."""
         self._num_left = max(self._num_left - 1, 0)
@@ -153,7 +181,7 @@ class RayExecutor:
         """
         self.cluster.check()
         offer, now_s = self.offer(), time.monotonic()
-        if not self.cluster.is_silent and not self.is_ours:
+        if not self.cluster.is_silent and self.address is not None:
             self._scale.update(
                 self._num_left, {"CPU": offer.cpus, "memory": offer.memory_mib * MIB}
             )

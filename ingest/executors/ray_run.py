@@ -57,6 +57,7 @@ class Run:
 
         while True:
             self.executor.check()
+            self.executor.report(self._ages_s)
             is_all_handed_out = self._fill(next_work)
             if is_all_handed_out and not self.flying and not self.second.looking:
                 return
@@ -68,6 +69,11 @@ class Run:
             elif not self.second.looking:
                 time.sleep(TURN_S)  # for a node
             yield from self._looked_at(LISTEN_S if not self.flying else 0.0)
+
+    def _ages_s(self) -> list[float]:
+        """Seconds since each episode was handed out."""
+        now_s = time.monotonic()
+        return [now_s - flying.since_s for flying in self.flying.values()]
 
     def _fill(self, next_work: Callable[[], Any]) -> bool:
         """Hand out work up to the window; returns whether there is none left."""

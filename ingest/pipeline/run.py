@@ -20,7 +20,7 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.writer import recover
-from ingest.executors.inline import Executor, Placement, placement_of
+from ingest.executors.inline import Executor, Observed, Placement, placement_of
 from ingest.executors.node_proof import shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
@@ -145,6 +145,7 @@ def ingest(
 
     try:
         run.leave_out()
+        run.observed = executor if isinstance(executor, Observed) else None
         with shared(
             executor,
             corpus,
@@ -198,6 +199,7 @@ class _Run:
         self.placements: dict[str, Placement] = {}  # of results that wait
         self.end_facts: dict[str, EndFacts] = {}  # of episodes that are not yet flushed
         self.node_rates = NodeRates()
+        self.observed: Observed | None = None
         self.started_s = self.last_flush_s = self.handed_over_s = context.monotonic_s()
         self.tally = _tally_of(plan, {})
 
@@ -255,6 +257,7 @@ class _Run:
             )
         self.placements[uid] = placement
         self._watch_nodes(placement.node, result)
+        self._observe(work.ref, result, placement)
         self._keep(work.ref, result)
         self._hand_over()
         self.context.progress(self.tally)
@@ -265,6 +268,17 @@ class _Run:
                 remedy="free disk space and run the same command again",
                 where=str(self.corpus.root),
             )
+
+    def _observe(self, ref: EpisodeRef, result: Outcome, placement: Placement) -> None:
+        if self.observed is None:
+            return
+        tags = {
+            "state": _ended(result).value,
+            "code": result.code,
+            "source": ref.source,
+            "node": placement.node,
+        }
+        self.observed.observe(tags, placement.seconds, len(self.ready))
 
     def _watch_nodes(self, node: str, result: Outcome) -> None:
         """Name a node once that quarantines far more than the others."""
