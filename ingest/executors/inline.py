@@ -97,7 +97,7 @@ class Located(Protocol):
 
 
 @runtime_checkable
-class Observed(Protocol):
+class Monitored(Protocol):
     """An executor that has series for a monitoring system."""
 
     def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:

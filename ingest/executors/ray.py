@@ -135,7 +135,7 @@ class RayExecutor:
         self._num_left = num_work
 
     def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
-        """As `inline.Observed`."""
+        """As `inline.Monitored`."""
         self._num_waiting = waiting
         if self._series is not None:
             self._series.outcome(tags, seconds)

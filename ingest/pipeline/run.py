@@ -20,7 +20,7 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.writer import recover
-from ingest.executors.inline import Executor, Observed, Placement, placement_of
+from ingest.executors.inline import Executor, Monitored, Placement, placement_of
 from ingest.executors.node_proof import shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
@@ -145,7 +145,7 @@ def ingest(
 
     try:
         run.leave_out()
-        run.observed = executor if isinstance(executor, Observed) else None
+        run.observed = executor if isinstance(executor, Monitored) else None
         with shared(
             executor,
             corpus,
@@ -199,7 +199,7 @@ class _Run:
         self.placements: dict[str, Placement] = {}  # of results that wait
         self.end_facts: dict[str, EndFacts] = {}  # of episodes that are not yet flushed
         self.node_rates = NodeRates()
-        self.observed: Observed | None = None
+        self.observed: Monitored | None = None
         self.started_s = self.last_flush_s = self.handed_over_s = context.monotonic_s()
         self.tally = _tally_of(plan, {})
 
