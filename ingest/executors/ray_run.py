@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingest.executors.inline import Placement, timed
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 DRIVER = "the driver"  # where the second look takes place
 TURN_S = 1.0  # without a result, until the cluster is looked at again
 
+AHEAD_S = 2.0  # of work that waits at each slot: while the driver commits, no worker may run out
+MOST_AHEAD = 4  # episodes at a slot, however short they are
+SMOOTH = 0.05  # of a new episode, in the running mean of their length
+
 W = TypeVar("W")
+
+
+def ahead(mean_s: float | None) -> int:
+    """Episodes that wait at a slot beside the one in work, by their mean length; None: that is not known yet."""
+    return 1 if mean_s is None else min(max(ceil(AHEAD_S / max(mean_s, 1e-3)), 1), MOST_AHEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class Run:
         self.again: deque[Any] = deque()
         self.submit: Submit | None = None
         self.offer: Offer | None = None  # that `submit` was made for
+        self.mean_s: float | None = None  # that an episode takes in its worker
 
     def results(self, next_work: Callable[[], W | None]) -> Iterator[tuple[W, Any]]:
         import ray
@@ -63,9 +74,14 @@ class Run:
                 return
             if self.flying:
                 timeout_s = LISTEN_S if self.second.looking else TURN_S
-                done, _ = ray.wait(list(self.flying), num_returns=1, timeout=timeout_s)
+                references = list(self.flying)
+                done, _ = ray.wait(references, num_returns=1, timeout=timeout_s)
+                if done:  # all that have ended since the last look
+                    done, _ = ray.wait(references, num_returns=len(references), timeout=0)
                 for reference in done:
-                    yield from self._taken(reference)
+                    if reference in self.flying:  # a smaller cluster takes work back
+                        yield from self._taken(reference)
+                        self._fill(next_work)  # before the next one is committed
             elif not self.second.looking:
                 time.sleep(TURN_S)  # for a node
             yield from self._looked_at(LISTEN_S if not self.flying else 0.0)
@@ -81,7 +97,7 @@ class Run:
         if offer is not self.offer:
             self.offer, self.submit = offer, None
             self._take_back(offer)
-        while len(self.flying) < 2 * offer.slots:
+        while len(self.flying) < (1 + ahead(self.mean_s)) * offer.slots:
             work = self.again.popleft() if self.again else next_work()
             if work is None:
                 return True
@@ -124,6 +140,9 @@ class Run:
             self.again.append(flying.work)
             return
         seconds, result = timed_result
+        self.mean_s = (
+            seconds if self.mean_s is None else self.mean_s + SMOOTH * (seconds - self.mean_s)
+        )
         if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:

@@ -14,6 +14,7 @@ from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
 from ingest.executors.ray_autoscaler import AGAIN_S, MOST
 from ingest.executors.ray_cluster import Node
+from ingest.executors.ray_run import ahead
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure
@@ -268,3 +269,10 @@ def test_an_autoscaler_that_starts_with_the_run_is_found(monkeypatch: pytest.Mon
     executor._scale._asked_s = -AGAIN_S
     executor.check()
     assert [len(each) for each in requests] == [3]
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "episodes"), [(None, 1), (0.0, 4), (0.5, 4), (1.0, 2), (2.0, 1), (1800.0, 1)]
+)
+def test_two_seconds_of_work_wait_at_each_slot(mean_s: float | None, episodes: int) -> None:
+    assert ahead(mean_s) == episodes
