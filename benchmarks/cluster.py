@@ -40,6 +40,8 @@ KEYS = {
     "slots": "Episodes at a time, on 8 nodes.",
     "episodes": "Episodes of 0.5 s; 1 in 500 takes 30 s.",
     "busy_ratio": "Share of the slots with an episode in work, from the start of the last worker process until the last episode was handed out. Budget: at least 0.9.",
+    "bare_ratio": "The same of bare Ray tasks of 0.5 s on the same cluster, without any code of ours: what this machine allows.",
+    "busy_over_bare_ratio": "`busy_ratio` over `bare_ratio`. Budget: at least 0.95.",
     "sleeping_ratio": "Share of them that slept. The rest of their work is the cores of this machine: loading, staging, synchronisation.",
     "whole_run_ratio": "The same from the first episode to the end of the run, which waits for the last long episodes.",
     "workers_start_s": "Until every slot has a worker process, all on the cores of this machine.",
@@ -100,6 +102,7 @@ class Slept:
     handed_out_s: float  # when the last episode was
     ended_s: float
     driver_cpu_s: float
+    bare: float = 0.0  # share of the slots that worked on bare tasks
 
     @property
     def began_s(self) -> float:
@@ -150,8 +153,8 @@ def sleeps(count: int) -> list[float]:
     return [LONG_S if index % LONG_ONE_IN == 77 else SHORT_S for index in range(count)]
 
 
-def slept(address: str, env: dict[str, str], seconds: list[float]) -> Slept:
-    """Run episodes of `seconds` on a cluster."""
+def slept(address: str, env: dict[str, str], seconds: list[float], num_bare: int = 0) -> Slept:
+    """Run episodes of `seconds` on a cluster, then so many bare tasks."""
     os.environ.update(env)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -185,13 +188,45 @@ def slept(address: str, env: dict[str, str], seconds: list[float]) -> Slept:
         )
         if tally.committed != len(seconds):
             raise RuntimeError(f"{tally.committed} of {len(seconds)} committed: {tally.codes}")
+        ended_s, cpu_s = time.time(), time.process_time() - cpu_s
         return Slept(
             slots=num_slots,
             workers=_workers(raw, corpus.ledger / "run.jsonl"),
             handed_out_s=executor.handed_out_s,
-            ended_s=time.time(),
-            driver_cpu_s=time.process_time() - cpu_s,
+            ended_s=ended_s,
+            driver_cpu_s=cpu_s,
+            bare=bare_share(address, num_slots, num_bare) if num_bare else 0.0,
         )
+
+
+def bare_share(address: str, slots: int, count: int) -> float:
+    """Share of the slots that work on `count` tasks that only sleep, from the start of the last process until the last task is handed out."""
+    import ray
+
+    ray.init(address=address, log_to_driver=False)
+
+    def nap() -> tuple[int, float, float]:
+        began_s = time.time()
+        time.sleep(SHORT_S)
+        return os.getpid(), began_s, time.time()
+
+    task: Any = ray.remote(max_retries=0, num_cpus=1)(nap)
+    naps: list[tuple[int, float, float]] = []
+    flying: list[Any] = []
+    handed_out_s, left = 0.0, count
+    while flying or left:
+        while left and len(flying) < 5 * slots:
+            flying.append(task.remote())
+            handed_out_s, left = time.time(), left - 1
+        done, flying = ray.wait(flying)
+        naps += ray.get(done)
+    ray.shutdown()
+    firsts: dict[int, float] = {}
+    for pid, began_s, _ in naps:
+        firsts[pid] = min(began_s, firsts.get(pid, began_s))
+    since_s = max(firsts.values())
+    worked_s = sum(max(0.0, min(end, handed_out_s) - max(at, since_s)) for _, at, end in naps)
+    return worked_s / (slots * (handed_out_s - since_s))
 
 
 def _workers(raw: Path, ledger: Path) -> list[list[Span]]:
@@ -212,7 +247,7 @@ def _workers(raw: Path, ledger: Path) -> list[list[Span]]:
     return workers
 
 
-def on_nodes(count: int, cpus: int, seconds: list[float]) -> Slept:
+def on_nodes(count: int, cpus: int, seconds: list[float], num_bare: int = 0) -> Slept:
     """Run episodes of `seconds` on a cluster of its own: a head without CPUs, and `count` nodes of `cpus`.
 
     The driver is a process of its own: a process keeps the first token of Ray that it learns.
@@ -220,16 +255,19 @@ def on_nodes(count: int, cpus: int, seconds: list[float]) -> Slept:
     with Raylets(ROOT) as cluster:
         cluster.add(*[ROOT] * count, cpus=cpus)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as driver:
-            return driver.submit(slept, cluster.address, cluster.env, seconds).result()
+            return driver.submit(slept, cluster.address, cluster.env, seconds, num_bare).result()
 
 
 def slots_figures(slots: int, episodes: int) -> dict[str, float]:
     """One in 500 takes 60 times as long as the others."""
-    run = on_nodes(NODES, slots // NODES, sleeps(episodes))
+    run = on_nodes(NODES, slots // NODES, sleeps(episodes), num_bare=50 * slots)
+    busy = run.busy(run.all_began_s, run.handed_out_s)
     return {
         "slots": run.slots,
         "episodes": episodes,
-        "busy_ratio": run.busy(run.all_began_s, run.handed_out_s),
+        "busy_ratio": busy,
+        "bare_ratio": run.bare,
+        "busy_over_bare_ratio": busy / run.bare,
         "sleeping_ratio": run.sleeping(run.all_began_s, run.handed_out_s),
         "whole_run_ratio": run.busy(run.began_s, run.ended_s),
         "workers_start_s": run.all_began_s - run.began_s,
