@@ -53,6 +53,7 @@ class StopRequest:
 def new_run(progress: Progress) -> RunContext:
     """A run of the pipeline, with an identity of its own."""
     from ingest.pipeline.run import RunContext  # most commands need the identity alone
+    from jobs.ui.output import warn
 
     return RunContext(
         run_id=new_run_id(),
@@ -60,6 +61,7 @@ def new_run(progress: Progress) -> RunContext:
         now=lambda: datetime.now(UTC),
         monotonic_s=time.monotonic,
         progress=progress,
+        warn=warn,
     )
 
 

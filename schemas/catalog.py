@@ -354,6 +354,10 @@ TABLES: dict[str, pa.Schema] = {
             ("quarantined", pa.int64()),
             ("failed", pa.int64()),
             ("not_reached", pa.int64()),  # 0 but for an interrupted run; NULL before it was counted
+            (
+                "suspect_nodes",
+                pa.list_(pa.string()),
+            ),  # that quarantine far more than the others; NULL before it was counted
         ]
     ),
 }

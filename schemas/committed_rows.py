@@ -250,6 +250,7 @@ class RunRow(CatalogRow):
     quarantined: int
     failed: int
     not_reached: int | None
+    suspect_nodes: list[str] | None
 
 
 # The type of a whole row, by table.

@@ -41,6 +41,10 @@ class Code(StrEnum):
     WORKER_DIED = "worker_died"
     TIME_LIMIT = "time_limit"
     OUT_OF_MEMORY = "out_of_memory"
+    OOM_KILLED = "oom_killed"
+    NODE_MEMORY_FULL = "node_memory_full"
+    NODE_LOST = "node_lost"
+    NODE_PREEMPTED = "node_preempted"
 
 
 class PipelineError(Exception):

@@ -129,3 +129,4 @@ class WorkerFailure:
     code: Code
     how: str
     node_lost: bool = False
+    node: str = ""  # where it was, if that is known

@@ -104,7 +104,7 @@ EXPLANATIONS: dict[Code, Explanation] = {
         "report it as a bug of the adapter",
     ),
     Code.WORKER_DIED: Explanation(
-        "the worker process crashed on this episode twice",
+        "the worker process crashed on this episode twice; the message has the signal and the place in the code, or the exit code",
         "read the message, remove the cause, and run `ingest` with `--retry-crash-looping`",
     ),
     Code.TIME_LIMIT: Explanation(
@@ -114,6 +114,22 @@ EXPLANATIONS: dict[Code, Explanation] = {
     Code.OUT_OF_MEMORY: Explanation(
         "the episode exceeded `--memory-limit-mb` twice",
         "raise the limit and use `--retry-crash-looping`, or cut the recording",
+    ),
+    Code.OOM_KILLED: Explanation(
+        "the kernel killed the worker process twice because the memory of the machine or of the container was full",
+        "use fewer `--workers`, lower `--memory-limit-mb` or use a larger machine, then `--retry-crash-looping`",
+    ),
+    Code.NODE_MEMORY_FULL: Explanation(
+        "the memory monitor of Ray ended the worker process twice because the memory of its node was full",
+        "raise `--memory-limit-mb`, so that fewer episodes share a node, or use larger nodes, then `--retry-crash-looping`",
+    ),
+    Code.NODE_LOST: Explanation(
+        "20 attempts in one run ended because a node of the cluster was lost",
+        "check that the episode does not end its node, then use `--retry-crash-looping`",
+    ),
+    Code.NODE_PREEMPTED: Explanation(
+        "20 attempts in one run ended because a node of the cluster was drained or preempted",
+        "use nodes that live longer than the episode takes, then `--retry-crash-looping`",
     ),
 }
 

@@ -450,6 +450,7 @@ def test_what_parses_nothing_is_let_be(text: str) -> None:
 READS_WHOLE = {
     "ingest/catalog/query_child.py": "/proc",
     "ingest/curation/tiers/policy.py": "policies of the package",
+    "ingest/executors/crash_report.py": "/proc and /sys",
     "ingest/executors/inline.py": "/proc",
     "ingest/executors/node_proof.py": "/proc, and the code of the package",
     "ingest/verify/peer.py": "lists of the package, and the stamp of an environment of ours",

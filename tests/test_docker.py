@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import re
 import shlex
 import tomllib
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import typer
 import yaml
@@ -17,6 +20,7 @@ from typer.core import TyperGroup
 from jobs.cli import app
 
 ROOT = Path(__file__).parents[1]
+CRD = "EICORPUS_KUBERAY_CRD"
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile.*"))
 MANIFESTS = sorted(DOCKER.glob("*.yaml"))
@@ -252,6 +256,36 @@ def test_the_job_cleans_up_retries_and_asks_for_a_token() -> None:
     assert spec["backoffLimit"] > 0
     assert spec["activeDeadlineSeconds"] > 0
     assert CLUSTER["authOptions"] == {"mode": "token"}
+
+
+def closed(schema: Any) -> Any:
+    """As the API server with strict validation: a field that is not in the schema is an error; `int-or-string` is either."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {name: closed(value) for name, value in schema.items()}
+    if out.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    is_open = "additionalProperties" in out or out.get("x-kubernetes-preserve-unknown-fields")
+    if out.get("type") == "object" and "properties" in out and not is_open:
+        out["additionalProperties"] = False
+    return out
+
+
+@pytest.mark.skipif(
+    CRD not in os.environ, reason=f"NOT RUN: {CRD} names no ray.io_rayjobs.yaml of KubeRay"
+)
+def test_the_rayjob_fits_the_schema_of_the_operator() -> None:
+    """The schema is KubeRay's and not part of this project."""
+    crd = yaml.safe_load(Path(os.environ[CRD]).read_text())
+    (schema,) = (v["schema"] for v in crd["spec"]["versions"] if v["name"] == RAYJOB["apiVersion"].partition("/")[2])  # fmt: skip
+    validator = jsonschema.Draft202012Validator(closed(schema["openAPIV3Schema"]) | {"additionalProperties": True})  # fmt: skip
+    rayjob = {name: value for name, value in RAYJOB.items() if name != "metadata"}
+    assert [error.message for error in validator.iter_errors(rayjob)] == []
+    misspelt = copy.deepcopy(rayjob)
+    misspelt["spec"]["rayClusterSpec"]["enableInTreeAutoscalling"] = True
+    assert "enableInTreeAutoscalling" in str(next(validator.iter_errors(misspelt)).message)
 
 
 def test_the_head_lends_no_cpu_and_only_workers_stand_on_spot_nodes() -> None:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,13 @@ MAX_BYTES = (
 EVENT_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=100)
 
 # Codes of episodes that take a worker with them: not tried again unless asked.
-POISON = frozenset({Code.WORKER_DIED.value, Code.TIME_LIMIT.value, Code.OUT_OF_MEMORY.value})
+POISON = frozenset(
+    {
+        *(Code.WORKER_DIED.value, Code.TIME_LIMIT.value, Code.OUT_OF_MEMORY.value),
+        *(Code.OOM_KILLED.value, Code.NODE_MEMORY_FULL.value),
+        *(Code.NODE_LOST.value, Code.NODE_PREEMPTED.value),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,18 @@ def _is_end(event: Any) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndFacts:
+    """What the line of an episode's end has beside its result."""
+
+    source: str
+    dataset: str
+    node: str
+    seconds: float  # in its worker, the last attempt
+    attempt: int
+    video_bytes: int  # that were stored
+
+
 class Ledger:
     """Writes one run's events."""
 
@@ -116,10 +134,18 @@ class Ledger:
         self._append(*({"event": "attempt", "uid": uid, "number": n} for uid, n in numbers.items()))
 
     def death(self, uid: str, death: WorkerFailure) -> None:
-        self._append({"event": "death", "uid": uid, "code": death.code.value, "message": death.how})
+        event = {"event": "death", "uid": uid, "code": death.code.value, "message": death.how}
+        self._append(event | ({"node": death.node} if death.node else {}))
 
-    def ends(self, outcomes: Iterable[tuple[Outcome, State]]) -> None:
-        """How episodes ended, written when that is lasting: one append for a whole batch."""
+    def ends(
+        self, outcomes: Iterable[tuple[Outcome, State]], facts: Mapping[str, EndFacts] | None = None
+    ) -> None:
+        """How episodes ended, written when that is lasting: one append for a whole batch.
+
+        Args:
+            facts: by uid.
+        """
+        known = facts or {}
         events = [
             {
                 "event": "end",
@@ -127,6 +153,7 @@ class Ledger:
                 "state": state.value,
                 "code": outcome.code,
                 "message": outcome.message,
+                **(asdict(known[outcome.uid]) if outcome.uid in known else {}),
             }
             for outcome, state in outcomes
         ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import platform
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
@@ -78,6 +81,40 @@ W = TypeVar("W")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a result was made and how long that took, the wait for a worker not included."""
+
+    node: str = ""
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Located(Protocol):
+    """An executor that knows where a result was made."""
+
+    latest: Placement  # of the result that was yielded last
+
+
+@runtime_checkable
+class Monitored(Protocol):
+    """An executor that has series for a monitoring system."""
+
+    def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
+        """One episode has ended.
+
+        Args:
+            tags: state, code, source and node.
+            waiting: results that wait for an earlier one.
+        """
+        ...
+
+
+def placement_of(executor: object) -> Placement:
+    """Of the result that an executor yielded last."""
+    return executor.latest if isinstance(executor, Located) else Placement()
+
+
 class Executor(Protocol):
     """Where work runs."""
 
@@ -93,6 +130,13 @@ class Executor(Protocol):
         ...
 
 
+def timed(body: Callable[[W, LocalStorage], R], work: W, disk: LocalStorage) -> tuple[float, R]:
+    """(seconds, what the body makes of the work)."""
+    began_s = time.monotonic()
+    result = body(work, disk)
+    return time.monotonic() - began_s, result
+
+
 class InlineExecutor:
     """In this process, one after the other: for tests and debugging. A crash takes the driver with it."""
 
@@ -100,9 +144,12 @@ class InlineExecutor:
 
     def __init__(self, disk: LocalStorage | None = None) -> None:
         self.disk = disk or LocalStorage()
+        self.latest = Placement()
 
     def run(
         self, next_work: Callable[[], W | None], body: Callable[[W, LocalStorage], R]
     ) -> Iterator[tuple[W, R | WorkerFailure]]:
         while (work := next_work()) is not None:
-            yield work, body(work, self.disk)
+            seconds, result = timed(body, work, self.disk)
+            self.latest = Placement(node=platform.node(), seconds=seconds)
+            yield work, result

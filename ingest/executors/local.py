@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing import resource_tracker
 from types import TracebackType
@@ -18,7 +20,8 @@ from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from ingest.executors.inline import exit_reason, memory_limit
+from ingest.executors.crash_report import oom_kills
+from ingest.executors.inline import Placement, exit_reason, memory_limit, timed
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, TransientError
@@ -26,6 +29,8 @@ from schemas.outcome import WorkerFailure
 
 # At most so long without a look at signals: the kernel may give one to another thread, and then nothing wakes this one.
 LISTEN_S = 0.2
+
+OOM_KILLED_HOW = "the kernel killed a process of the machine or container for memory while the episode was processed"
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -36,6 +41,7 @@ class LocalPool:
 
     def __init__(self, num_workers: int, limits: Limits) -> None:
         self._limits = limits
+        self._oom_kills = oom_kills()
         self._pool = ProcessPool(
             max_workers=num_workers,
             initializer=_enter_worker,
@@ -78,12 +84,19 @@ class LocalPool:
             how = f"stopped after the time limit of {self._limits.time_limit_s:g} s"
             return WorkerFailure(code=Code.TIME_LIMIT, how=how)
         except ProcessExpired as error:
-            return WorkerFailure(code=Code.WORKER_DIED, how=exit_reason(int(error.exitcode)))
+            return self._expired(int(error.exitcode))
         except BrokenProcessPool as error:
             reason = (
                 "worker processes end during start-up; check that the machine has enough memory"
             )
             raise TransientError(reason, remedy="run the same command again to resume") from error
+
+    def _expired(self, exit_code: int) -> WorkerFailure:
+        """Of a process that ended without an answer. Each kill of the kernel for memory accounts for one of them."""
+        if exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            self._oom_kills += 1
+            return WorkerFailure(code=Code.OOM_KILLED, how=OOM_KILLED_HOW)
+        return WorkerFailure(code=Code.WORKER_DIED, how=exit_reason(exit_code))
 
 
 class LocalExecutor:
@@ -93,12 +106,13 @@ class LocalExecutor:
 
     def __init__(self, workers: int, limits: Limits) -> None:
         self.workers, self.limits = workers, limits
+        self.latest = Placement()
 
     def run(
         self, next_work: Callable[[], W | None], body: Callable[[W, LocalStorage], R]
     ) -> Iterator[tuple[W, R | WorkerFailure]]:
         ready = list(islice(iter(next_work, None), 2 * self.workers))
-        flying: dict[Future[R], W] = {}
+        flying: dict[Future[Any], W] = {}
         # No process without work: one that is still starting when the pool ends says so on standard error.
         with LocalPool(max(1, min(self.workers, len(ready))), self.limits) as pool:
             while True:
@@ -107,11 +121,18 @@ class LocalExecutor:
                     work = ready.pop(0) if ready else next_work()
                     if work is None:
                         break
-                    flying[pool.submit(body, work)] = work
+                    flying[pool.submit(partial(timed, body), work)] = work
                 if not flying:
                     break
                 for future in wait(flying, LISTEN_S, return_when=FIRST_COMPLETED).done:
-                    yield flying.pop(future), pool.result(future)
+                    yield flying.pop(future), self._placed(pool.result(future))
+
+    def _placed(self, ended: Any) -> Any:
+        """The result without its time, which goes to `latest`."""
+        is_dead = isinstance(ended, WorkerFailure)
+        seconds, result = (0.0, ended) if is_dead else ended
+        self.latest = Placement(node=platform.node(), seconds=seconds)
+        return result
 
 
 @contextmanager

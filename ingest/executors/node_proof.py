@@ -74,6 +74,10 @@ class Distributed(Protocol):
         """
         ...
 
+    def expect(self, num_work: int) -> None:
+        """How much work the run has: an autoscaler is asked for room for what is left of it."""
+        ...
+
     def close(self) -> None:
         """Leave the cluster; end it if it is this process's own."""
         ...
@@ -92,10 +96,14 @@ def shared(
     files: Callable[[], Iterable[Path]] = tuple,
     adapter: str = "",
     is_doubtful: Callable[[Any, Any], bool] = nothing_is_doubtful,
+    num_work: int = 0,
 ) -> Iterator[Path | None]:
     """Before work on several machines: each node proves that it sees this corpus and `files`. Nothing to do on one machine.
 
     Yields a folder of this run that every node sees; None on one machine.
+
+    Args:
+        num_work: how much work there is; 0 where that is not known.
 
     Raises:
         ConfigError: no node does; the message says what each one sees instead.
@@ -109,6 +117,7 @@ def shared(
             disk.write(folder / "nonce", nonce.encode(), is_durable=True)
             marks = tuple(mark for path in files() if (mark := mark_of(path)) is not None)
             view = SharedView(folder=str(folder), nonce=nonce, marks=marks, adapter=adapter)
+            executor.expect(num_work)
             executor.share(view, is_doubtful)
             yield folder
         finally:

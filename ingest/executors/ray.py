@@ -6,15 +6,21 @@ its work goes to another node and counts as no attempt. What a node calls absent
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from ingest.executors.crash_report import CrashReport, oom_kills, report_of
+from ingest.executors.inline import Placement
+from ingest.executors.local import OOM_KILLED_HOW
 from ingest.executors.node_proof import SharedView, code_id, is_answered, nothing_is_doubtful
+from ingest.executors.ray_autoscaler import ScaleRequest
 from ingest.executors.ray_cluster import MIB, Cluster, Node, Offer, connect, offer_of
 from ingest.executors.ray_run import TURN_S, Run
-from ingest.executors.ray_worker import RunTerms, Submit, entry, is_timed_out, packed
+from ingest.executors.ray_series import IN_FLIGHT, NODES, OLDEST, WAITING, RaySeries
+from ingest.executors.ray_worker import RunTerms, Submit, entry, packed
 from ingest.executors.second_look import SecondLook
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
@@ -26,6 +32,8 @@ PROVE_S = (
 )
 PROBES = 3  # of a node whose worker process ends while it proves itself
 SHOWN_NODES = 3  # of many, in one message
+COUNT_S = 10.0  # for a node to answer how often its kernel has killed for memory
+NODE_ID = re.compile(r"\b[0-9a-f]{56}\b")
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -58,6 +66,11 @@ class RayExecutor:
         self._proven: set[str] = set()
         self._idle_since: float | None = None
         self._has_said = False
+        self._num_left = 0
+        self._scale = ScaleRequest()
+        self.latest = Placement()
+        self._series: RaySeries | None = None
+        self._num_waiting = 0
 
     # --- the cluster ---------------------------------------------------------------------------------------------------
 
@@ -70,6 +83,7 @@ class RayExecutor:
         if self._cluster is None:
             self.is_ours = connect(self.address, self.workers) or self.is_ours
             self._cluster = Cluster()
+            self._series = RaySeries()
         offer = self.offer()
         if not offer.slots and self._lenders():
             self.close()
@@ -82,6 +96,8 @@ class RayExecutor:
         cluster, self._cluster, self._remote = self._cluster, None, None
         if cluster is None:
             return
+        if not cluster.is_lost:
+            self._scale.withdraw()
         cluster.close()
         if self.is_ours and not cluster.is_lost:
             ray.shutdown()
@@ -114,6 +130,38 @@ class RayExecutor:
             self._offered_for = (nodes, num_excluded)
         return self._offer
 
+    def expect(self, num_work: int) -> None:
+        """As `node_proof.Distributed`."""
+        self._num_left = num_work
+
+    def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
+        """As `inline.Monitored`."""
+        self._num_waiting = waiting
+        if self._series is not None:
+            self._series.outcome(tags, seconds)
+
+    def report(self, ages_s: Callable[[], list[float]]) -> None:
+        """Series of how full the cluster is, from time to time.
+
+        Args:
+            ages_s: of the episodes that are handed out.
+        """
+        if self._series is None or not self._series.is_due():
+            return
+        ages = ages_s()
+        self._series.report(
+            {
+                WAITING: self._num_waiting,
+                IN_FLIGHT: len(ages),
+                OLDEST: max(ages, default=0.0),
+                NODES: len(self.excluded),
+            }
+        )
+
+    def has_ended(self) -> None:
+        """One of the expected pieces of work."""
+        self._num_left = max(self._num_left - 1, 0)
+
     def slots(self) -> int:
         """How many episodes the cluster works on at once; it may grow."""
         return self.offer().slots
@@ -133,6 +181,10 @@ class RayExecutor:
         """
         self.cluster.check()
         offer, now_s = self.offer(), time.monotonic()
+        if not self.cluster.is_silent and self.address is not None:
+            self._scale.update(
+                self._num_left, {"CPU": offer.cpus, "memory": offer.memory_mib * MIB}
+            )
         if offer.slots:
             self._idle_since, self._has_said = None, False
             return
@@ -150,7 +202,7 @@ class RayExecutor:
     # --- which nodes may work ------------------------------------------------------------------------------------------
 
     def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
-        """As `executor_probe.Distributed`."""
+        """As `node_proof.Distributed`."""
         self._view, self._is_doubtful = view, is_doubtful
         self._proven.clear()
         try:
@@ -232,8 +284,7 @@ class RayExecutor:
         """Give a node no more work in this run."""
         if node_id in self.excluded:
             return
-        names = [node.name for node in self.cluster.nodes if node.id == node_id]
-        self.excluded[node_id] = f"node {names[0] if names else node_id}: {reason}"
+        self.excluded[node_id] = f"node {self.node_name(node_id)}: {reason}"
         left = len(self._lenders())
         self.notify(f"{self.excluded[node_id]}; this node is not used; nodes left: {left}")
 
@@ -272,13 +323,12 @@ class RayExecutor:
         try:
             return ray.get(reference)
         except ray.exceptions.OutOfMemoryError as error:
-            return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
+            how = memory_text(str(error))
+            return self._failure(self._report(reference), Code.NODE_MEMORY_FULL, how)
         except ray.exceptions.LocalRayletDiedError as error:
             self.cluster.lose(
                 f"or the Ray process of this machine has ended ({_first_line(error)})"
             )
-        except ray.exceptions.NodeDiedError as error:
-            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
         except ray.exceptions.WorkerCrashedError as error:
             return self._crash(reference, waited_s, _first_line(error))
         except ray.exceptions.RayTaskError as error:
@@ -292,17 +342,75 @@ class RayExecutor:
             ) from error
         except (
             ray.exceptions.RayError
-        ) as error:  # a lost object, raylet or owner: the cluster's trouble
-            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
+        ) as error:  # a lost node, object, raylet or owner: the cluster's trouble
+            return self._loss(reference, str(error))
 
     def _crash(self, reference: Any, waited_s: float, how: str) -> WorkerFailure:
-        limit_s = self.limits.time_limit_s
-        is_timed_out_there = is_timed_out(self._view, reference.task_id().hex())
-        if waited_s >= limit_s and is_timed_out_there is not False:
-            return WorkerFailure(
-                code=Code.TIME_LIMIT, how=f"stopped after the time limit of {limit_s:g} s"
-            )
-        return WorkerFailure(code=Code.WORKER_DIED, how=how)
+        """Of a process that ended alone: its own report, else the kernel's counter, else only that it was killed."""
+        report, limit_s = self._report(reference), self.limits.time_limit_s
+        if waited_s >= limit_s and (report is None or report.is_timed_out):
+            limit = f"stopped after the time limit of {limit_s:g} s"
+            return self._failure(report, Code.TIME_LIMIT, limit)
+        if report is None:
+            return self._failure(report, Code.WORKER_DIED, how)
+        if report.crash:
+            crash = f"worker process was killed by {report.crash}"
+            return self._failure(report, Code.WORKER_DIED, crash)
+        kills = self._oom_kills(report.node_id)
+        if kills is not None and kills > report.oom_kills:
+            return self._failure(report, Code.OOM_KILLED, OOM_KILLED_HOW)
+        known = "the kernel reports no kill for memory" if kills is not None else "its node does not answer"  # fmt: skip
+        ended = f"worker process was killed by SIGKILL or has ended itself ({known})"
+        return self._failure(report, Code.WORKER_DIED, ended)
+
+    def _loss(self, reference: Any, text: str) -> WorkerFailure:
+        """Of a process whose node or more is gone."""
+        report = self._report(reference)
+        match = NODE_ID.search(text)
+        node_id = report.node_id if report is not None else match[0] if match else ""
+        if self.cluster.is_drained(node_id):
+            how = "the node was drained or preempted while the episode was processed"
+            return self._failure(report, Code.NODE_PREEMPTED, how, node_lost=True)
+        how = text.strip().splitlines()[0].partition(". This can happen")[0]
+        return self._failure(report, Code.NODE_LOST, how, node_lost=True)
+
+    def _failure(
+        self, report: CrashReport | None, code: Code, how: str, *, node_lost: bool = False
+    ) -> WorkerFailure:
+        node = self.node_name(report.node_id) if report is not None else ""
+        return WorkerFailure(code=code, how=how, node_lost=node_lost, node=node)
+
+    def _report(self, reference: Any) -> CrashReport | None:
+        return report_of(self._view, reference.task_id().hex())
+
+    def _oom_kills(self, node_id: str) -> int | None:
+        """The counter of the kernel of a node now; None where it does not answer."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        task = self.submission(num_cpus=0, scheduling_strategy=on_node)(None, count_oom_kills)
+        try:
+            _, problem, count = ray.get(task, timeout=COUNT_S)
+        except ray.exceptions.RayError:
+            return None
+        return None if problem else int(count)
+
+    def node_name(self, node_id: str) -> str:
+        """Host name, address and id of a node, also of one that is gone."""
+        return self.cluster.names.get(node_id, node_id)
+
+
+def count_oom_kills(work: None, disk: LocalStorage) -> int:
+    """A worker body: `oom_kills` of the node that it runs on."""
+    return oom_kills()
+
+
+def memory_text(text: str) -> str:
+    """Of the message of Ray's memory monitor: how full the node was."""
+    match = re.search(r"was ([\d.]+\w+ / [\d.]+\w+)", text)
+    full = f" ({match[1]} used)" if match else ""
+    return f"the memory monitor of Ray ended the worker process, because the memory of its node was full{full}"
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, Generic, TypeVar
 
 from ingest.executors.node_proof import SharedView
-from ingest.executors.ray import RayExecutor
+from ingest.executors.ray import RayExecutor, memory_text
 from ingest.executors.ray_worker import Submit
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
@@ -89,11 +89,14 @@ class RayActors:
         self._tasks.connect()
 
     def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
-        """As `executor_probe.Distributed`; what is doubtful stays as it is, the next run makes it."""
+        """As `node_proof.Distributed`; what is doubtful stays as it is, the next run makes it."""
         self._tasks.share(view, is_doubtful)
 
+    def expect(self, num_work: int) -> None:
+        """As `node_proof.Distributed`; the GPUs of the cluster decide how much is done at a time."""
+
     def close(self) -> None:
-        """As `executor_probe.Distributed`."""
+        """As `node_proof.Distributed`."""
         self._tasks.close()
 
     @property
@@ -223,11 +226,13 @@ def _finished(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.OutOfMemoryError as error:
-        return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
+        return WorkerFailure(code=Code.NODE_MEMORY_FULL, how=memory_text(str(error)))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ConfigError | OSError):
             raise error.cause from error
         how = f"{error.cause!r}"
         return WorkerFailure(code=Code.WORKER_DIED, how=how)
+    except ray.exceptions.NodeDiedError as error:
+        return WorkerFailure(code=Code.NODE_LOST, how=str(error).splitlines()[0], node_lost=True)
     except ray.exceptions.RayError as error:
         return WorkerFailure(code=Code.WORKER_DIED, how=str(error).splitlines()[0])

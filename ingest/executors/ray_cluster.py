@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,7 @@ REFRESH_S = 1.0  # between two looks
 # Without an answer of the head. Ray itself ends this process after 60 s, without a word of ours; a head that is
 # restarted (KubeRay with fault tolerance) is back before.
 HEAD_S = 40.0
+DRAINED = (3, 4)  # NodeDeathInfo.Reason of Ray: drained for preemption, drained because it was idle
 
 
 class Cluster:
@@ -103,6 +105,10 @@ class Cluster:
         import ray
 
         self.nodes: list[Node] = nodes_of(ray.nodes())
+        self.names = {node.id: node.name for node in self.nodes}  # also of nodes that are gone
+        self.drained: set[str] = (
+            set()
+        )  # nodes that were announced to go, whether they have gone or not
         self.address: str = ray.get_runtime_context().gcs_address
         self.is_lost = False
         self._silent_since: float | None = None
@@ -140,6 +146,11 @@ class Cluster:
             if now_s - self._silent_since >= HEAD_S:
                 self.lose(f"has not responded for {HEAD_S:g} s ({system_error_text(error)})")
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the head has not answered when it was last tried."""
+        return self._silent_since is not None
+
     def lose(self, reason: str) -> None:
         """
         Raises:
@@ -154,10 +165,53 @@ class Cluster:
         while not self._ended.wait(REFRESH_S):
             if self._silent_since is None and ray.is_initialized():  # a question would start a Ray
                 try:
-                    nodes = nodes_of(ray.nodes())
-                    self.nodes = self.nodes if nodes == self.nodes else nodes
+                    self._look()
                 except ray.exceptions.RayError:
                     continue
+
+    def _look(self) -> None:
+        import ray
+
+        rows = ray.nodes()
+        nodes = nodes_of(rows)
+        self.nodes = self.nodes if nodes == self.nodes else nodes
+        self.names |= {node.id: node.name for node in nodes}
+        self.drained |= _draining()
+        self.drained |= {row["NodeID"] for row in rows if row.get("DeathReason") in DRAINED}
+
+    def is_drained(self, node_id: str) -> bool:
+        """Whether a node that is gone was announced to go: preempted, or removed by an autoscaler. Looks once more for it.
+
+        A node may be gone before its head reports why.
+        """
+        if node_id not in self.drained and self._silent_since is None:
+            with suppress(ray_error()):
+                self._look()
+        return node_id in self.drained
+
+
+def ray_error() -> type[Exception]:
+    """The base class of what Ray raises."""
+    import ray
+
+    error: type[Exception] = ray.exceptions.RayError
+    return error
+
+
+def _draining() -> set[str]:
+    """Nodes that are announced to go; none on a Ray that does not report them."""
+    from ray._private.state import state
+
+    report = getattr(state, "get_draining_nodes", None)
+    return set(report()) if report is not None else set()
+
+
+def _keep_standard_output() -> None:
+    """Without this, Ray prints on standard output, where the JSON of a command goes, that a node or a worker has died."""
+    from ray._private import worker
+
+    if hasattr(worker, "_worker_logs_enabled"):  # as the debugger of Ray does
+        worker._worker_logs_enabled = False
 
 
 def connect(address: str | None, num_cpus: int | None) -> bool:
@@ -171,6 +225,7 @@ def connect(address: str | None, num_cpus: int | None) -> bool:
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    _keep_standard_output()
     host, _, port = (address or "").rpartition(":")
     try:
         if host and port.isdigit() and "//" not in host:

@@ -6,8 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ingest.executors.inline import Placement, timed
 from ingest.executors.local import LISTEN_S
 from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
@@ -17,9 +20,19 @@ from schemas.outcome import WorkerFailure
 if TYPE_CHECKING:
     from ingest.executors.ray import RayExecutor
 
+DRIVER = "the driver"  # where the second look takes place
 TURN_S = 1.0  # without a result, until the cluster is looked at again
 
+AHEAD_S = 2.0  # of work that waits at each slot: while the driver commits, no worker may run out
+MOST_AHEAD = 4  # episodes at a slot, however short they are
+SMOOTH = 0.05  # of a new episode, in the running mean of their length
+
 W = TypeVar("W")
+
+
+def ahead(mean_s: float | None) -> int:
+    """Episodes that wait at a slot beside the one in work, by their mean length; None: that is not known yet."""
+    return 1 if mean_s is None else min(max(ceil(AHEAD_S / max(mean_s, 1e-3)), 1), MOST_AHEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +55,41 @@ class Run:
         is_doubtful: Callable[[Any, Any], bool],
     ) -> None:
         self.executor, self.body = executor, body
+        self.timed_body: Body = partial(timed, body)
         self.second, self.is_doubtful = second, is_doubtful
         self.flying: dict[Any, _Flying] = {}
         self.again: deque[Any] = deque()
         self.submit: Submit | None = None
         self.offer: Offer | None = None  # that `submit` was made for
+        self.mean_s: float | None = None  # that an episode takes in its worker
 
     def results(self, next_work: Callable[[], W | None]) -> Iterator[tuple[W, Any]]:
         import ray
 
         while True:
             self.executor.check()
+            self.executor.report(self._ages_s)
             is_all_handed_out = self._fill(next_work)
             if is_all_handed_out and not self.flying and not self.second.looking:
                 return
             if self.flying:
                 timeout_s = LISTEN_S if self.second.looking else TURN_S
-                done, _ = ray.wait(list(self.flying), num_returns=1, timeout=timeout_s)
+                references = list(self.flying)
+                done, _ = ray.wait(references, num_returns=1, timeout=timeout_s)
+                if done:  # all that have ended since the last look
+                    done, _ = ray.wait(references, num_returns=len(references), timeout=0)
                 for reference in done:
-                    yield from self._taken(reference)
+                    if reference in self.flying:  # a smaller cluster takes work back
+                        yield from self._taken(reference)
+                        self._fill(next_work)  # before the next one is committed
             elif not self.second.looking:
                 time.sleep(TURN_S)  # for a node
             yield from self._looked_at(LISTEN_S if not self.flying else 0.0)
+
+    def _ages_s(self) -> list[float]:
+        """Seconds since each episode was handed out."""
+        now_s = time.monotonic()
+        return [now_s - flying.since_s for flying in self.flying.values()]
 
     def _fill(self, next_work: Callable[[], Any]) -> bool:
         """Hand out work up to the window; returns whether there is none left."""
@@ -71,7 +97,7 @@ class Run:
         if offer is not self.offer:
             self.offer, self.submit = offer, None
             self._take_back(offer)
-        while len(self.flying) < 2 * offer.slots:
+        while len(self.flying) < (1 + ahead(self.mean_s)) * offer.slots:
             work = self.again.popleft() if self.again else next_work()
             if work is None:
                 return True
@@ -84,7 +110,7 @@ class Run:
 
     def _begin(self, work: Any, offer: Offer) -> None:
         self.submit = self.submit or self.executor.submission()
-        reference = self.submit(work, self.body)
+        reference = self.submit(work, self.timed_body)
         self.flying[reference] = _Flying(
             work=work, since_s=time.monotonic(), memory_mib=offer.memory_mib
         )
@@ -104,16 +130,25 @@ class Run:
         flying = self.flying.pop(reference)
         ended = self.executor.ended(reference, time.monotonic() - flying.since_s)
         if isinstance(ended, WorkerFailure):
+            self.executor.latest = Placement(node=ended.node)
             yield flying.work, ended
             return
-        node_id, problem, result = ended
+        node_id, problem, timed_result = ended
         problem = problem or self.executor.unanswered(node_id)
         if problem:
             self.executor.exclude(node_id, problem)
             self.again.append(flying.work)
-        elif self.is_doubtful(flying.work, result):
+            return
+        seconds, result = timed_result
+        self.mean_s = (
+            seconds if self.mean_s is None else self.mean_s + SMOOTH * (seconds - self.mean_s)
+        )
+        if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:
+            self.executor.has_ended()
+            node = self.executor.node_name(node_id)
+            self.executor.latest = Placement(node=node, seconds=seconds)
             yield flying.work, result
 
     def _looked_at(self, wait_s: float) -> Iterator[tuple[Any, Any]]:
@@ -124,4 +159,6 @@ class Run:
                 self.executor.exclude(
                     node_id, f"it reports a file as missing that the driver can read ({problem})"
                 )
+            self.executor.has_ended()
+            self.executor.latest = Placement(node=DRIVER)
             yield work, result

@@ -10,14 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+from ingest.executors.crash_report import WATCH, heading
 from ingest.executors.inline import memory_limit, shortage
 from ingest.executors.node_proof import SharedView, difference
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
-
-WATCH = "watch."  # of the file of a worker process into which its watchdog writes
-TIMED_OUT = b"Timeout ("  # how faulthandler begins
-WATCH_BYTES = 1 << 16  # of its head, which is looked at
 
 Body = Callable[[Any, LocalStorage], Any]
 
@@ -88,7 +85,8 @@ def _watched(task: RayTask, terms: RunTerms) -> Any:
     sink = _sink(terms.view)
     sink.seek(0)
     sink.truncate()
-    sink.write(f"{ray.get_runtime_context().get_task_id()}\n".encode())
+    context = ray.get_runtime_context()
+    sink.write(heading(str(context.get_task_id()), context.get_node_id()).encode())
     sink.flush()
     faulthandler.dump_traceback_later(terms.limits.time_limit_s, exit=True, file=sink)
     try:
@@ -100,25 +98,15 @@ def _watched(task: RayTask, terms: RunTerms) -> Any:
 
 @cache
 def _sink(view: SharedView | None) -> IO[bytes]:
-    """The file of this process in the corpus, where the driver reads it."""
+    """The file of this process in the corpus, where the driver reads it. The signal of a crash goes there, too."""
     import ray
 
     if view is None:
         return TemporaryFile()
     worker = ray.get_runtime_context().get_worker_id()
-    return (Path(view.folder) / f"{WATCH}{worker}").open("w+b")
-
-
-def is_timed_out(view: SharedView | None, task_id: str) -> bool | None:
-    """Whether the watchdog ended this task; None when nothing was shared that could say so."""
-    if view is None:
-        return None
-    for path in Path(view.folder).glob(f"{WATCH}*"):
-        with path.open("rb") as file:
-            head, _, rest = file.read(WATCH_BYTES).partition(b"\n")
-        if head.decode() == task_id:
-            return TIMED_OUT in rest
-    return None
+    file = (Path(view.folder) / f"{WATCH}{worker}").open("w+b")
+    faulthandler.enable(file, all_threads=False)
+    return file
 
 
 def entry() -> Callable[[str, bytes, bytes], tuple[str, str, Any]]:

@@ -5,6 +5,7 @@ out."""
 
 __all__ = [
     "assets",
+    "cost",
     "plan",
     "process",
     "run",

@@ -16,14 +16,15 @@ from typing import Any
 
 from ingest.corpus.commit import Committer, datasets_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.ledger import Ledger
+from ingest.corpus.ledger import EndFacts, Ledger
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.working_copy import lane_of
 from ingest.corpus.writer import recover
-from ingest.executors.inline import Executor
+from ingest.executors.inline import Executor, Monitored, Placement, placement_of
 from ingest.executors.node_proof import shared
+from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
 from ingest.recipe import Limits
@@ -60,6 +61,7 @@ class Tally:
     video_s: float = 0.0
     committed_before: int = 0
     stale: int = 0
+    suspect_nodes: dict[str, str] = field(default_factory=dict)  # node -> why
     lacks_cameras: int = (
         0  # of `committed` by this run: kept without a camera whose file is not there
     )
@@ -106,6 +108,7 @@ class RunContext:
     now: Callable[[], Any]  # timezone-aware datetime
     monotonic_s: Callable[[], float]
     progress: Progress = lambda tally: None
+    warn: Callable[[str], None] = lambda message: None
     flush_every_s: float = 15.0
 
 
@@ -144,11 +147,15 @@ def ingest(
         lasting = _tally_of(plan, committer.ends)
         is_known = _is_known(corpus, current, plan)
         sources = [] if is_known else [_source_row(request, plan, context)]
-        committer.flush([*sources, _run_row(request, executor, lasting, context, started_at)])
+        suspects = sorted(run.tally.suspect_nodes.values())
+        committer.flush(
+            [*sources, _run_row(request, executor, lasting, context, started_at, suspects)]
+        )
         return lasting
 
     try:
         run.leave_out()
+        run.observed = executor if isinstance(executor, Monitored) else None
         with shared(
             executor,
             corpus,
@@ -156,9 +163,10 @@ def ingest(
             files=partial(files_of, request, plan.todo),
             adapter=request.source,
             is_doubtful=is_doubtful,
+            num_work=len(plan.todo),
         ):
             for work, result in executor.run(run.next_work, guarded):
-                run.take(work, result)
+                run.take(work, result, placement_of(executor))
             run.hand_over_all()
     except KeyboardInterrupt:
         # Stopped in the middle of a flush, the numbering is ahead of what is committed: leave that to recovery.
@@ -201,6 +209,10 @@ class _Run:
         self.order = deque(ref.uid for ref in plan.todo)  # not yet handed to the committer
         self.ready: dict[str, tuple[EpisodeRef, Outcome | None]] = {}  # None: it is staged
         self.num_in_memory = 0
+        self.placements: dict[str, Placement] = {}  # of results that wait
+        self.end_facts: dict[str, EndFacts] = {}  # of episodes that are not yet flushed
+        self.node_rates = NodeRates()
+        self.observed: Monitored | None = None
         self.started_s = self.last_flush_s = self.handed_over_s = context.monotonic_s()
         self.tally = _tally_of(plan, {})
 
@@ -251,9 +263,11 @@ class _Run:
             num_threads=self.limits.threads_per_episode,
         )
 
-    def take(self, work: Work, result: Outcome | WorkerFailure) -> None:
+    def take(
+        self, work: Work, result: Outcome | WorkerFailure, placement: Placement | None = None
+    ) -> None:
         """One result: a death may be tried again, an outcome waits for its turn in plan order."""
-        uid = work.ref.uid
+        uid, placement = work.ref.uid, placement or Placement()
         if isinstance(result, WorkerFailure):
             self.deaths[uid] += not result.node_lost
             self.ledger.death(uid, result)
@@ -264,6 +278,9 @@ class _Run:
             result = Outcome(
                 uid=uid, state=State.QUARANTINED, code=result.code.value, message=result.how
             )
+        self.placements[uid] = placement
+        self._watch_nodes(placement.node, result)
+        self._observe(work.ref, result, placement)
         self._keep(work.ref, result)
         self._hand_over()
         self.context.progress(self.tally)
@@ -274,6 +291,28 @@ class _Run:
                 remedy="free disk space and run the same command again",
                 where=str(self.corpus.root),
             )
+
+    def _observe(self, ref: EpisodeRef, result: Outcome, placement: Placement) -> None:
+        if self.observed is None:
+            return
+        tags = {
+            "state": _ended(result).value,
+            "code": result.code,
+            "source": ref.source,
+            "node": placement.node,
+        }
+        self.observed.observe(tags, placement.seconds, len(self.ready))
+
+    def _watch_nodes(self, node: str, result: Outcome) -> None:
+        """Name a node once that quarantines far more than the others."""
+        is_quarantined = result.state is State.QUARANTINED
+        self.node_rates.count(node, is_quarantined=is_quarantined)
+        if not is_quarantined or node in self.tally.suspect_nodes:
+            return
+        text = self.node_rates.suspects().get(node)
+        if text is not None:
+            self.tally.suspect_nodes[node] = text
+            self.context.warn(f"{text}; check its disk, memory and libraries, or remove it")
 
     def _keep(self, ref: EpisodeRef, outcome: Outcome) -> None:
         is_kept = outcome.state is not State.STAGED or self.num_in_memory < MAX_IN_MEMORY
@@ -318,6 +357,7 @@ class _Run:
         verdict, folder = self._verdict(work, outcome, state), Path(work.staging)
         self.committer.add(outcome, verdict, folder, episodes=work.ref.stands_for)
         self.tally.count(outcome, state, work.ref.stands_for)
+        self.end_facts[outcome.uid] = self._facts(work.ref, outcome)
         if self.committer.pending and self._is_due():
             self.flush()
 
@@ -332,8 +372,22 @@ class _Run:
         return is_full or now_s - self.last_flush_s >= patience_s
 
     def flush(self) -> None:
-        self.ledger.ends((outcome, _ended(outcome)) for outcome in self.committer.flush())
+        ends = ((outcome, _ended(outcome)) for outcome in self.committer.flush())
+        self.ledger.ends(ends, self.end_facts)
+        self.end_facts.clear()
         self.last_flush_s = self.context.monotonic_s()
+
+    def _facts(self, ref: EpisodeRef, outcome: Outcome) -> EndFacts:
+        placement = self.placements.pop(ref.uid, Placement())
+        videos = outcome.staged.videos if outcome.staged is not None else ()
+        return EndFacts(
+            source=ref.source,
+            dataset=ref.dataset,
+            node=placement.node,
+            seconds=round(placement.seconds, 3),
+            attempt=self.attempts[ref.uid],
+            video_bytes=sum(video["num_bytes"] for video in videos),
+        )
 
     def _verdict(self, work: Work, outcome: Outcome, state: State) -> VerdictRow:
         ref = work.ref
@@ -400,7 +454,12 @@ def _source_row(request: Request, plan: Plan, context: RunContext) -> SourceRow:
 
 
 def _run_row(
-    request: Request, executor: Executor, tally: Tally, context: RunContext, started_at: Any
+    request: Request,
+    executor: Executor,
+    tally: Tally,
+    context: RunContext,
+    started_at: Any,
+    suspects: list[str],
 ) -> RunRow:
     return RunRow(
         run_id=context.run_id,
@@ -416,6 +475,7 @@ def _run_row(
         quarantined=tally.quarantined,
         failed=tally.failed,
         not_reached=tally.not_reached,
+        suspect_nodes=suspects,
     )
 
 

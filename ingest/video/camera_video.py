@@ -90,6 +90,17 @@ def frame_clock(camera: Camera, *, max_frames: int = MAX_FRAMES) -> npt.NDArray[
     return np.array(camera.t_ns, dtype=np.int64)
 
 
+def frame_size(camera: Camera, clock_ns: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """Width and height of the first frame as it is stored; only that is decoded.
+
+    Raises:
+        SourceError: it cannot be decoded.
+    """
+    with _opened(camera, clock_ns, np.zeros(1, dtype=np.int64), 1, MAX_FRAMES) as source:
+        picture = next(iter(source.pictures))
+    return picture.width, picture.height
+
+
 def nearest_frames(
     clock_ns: npt.NDArray[np.int64], grid_ns: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ingest.corpus.working_copy import address_of
+from ingest.pipeline.cost import ingest_cost
 from ingest.pipeline.plan import Plan, Request
 from ingest.recipe import Limits
 from jobs.commands.source import source_at
@@ -20,7 +21,14 @@ from jobs.stages.ingest import (
 from jobs.stages.raw_data import raw_data
 from jobs.stages.request_checks import refuse_nesting
 from jobs.stages.resources import Resources, limits_from
-from jobs.ui.ingest_report import plan_as_json, report, show_plan, show_report
+from jobs.ui.ingest_report import (
+    cost_as_json,
+    plan_as_json,
+    report,
+    show_cost,
+    show_plan,
+    show_report,
+)
 from jobs.ui.options import (
     CACHE_FOLDER,
     CACHE_GB,
@@ -91,7 +99,7 @@ def command(
         bool,
         typer.Option(
             "--retry-crash-looping",
-            help="Retry episodes quarantined as worker_died, time_limit or out_of_memory.",
+            help="Retry episodes quarantined because workers died: worker_died, time_limit, out_of_memory, oom_killed, node_*.",
         ),
     ] = False,
     restore: Annotated[
@@ -179,10 +187,12 @@ def _ingest(
 
 def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> None:
     plan = plan_ingest(request, out)
+    cost = ingest_cost(plan, request)
     if as_json:
-        answer_json(plan_as_json(plan, workers))
+        answer_json(plan_as_json(plan, workers) | {"cost": cost_as_json(cost)})
     else:
         show_plan(plan, workers)
+        show_cost(cost)
 
 
 def _show(done: IngestResult, out: str, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from shlex import quote
 from typing import Any
 
+from ingest.pipeline.cost import IngestCost
 from ingest.pipeline.plan import Plan
 from ingest.pipeline.run import Tally
 from jobs.ui.output import duration, size_text, stderr, stdout, table
@@ -37,6 +38,34 @@ def plan_as_json(plan: Plan, workers: int) -> dict[str, Any]:
         "notes": list(plan.info.notes),
         "facts": [fact.as_row() for fact in plan.info.facts],
     }
+
+
+def cost_as_json(cost: IngestCost | None) -> dict[str, Any] | None:
+    """`eicorpus ingest` uses no GPU unless `--mano-device` names one, which this does not count."""
+    if cost is None:
+        return None
+    return {
+        "probed_episodes": cost.num_probed,
+        "hours": cost.hours,
+        "core_hours": cost.core_hours,
+        "gpu_hours": 0.0,
+        "video_tb": cost.video_bytes / 1e12,
+        "objects": cost.num_objects,
+        "puts": cost.num_objects,
+    }
+
+
+def show_cost(cost: IngestCost | None) -> None:
+    """The estimate on standard error, below the plan."""
+    if cost is None:
+        stderr.print("     cost unknown: none of the probed episodes can be read")
+        return
+    stderr.print(
+        f"     cost: about {cost.core_hours:,.3g} core-hours, 0 GPU-hours, {cost.video_bytes / 1e12:,.3g} TB of video, "
+        f"{cost.num_objects:,} objects (PUTs); an estimate from the cameras of {cost.num_probed} episodes "
+        "and the speed of one core in docs/results/benchmarks.md",
+        highlight=False,
+    )
 
 
 def estimated_s(plan: Plan, workers: int) -> float:
@@ -92,7 +121,8 @@ class IngestProgress:
         elapsed = max(time.monotonic() - self.started, 1e-9)
         speed = f"{done / elapsed:.1f} episodes/s, {tally.video_s / 3600 / elapsed:.4f} video h/s"
         codes = " ".join(f"{code}={count}" for code, count in tally.codes.most_common(3))
-        self.line.update(done, note=f"{speed} {codes}".rstrip())
+        suspects = ", ".join(f"suspect node {node}" for node in sorted(tally.suspect_nodes))
+        self.line.update(done, note=" ".join(filter(None, [speed, codes, suspects])))
 
 
 def report(tally: Tally, plan: Plan, out: str, elapsed_s: float) -> dict[str, Any]:
@@ -113,6 +143,7 @@ def report(tally: Tally, plan: Plan, out: str, elapsed_s: float) -> dict[str, An
         "notes": list(plan.info.notes),
         "adds_up": tally.adds_up,
         "codes": dict(tally.codes),
+        "suspect_nodes": sorted(tally.suspect_nodes.values()),
         "timesteps": tally.timesteps,
         "video_hours": tally.video_s / 3600,
         "elapsed_s": elapsed_s,
@@ -137,6 +168,8 @@ def show_report(tally: Tally, out: str, elapsed_s: float) -> None:
     stdout.print(table("", ["episodes", "count", ""], rows))
     speed = f"{tally.timesteps / max(elapsed_s, 1e-9):,.0f} timesteps/s"
     stdout.print(f"{tally.timesteps:,} timesteps in {duration(elapsed_s)} ({speed}) -> {out}")
+    for text in sorted(tally.suspect_nodes.values()):
+        stdout.print(f"suspect: {text}", highlight=False, markup=False)
     if tally.quarantined or tally.failed:
         stdout.print(
             f'reasons: eicorpus query {quote(str(out))} "select code, message, episode_id from quarantine"'

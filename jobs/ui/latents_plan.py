@@ -61,6 +61,25 @@ class LatentsPlan:
         """Of decoding alone, however fast encoders are."""
         return self._seconds(math.inf)
 
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Hours are None where the probe does not tell. GPU-hours are those of the GPU that it ran on."""
+        probe, is_on_cpus = self.probe, self.place.is_measured and self.place.name != "cuda"
+        decode_h = self._at(probe.decode_per_s) if probe is not None else None
+        encode_h = self._at(probe.encode_per_s) if probe is not None else None
+        both_h = None if decode_h is None or encode_h is None else decode_h + encode_h
+        gpu_h = encode_h if self.place.name == "cuda" else None
+        return {
+            "core_hours": both_h if is_on_cpus else decode_h,
+            "gpu_hours": 0.0 if is_on_cpus else gpu_h,
+            "latents_tb": self.num_bytes / 1e12,
+            "objects": len(self.todo),
+            "puts": len(self.todo),
+        }
+
+    def _at(self, pictures_per_s: float) -> float | None:
+        return self.num_pictures / pictures_per_s / 3600.0 if pictures_per_s else None
+
     def _seconds(self, encoders: float) -> float | None:
         if self.probe is None or self.place.workers is None:
             return None
@@ -89,6 +108,7 @@ class LatentsPlan:
             "estimated_s": _rounded(self.estimated_s),
             "decoding_s": _rounded(self.decoding_s),
         }
+        out["cost"] = self.cost
         if probe is not None:
             out["probe"] = {
                 "measured_on": f"{self.encoder.device} of this machine",
@@ -127,7 +147,19 @@ def plan_lines(plan: LatentsPlan) -> list[str]:
         *_camera_lines(plan),
         f"     {sizes}; stored as {page['dtype']}; {size_text(page['free_bytes'])} free on disk",
         *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
+        _cost_line(plan.cost),
     ]
+
+
+def _cost_line(cost: dict[str, Any]) -> str:
+    return (
+        f"     cost: {_hours(cost['core_hours'])} core-hours, {_hours(cost['gpu_hours'])} GPU-hours, "
+        f"{cost['latents_tb']:,.3g} TB of latents, {cost['objects']:,} objects (PUTs)"
+    )
+
+
+def _hours(hours: float | None) -> str:
+    return "unknown" if hours is None else f"about {hours:,.3g}" if hours else "0"
 
 
 def _camera_lines(plan: LatentsPlan) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def run(
     executor: Executor | None = None,
     run_id: str = "run",
     limits: Limits = LIMITS,
+    warn: Callable[[str], None] = lambda message: None,
     **request: Any,
 ) -> Tally:
     disk = disk or LocalStorage()
@@ -60,6 +62,7 @@ def run(
                 now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
                 monotonic_s=clock_s,
                 progress=results.append,
+                warn=warn,
             ),
             disk=disk,
         )

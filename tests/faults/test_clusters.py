@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.raylets import HERE, ROOT, Raylets, kill_tree
+from benchmarks.raylets import HERE, ROOT, Raylets, kill_tree
 from tests.faults.runs import TOY, facts, run, tree
 from tests.faults.toy import DEEP, GATE, write_toy
 from tests.generators.lerobot_set import write_small
@@ -255,8 +255,72 @@ def test_a_lost_head_ends_the_command_with_how_to_resume(
     assert "the head of the Ray cluster" in found["message"]
     assert f"resume with: eicorpus ingest {TOY} {raw} --out {out} --json --ray" in found["remedy"]
     (raw / GATE).touch()
-    again = [sys.executable, "-m", "jobs", *words, "--workers", "1"]
-    done = subprocess.run(
-        again, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    kill_tree(own_cluster.started[1])  # a node that has lost its head ends by itself later
+    own_cluster.start_head()
+    own_cluster.add(ROOT)
+    again = own_cluster.run(*words)
+    assert again.returncode == 0, again.stderr
+    assert answer(again)["committed"] == 3
+
+
+def drain(cluster: Raylets, node_id: str) -> None:
+    """As a cloud announces that it takes a spot node away."""
+    words = ["--address", cluster.address, "--node-id", node_id, "--reason-message", "spot"]
+    words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "1"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", *words]
+    subprocess.run(ray, env=cluster.env, check=True, capture_output=True, timeout=PATIENCE_S)
+
+
+def test_a_preempted_and_a_lost_node_are_told_apart_and_a_new_one_does_their_work(
+    own_cluster: Raylets, tmp_path: Path
+) -> None:
+    """Both nodes go with an episode each. The node that joins proves itself and does all three."""
+    own_cluster.add(ROOT)
+    kinds = {"g0": "gated", "g1": "gated", "z": "good"}
+    raw, out = write_toy(tmp_path / "raw", kinds), tmp_path / "out"
+    driver = subprocess.Popen(
+        own_cluster.command("ingest", TOY, str(raw), "--out", str(out), "--json"),
+        cwd=ROOT,
+        env=own_cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert json.loads(done.stdout)["result"]["committed"] == 3
+
+    def nodes_at_work() -> list[str]:
+        """Node of each process that has written what it works on."""
+        texts = [path.read_text() for path in out.glob("staging/.nodes.*/watch.*")]
+        return [text.split()[1] for text in texts if text.count(" ") >= 2]
+
+    try:
+        until(lambda: len(set(nodes_at_work())) == 2, "two at work")
+        drain(own_cluster, nodes_at_work()[0])
+        time.sleep(2.0)  # past its deadline
+        for process in own_cluster.started[1:]:
+            kill_tree(process)
+        (raw / GATE).touch()
+        own_cluster.add(ROOT)
+        stdout, stderr = driver.communicate(timeout=PATIENCE_S)
+    finally:
+        kill_tree(driver)
+    assert driver.returncode == 0, stderr
+    found = json.loads(stdout)["result"]
+    assert (found["committed"], found["quarantined"], found["failed"]) == (3, 0, 0)
+    assert sorted(event["code"] for event in deaths(out)) == ["node_lost", "node_preempted"]
+
+
+def deaths(corpus: Path) -> list[dict[str, Any]]:
+    """Deaths of workers, as the ledger has them."""
+    [ledger] = corpus.glob("ledger/*.jsonl")
+    events = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [event for event in events if event["event"] == "death"]
+
+
+def test_an_autoscaler_at_zero_nodes_is_asked_from_the_plan(tmp_path: Path) -> None:
+    """A real autoscaler of Ray. Its head lends no CPU, and nothing but the request makes it add nodes."""
+    raw, out = write_toy(tmp_path / "raw", dict.fromkeys("abc", "good")), tmp_path / "out"
+    with Raylets(ROOT, most_nodes=1) as cluster:
+        done = cluster.run("ingest", TOY, str(raw), "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    found = answer(done)
+    assert (found["committed"], found["excluded_nodes"]) == (3, [])

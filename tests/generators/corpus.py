@@ -248,6 +248,7 @@ def _once(num_episodes: int, num_quarantined: int) -> Rows:
                 "quarantined": num_quarantined,
                 "failed": 0,
                 "not_reached": 0,
+                "suspect_nodes": [],
             }
         ],
     }

@@ -179,6 +179,10 @@ class Witness:
     def __init__(self) -> None:
         self.view: SharedView | None = None
         self.is_closed = False
+        self.expected = 0
+
+    def expect(self, num_work: int) -> None:
+        self.expected = num_work
 
     def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
         self.view = view
@@ -195,8 +199,9 @@ def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:
     corpus, witness = CorpusLayout(tmp_path / "corpus"), Witness()
     left = corpus.staging / f"{PREFIX}killed"
     left.mkdir(parents=True)
-    with shared(witness, corpus, LocalStorage(), files=lambda: sampled_files(raw)):
-        assert witness.view is not None
+    files = lambda: sampled_files(raw)  # noqa: E731
+    with shared(witness, corpus, LocalStorage(), files=files, num_work=7):
+        assert (witness.view is not None, witness.expected) == (True, 7)
         assert len(witness.view.marks) == 4
         assert not left.exists()
     assert witness.is_closed

@@ -12,7 +12,9 @@ import ray
 
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
+from ingest.executors.ray_autoscaler import AGAIN_S, MOST
 from ingest.executors.ray_cluster import Node
+from ingest.executors.ray_run import ahead
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure
@@ -26,8 +28,12 @@ class Calm:
     address = "head:6379"
     is_lost = False
 
-    def __init__(self, nodes: list[Node]) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: list[Node], drained: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        self.nodes, self.drained, self.is_silent = nodes, drained, False
+        self.names = {node.id: node.name for node in nodes}
+
+    def is_drained(self, node_id: str) -> bool:
+        return node_id in self.drained
 
     def watch(self) -> None: ...
     def check(self) -> None: ...
@@ -114,26 +120,159 @@ class Dead:
         return SimpleNamespace(hex=lambda: "task-1")
 
 
-@pytest.mark.parametrize(
-    ("watch", "waited_s", "code"),
-    [
-        (b"task-1\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
-        (b"task-1\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
-        (b"task-2\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
-    ],
-)
-def test_a_crash_after_a_long_wait_is_no_time_limit(
-    watch: bytes, waited_s: float, code: Code, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SEGFAULT = b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x7 (most recent call first):\n  File "/a/read.py", line 7 in load\n'
+
+
+def ended(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    error: Exception,
+    *,
+    watch: bytes,
+    waited_s: float = 1.0,
+    drained: set[str] | None = None,
+    kills_now: int | None = 0,
+) -> WorkerFailure:
+    """How the executor reports a task that Ray ends with `error`."""
     executor, _ = executor_on(NODES, time_limit_s=12)
-    executor._view = SharedView(folder=str(tmp_path), nonce="1")
-    (tmp_path / "watch.w1").write_bytes(watch)
-    error = ray.exceptions.WorkerCrashedError()
+    executor._cluster.drained = drained or set()  # type: ignore[union-attr]
+    executor._view = SharedView(folder=str(folder), nonce="1")
+    monkeypatch.setattr(executor, "_oom_kills", lambda node_id: kills_now)
+    (folder / "watch.w1").write_bytes(watch)
 
     def get(reference: Dead) -> None:
         raise reference.error
 
     monkeypatch.setattr(ray, "get", get)
-    found = executor.ended(Dead(error), waited_s)
-    assert isinstance(found, WorkerFailure)
-    assert (found.code, found.node_lost) == (code, False)
+    failure = executor.ended(Dead(error), waited_s)
+    assert isinstance(failure, WorkerFailure)
+    return failure
+
+
+CRASHED = ray.exceptions.WorkerCrashedError()
+
+
+@pytest.mark.parametrize(
+    ("watch", "waited_s", "code"),
+    [
+        (b"task-1 a 0\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
+        (b"task-1 a 0\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
+        (b"task-2 a 0\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
+    ],
+)
+def test_a_crash_after_a_long_wait_is_no_time_limit(
+    watch: bytes, waited_s: float, code: Code, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = ended(monkeypatch, tmp_path, CRASHED, watch=watch, waited_s=waited_s)
+    assert (failure.code, failure.node_lost) == (code, False)
+
+
+def test_the_causes_of_a_crash_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray reports one error for the three."""
+    signal = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n" + SEGFAULT, kills_now=6)
+    assert (signal.code, signal.node) == (Code.WORKER_DIED, "a")
+    assert signal.how == "worker process was killed by SIGSEGV at read.py:7 in load"
+    kernel = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=6)
+    assert kernel.code is Code.OOM_KILLED
+    killed = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=5)
+    assert (killed.code, "no kill for memory" in killed.how) == (Code.WORKER_DIED, True)
+    silent = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=None)
+    assert (silent.code, "does not answer" in silent.how) == (Code.WORKER_DIED, True)
+
+
+def test_the_memory_monitor_of_ray_is_not_the_limit_of_the_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message begins with where and goes on for a page."""
+    full = ray.exceptions.OutOfMemoryError(
+        "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1) "
+        "where the task was running was 15.21GB / 16.00GB (0.95), which exceeds the threshold"
+    )
+    failure = ended(monkeypatch, tmp_path, full, watch=b"task-1 b 0\n")
+    assert (failure.code, failure.node, failure.node_lost) == (Code.NODE_MEMORY_FULL, "b", False)
+    assert failure.how.endswith("memory of its node was full (15.21GB / 16.00GB used)")
+
+
+@pytest.mark.parametrize("watch", [b"task-1 b 0\n", b""], ids=["begun", "not begun"])
+def test_a_node_that_was_preempted_is_not_one_that_was_lost(
+    watch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the task has not begun, the node is in the message of Ray."""
+    node_id = "b" if watch else "ab" * 28
+    gone = ray.exceptions.NodeDiedError(
+        f"Task failed because the node it was running on is dead or unavailable. Node IP: 1.2.3.4, node ID: {node_id}. "
+        "This can happen if the node was preempted, had a hardware failure, or its raylet crashed unexpectedly."
+    )
+    lost = ended(monkeypatch, tmp_path, gone, watch=watch)
+    assert (lost.code, lost.node_lost) == (Code.NODE_LOST, True)
+    assert lost.how.endswith(f"node ID: {node_id}")
+    preempted = ended(monkeypatch, tmp_path, gone, watch=watch, drained={node_id})
+    assert (preempted.code, preempted.node_lost) == (Code.NODE_PREEMPTED, True)
+
+
+def scaling(monkeypatch: pytest.MonkeyPatch, *, is_autoscaled: bool = True) -> list[list[Any]]:
+    """What is requested of the autoscaler, in order."""
+    requests: list[list[Any]] = []
+    monkeypatch.setattr("ingest.executors.ray_autoscaler.has_autoscaler", lambda: is_autoscaled)
+    monkeypatch.setattr("ingest.executors.ray_autoscaler._request", requests.append)
+    return requests
+
+
+def test_the_autoscaler_is_asked_from_the_plan_and_for_less_as_it_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = scaling(monkeypatch)
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(
+        "ingest.executors.ray_autoscaler.time", SimpleNamespace(monotonic=lambda: clock.now_s)
+    )
+    executor, _ = executor_on(NODES, memory_limit_mib=1000)
+    executor.expect(10)
+    executor.check()
+    assert requests == [[{"CPU": 1, "memory": 1000 << 20}] * 10]
+    for at_s, ended in ((4.0, 9), (20.0, 0), (26.0, 0)):  # not at every look
+        for _ in range(ended):
+            executor.has_ended()
+        clock.now_s = at_s
+        executor.check()
+    assert [len(each) for each in requests] == [10, 1]
+    executor.close()
+    assert [len(each) for each in requests] == [10, 1, 0]
+
+
+def test_a_request_is_bounded_and_made_only_where_an_autoscaler_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = scaling(monkeypatch)
+    executor, _ = executor_on(NODES)
+    executor.expect(10_000_000)
+    executor.check()
+    assert [len(each) for each in requests] == [MOST]
+    requests.clear()
+    scaling(monkeypatch, is_autoscaled=False)
+    executor, _ = executor_on(NODES)
+    executor.expect(10)
+    executor.check()
+    executor.close()
+    assert requests == []
+
+
+def test_an_autoscaler_that_starts_with_the_run_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports for the first time some seconds after its head."""
+    requests = scaling(monkeypatch, is_autoscaled=False)
+    executor, _ = executor_on(NODES)
+    executor.expect(3)
+    executor.check()
+    monkeypatch.setattr("ingest.executors.ray_autoscaler.has_autoscaler", lambda: True)
+    executor._scale._asked_s = -AGAIN_S
+    executor.check()
+    assert [len(each) for each in requests] == [3]
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "episodes"), [(None, 1), (0.0, 4), (0.5, 4), (1.0, 2), (2.0, 1), (1800.0, 1)]
+)
+def test_two_seconds_of_work_wait_at_each_slot(mean_s: float | None, episodes: int) -> None:
+    assert ahead(mean_s) == episodes

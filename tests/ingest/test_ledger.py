@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ingest.corpus.erasure import scrub_logs
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.ledger import EVENT_LIMITS, Ledger, read_history
+from ingest.corpus.ledger import EVENT_LIMITS, EndFacts, Ledger, read_history
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, ConfigError
 from schemas.outcome import Outcome, State, WorkerFailure
@@ -46,6 +47,36 @@ def test_events_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_the_end_of_an_episode_is_one_line_with_where_and_how_long(tmp_path: Path) -> None:
+    facts = EndFacts(
+        source="droid", dataset="droid_100", node="w1 (10.0.0.1, ab12)", seconds=1.5, attempt=2, video_bytes=77
+    )  # fmt: skip
+    book = ledger(tmp_path, "r1")
+    book.ends([(DIED, State.QUARANTINED), (replace(FINE, uid="c"), State.FILTERED)], {"b": facts})
+    [line, plain] = events(tmp_path, "r1")
+    assert line == {
+        "event": "end",
+        "uid": "b",
+        "state": "quarantined",
+        "code": "worker_died",
+        "message": "SIGSEGV",
+        "source": "droid",
+        "dataset": "droid_100",
+        "node": "w1 (10.0.0.1, ab12)",
+        "seconds": 1.5,
+        "attempt": 2,
+        "video_bytes": 77,
+    }
+    assert "node" not in plain
+    assert read_history(tmp_path).poisoned == {"b": ("worker_died", "SIGSEGV")}
+
+
+def test_a_death_names_its_node(tmp_path: Path) -> None:
+    death = WorkerFailure(code=Code.NODE_LOST, how="gone", node_lost=True, node="w1")
+    ledger(tmp_path, "r1").death("b", death)
+    assert [event["node"] for event in events(tmp_path, "r1")] == ["w1"]
+
+
 def test_what_took_a_worker_with_it_is_remembered(tmp_path: Path) -> None:
     ledger(tmp_path, "r1").ends([(DIED, State.QUARANTINED)])
     assert read_history(tmp_path).poisoned == {"b": ("worker_died", "SIGSEGV")}
@@ -57,7 +88,15 @@ def test_every_deadly_code_is_remembered_and_no_other(tmp_path: Path) -> None:
     for code in Code:
         outcome = Outcome(uid=code.value, state=State.QUARANTINED, code=code.value)
         ledger(tmp_path, "r1").ends([(outcome, State.QUARANTINED)])
-    assert set(read_history(tmp_path).poisoned) == {"worker_died", "time_limit", "out_of_memory"}
+    assert set(read_history(tmp_path).poisoned) == {
+        "worker_died",
+        "time_limit",
+        "out_of_memory",
+        "oom_killed",
+        "node_memory_full",
+        "node_lost",
+        "node_preempted",
+    }
 
 
 def test_a_stopped_driver_is_not_a_poisonous_episode(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def made(tmp_path: Path, num: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
     context = RunContext(
         run_id="r", command="", now=lambda: datetime(2026, 1, 1, tzinfo=UTC), monotonic_s=lambda: clock.now_s
     )  # fmt: skip
-    ledger = SimpleNamespace(attempt=lambda *a: None, death=lambda *a: None, ends=list)
+    ledger = SimpleNamespace(
+        attempt=lambda *a: None, death=lambda *a: None, ends=lambda ends, facts: list(ends)
+    )
     monkeypatch.setattr(loop, "Ledger", lambda *a: ledger)
     monkeypatch.setattr(loop, "staged_before", lambda folder: outcome_of(folder.name.split(".")[0]))
     monkeypatch.setattr(_Run, "_verdict", lambda *a: None)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import ray_token
 from jobs.ray_token import MODE, TOKEN, TOKEN_PATH, require_token
+from schemas.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -58,12 +59,11 @@ def test_what_the_user_has_set_stays(
     assert "RAY_AUTH_MODE=disabled" in capsys.readouterr().err
 
 
-def test_a_ray_without_tokens_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_ray_without_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed: nothing starts that a stranger could use."""
     monkeypatch.setattr(ray_token.metadata, "version", lambda name: "2.51.1")
-    require_token()
-    assert "Ray 2.51.1 has no token" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"Ray 2\.51\.1 has no token.*install Ray 2\.52"):
+        require_token()
     assert MODE not in os.environ
 
 

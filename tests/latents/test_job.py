@@ -121,6 +121,24 @@ def test_an_estimate_is_of_what_was_measured_only(corpus: Path, tiny: ImageEncod
     assert "7 of 8 GPUs of this machine stay idle; --ray" in "\n".join(plan_lines(here))
 
 
+def test_the_cost_of_a_plan_by_hand(corpus: Path, tiny: ImageEncoder) -> None:
+    """26 pictures: 13 s of an encoder, 6.5 s of a decoder process; a core does both where there is no GPU."""
+
+    def cost(place: EncodePlace) -> dict[str, Any]:
+        return plan_on(corpus, tiny, place).cost
+
+    cpu = cost(EncodePlace(name="cpu", workers=1))
+    assert (cpu["core_hours"], cpu["gpu_hours"]) == (pytest.approx(19.5 / 3600), 0.0)
+    gpu = cost(EncodePlace(name="cuda", workers=4))
+    assert gpu["core_hours"] == pytest.approx(6.5 / 3600)
+    assert gpu["gpu_hours"] == pytest.approx(13 / 3600)
+    cluster = cost(EncodePlace(name="Ray", workers=None, encoders=None, is_measured=False))
+    assert (cluster["core_hours"], cluster["gpu_hours"]) == (pytest.approx(6.5 / 3600), None)
+    assert (cpu["objects"], cpu["latents_tb"]) == (3, pytest.approx(26 * (16 * 64 * 2 + 8) / 1e12))
+    unknown = EncodePlace(name="Ray", workers=None, encoders=None, is_measured=False)
+    assert "unknown GPU-hours" in "\n".join(plan_lines(plan_on(corpus, tiny, unknown)))
+
+
 def test_a_dry_run_for_ray_asks_no_cluster(corpus: Path) -> None:
     said = told(typed(corpus, *TINY, "--ray", "--dry-run", "--json"))["plan"]
     assert (said["device"], said["encoders"], said["estimated_s"]) == ("Ray", None, None)

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
+from ingest.executors.ray_series import HELP, NODES, OLDEST, OUTCOMES, TAGS
+from ingest.pipeline.node_rates import LEAST, TIMES
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.metrics import stage_of
@@ -36,7 +38,7 @@ def series(toy: Path, tmp_path: Path) -> set[str]:
 
 def test_every_series_of_an_alert_is_one_of_the_server(series: set[str]) -> None:
     (file,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["rule_files"]
-    (group,) = yaml.safe_load((MONITORING / file).read_text())["groups"]
+    group, _ = yaml.safe_load((MONITORING / file).read_text())["groups"]
     names = [re.findall(r"eicorpus_\w+", rule["expr"]) for rule in group["rules"]]
     assert {name for each in names for name in each} <= series
     assert all(rule["annotations"]["summary"] for rule in group["rules"])
@@ -46,6 +48,23 @@ def test_every_series_of_an_alert_is_one_of_the_server(series: set[str]) -> None
         for s in re.findall(r'eicorpus_jobs\{state=~?"([\w|]+)"', rule["expr"])
     }
     assert {each for state in states for each in state.split("|")} <= set(STATES)
+
+
+def test_every_series_of_an_alert_on_ray_is_one_of_the_executor() -> None:
+    _, group = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    assert group["name"] == "eicorpus-ray"
+    names = {
+        name for rule in group["rules"] for name in re.findall(r"ray_(eicorpus_\w+)", rule["expr"])
+    }
+    assert {OUTCOMES, OLDEST, NODES} <= names <= set(HELP)
+    labels = {
+        label
+        for rule in group["rules"]
+        for label in re.findall(r"(\w+)=", rule["expr"]) + re.findall(r"by \((\w+)\)", rule["expr"])
+    }
+    assert labels <= set(TAGS)
+    assert f">= {TIMES:g} *" in group["rules"][0]["expr"]
+    assert f">= {LEAST}" in group["rules"][0]["expr"]
 
 
 def test_every_series_of_the_dashboard_is_one_of_the_server(series: set[str]) -> None:
@@ -61,7 +80,8 @@ def test_every_series_of_the_dashboard_is_one_of_the_server(series: set[str]) ->
 
 
 def test_prometheus_asks_for_the_page_with_a_token(client: TestClient) -> None:
-    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    job, ray = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    assert (job["job_name"], ray["job_name"]) == ("eicorpus", "ray")
     assert client.get(job["metrics_path"]).status_code == 200
     assert job["authorization"]["credentials_file"]
 

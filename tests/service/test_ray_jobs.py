@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from ray._private.authentication_test_utils import reset_auth_token_state
 
+from benchmarks.raylets import kill_tree
 from jobs.service.job_ray import RayEngine, RayJobs, RayUnreachable
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import FINISHED, Job, JobStore
-from tests.faults.raylets import kill_tree
 from tests.faults.test_build_stops import GATED
 from tests.jobs.build_cases import build, write_spec
 

@@ -7,6 +7,7 @@ Own port, own folder, own token: other clusters of the machine are neither seen 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -23,8 +24,15 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 MEMORY = 4_000_000_000  # bytes of a node: less than the default limit of an episode, as of a small cloud machine
+OBJECT_STORE = 100_000_000
+SETUP_LISTS = [  # which Ray requires in a configuration
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"),
+]
+# As KubeRay sets them: a pod is ready when it has started.
+PROVIDER_FLAGS = ("disable_node_updaters", "disable_launch_config_check", "foreground_node_launch")
 START_S = 120.0
 TRIES = 5  # at a node
 HERE = Path(
@@ -33,14 +41,15 @@ HERE = Path(
 
 
 class Raylets:
-    """One head without CPUs, and as many nodes of one CPU as a test adds. Use as a context manager.
+    """One head without CPUs, and as many nodes as a caller adds. Use as a context manager.
 
     Args:
         view: the folder that the driver works in.
+        most_nodes: that an autoscaler may add, of one CPU each; 0: there is none.
     """
 
-    def __init__(self, view: Path) -> None:
-        self.view = view
+    def __init__(self, view: Path, *, most_nodes: int = 0) -> None:
+        self.view, self._most_nodes = view, most_nodes
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -56,15 +65,57 @@ class Raylets:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Raylets:
-        port = self.address.rpartition(":")[2]
-        words = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
         try:
-            log = self._begin([*words, f"--temp-dir={self.folder}"])
-            assert self._has_started(log), f"the head ended: {log.read_text()}"
+            self.start_head()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def start_head(self) -> None:
+        """Again, when it was killed: at the same address, without what it knew."""
+        port = self.address.rpartition(":")[2]
+        words = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
+        if self._most_nodes:
+            words.append(f"--autoscaling-config={self._autoscaling()}")
+        log = self._begin([*words, f"--temp-dir={self.folder}"])
+        assert self._has_started(log), f"the head ended: {log.read_text()}"
+
+    def _autoscaling(self) -> Path:
+        """The configuration of Ray's autoscaler with its provider of nodes on this machine, which works where the head does."""
+        self.env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        most = self._most_nodes
+        worker = {"CPU": 1, "memory": MEMORY, "object_store_memory": OBJECT_STORE}
+        config = {
+            "cluster_name": "eicorpus-test",
+            "max_workers": most,
+            "idle_timeout_minutes": 1,
+            "upscaling_speed": 1,
+            "provider": {
+                "type": "external",
+                "module": "benchmarks.raylet_provider.RayletProvider",
+                "gcs_address": self.address,
+                "launch_multiple": True,
+                **dict.fromkeys(PROVIDER_FLAGS, True),
+            },
+            "available_node_types": {
+                "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+                "worker": {
+                    "resources": worker,
+                    "node_config": {},
+                    "min_workers": 0,
+                    "max_workers": most,
+                },
+            },
+            "head_node_type": "ray.head.default",
+            **{name: {} for name in ("auth", "docker", "file_mounts")},
+            **{name: [] for name in SETUP_LISTS},
+            "rsync_exclude": [],
+            "rsync_filter": [],
+        }
+        path = self.folder / "autoscaling.json"
+        path.write_text(json.dumps(config))
+        return path
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -73,18 +124,18 @@ class Raylets:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, *views: Path) -> None:
+    def add(self, *views: Path, cpus: int = 1) -> None:
         """A node that works in each of these folders; returns when all have joined."""
-        begun = [self._begin_node(view) for view in views]
+        begun = [self._begin_node(view, cpus) for view in views]
         for view, log in zip(views, begun, strict=True):
-            logs = chain([log], (self._begin_node(view) for _ in range(TRIES - 1)))
+            logs = chain([log], (self._begin_node(view, cpus) for _ in range(TRIES - 1)))
             assert any(map(self._has_started, logs)), f"a node ended: {log.read_text()}"
 
-    def _begin_node(self, view: Path) -> Path:
+    def _begin_node(self, view: Path, cpus: int) -> Path:
         """Returns when the node has its socket: Ray numbers sockets by those that exist, and of two nodes that take the same number one
         waits 30 s and ends."""
         sockets = self._sockets()
-        words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
+        words = [f"--address={self.address}", f"--num-cpus={cpus}", f"--memory={MEMORY}"]
         log = self._begin(words, view)
         self._wait(log, lambda: self._sockets() > sockets)
         return log
@@ -94,7 +145,7 @@ class Raylets:
 
     def _begin(self, words: Sequence[str], view: Path = ROOT) -> Path:
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
-        ray += ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        ray += ["--block", "--disable-usage-stats", f"--object-store-memory={OBJECT_STORE}"]
         ray += ["--include-log-monitor=false"]  # no test reads what a worker prints
         path = self.folder / f"{len(self.started)}.log"
         with path.open("wb") as log:
