@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of
 from schemas.errors import ConfigError
 from schemas.paths import check_local
 
@@ -257,7 +256,7 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def placed(*args: Any, **options: Any) -> Any:
         for name, value in options.items():
-            if isinstance(value, Path) and scheme_of(str(value)) in OBJECT_SCHEMES:
+            if isinstance(value, Path) and ":/" in str(value):
                 options[name] = _working_copy(command, name, value)
             for path in _paths(options[name]):
                 check_local(path, f"--{name.replace('_', '-')}")
@@ -267,6 +266,11 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _working_copy(command: Callable[..., Any], name: str, value: Path) -> Path:
+    """The folder of the working copy where `value` is the URI of a bucket and the command takes one; else `value`."""
+    from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of  # not for `--help`
+
+    if scheme_of(str(value)) not in OBJECT_SCHEMES:
+        return value
     hints = get_type_hints(command, include_extras=True)
     uses = [
         each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, BucketUse)

@@ -427,7 +427,9 @@ def test_a_kill_loses_no_review_and_doubles_none(
     uid = uids(corpus.root)["a"]
     submit(corpus, [review(1, uid)])
     submit(corpus, [review(2, uid)])
-    place = {"delete": LocalStorage, "publish_pending": None}.get(at, snapshot)
+    place = {"delete": LocalStorage, "publish": publishing, "publish_pending": None}.get(
+        at, snapshot
+    )
     with monkeypatch.context() as patched:
         if place is None:
             patched.setattr("ingest.corpus.writer.publish_pending", die)

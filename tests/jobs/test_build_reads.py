@@ -14,7 +14,7 @@ import pytest
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.views import tables_named
-from ingest.corpus import publishing, snapshot, writer
+from ingest.corpus import publishing, publishing, snapshot, writer
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.snapshot import Snapshot
@@ -59,7 +59,8 @@ class Recorder:
         self._around(Catalog, "table", lambda _, name: tables_named(name))
         self._quiet(Catalog, "__init__")  # views of all tables
         for owner, names in {
-            snapshot: ("publish", "publish_tables", "text_of"),
+            publishing: ("publish", "publish_tables", "newest"),
+            snapshot: ("text_of",),
             writer: ("publish_pending", "_at_start", "_recovered"),
             curation: ("tables_sha256",),
             features: ("tables_sha256",),

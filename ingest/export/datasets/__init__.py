@@ -7,6 +7,7 @@ __all__ = [
     "format",
     "formats",
     "lda",
+    "lerobot_shared_files",
     "lingbot_va",
     "plan",
     "record",
