@@ -112,8 +112,8 @@ def test_a_newer_or_damaged_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="manifest build"):
         load_facts(tmp_path)
     page = tmp_path / "manifest.json"
-    page.write_text(json.dumps({"manifest_version": 2, "and": "what else it has"}))
-    with pytest.raises(ConfigError, match=r"version 2; this eicorpus reads up to version 1"):
+    page.write_text(json.dumps({"manifest_version": 3, "and": "what else it has"}))
+    with pytest.raises(ConfigError, match=r"version 3; this eicorpus reads up to version 2"):
         load_facts(tmp_path)
     for text in ("{", "[]", '{"manifest_version": 1}', '{"manifest_version": "x"}'):
         page.write_text(text)
