@@ -19,7 +19,8 @@ from schemas.latents import FOLDER
 
 BLOCK = tarfile.BLOCKSIZE  # a member begins and its head begins at a multiple of it
 END = bytes(2 * BLOCK)  # of a tar
-MAX_MEMBERS = 1 << 20
+MAX_MEMBERS = 1 << 20  # that are read
+MAX_FILES = 1 << 16  # that are written
 PACK_BYTES = 256_000_000  # of all but the last of a dataset, at least, unless asked otherwise
 _NAME_BYTES = tarfile.LENGTH_NAME  # of a name in one block
 _ERASED = "erased."  # before the name of a member whose bytes `eicorpus forget` replaced by zeros

@@ -17,7 +17,7 @@ from ingest.corpus.snapshot import Snapshot
 from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError
 from schemas.latent_header import span_of
-from schemas.latent_pack import MAX_MEMBERS, member_name, pack_file
+from schemas.latent_pack import MAX_FILES, member_name, pack_file
 from schemas.latents import LatentFacts, is_of_actions, latent_file
 from schemas.text_features import is_of_text
 
@@ -77,8 +77,6 @@ def encoder_states(corpus: Path, current: Snapshot) -> Iterator[EncoderState]:
 _EPISODES = ["uid", "dataset_path", "episode_index", "length", "cameras"]
 _ROWS = ["uid", "camera", "encoder_id", "path", "num_bytes", "video_sha256", "run_id"]
 _ROWS += ["pack_offset"]
-MAX_FILES = 1 << 16  # of a pack
-assert MAX_FILES <= MAX_MEMBERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

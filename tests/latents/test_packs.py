@@ -39,7 +39,7 @@ def packs_of(corpus: Path) -> list[Path]:
 
 
 def bytes_of_row(corpus: Path, row: dict[str, Any]) -> bytes:
-    data = (corpus / row["path"]).read_bytes()
+    data: bytes = (corpus / row["path"]).read_bytes()
     return data[row["pack_offset"] :][: row["num_bytes"]]
 
 
