@@ -13,6 +13,7 @@ from ingest.executors.inline import Executor
 from ingest.executors.ray_actors import RayActors
 from ingest.latents.encode_file import (
     Decoded,
+    DecodedChunk,
     FrameChunk,
     LatentMaker,
     PendingUnit,
@@ -74,7 +75,7 @@ class LocalBackend:
     def _pieces(self, unit: LatentUnit) -> list[FrameChunk]:
         return unit_chunks_of(unit, self.maker.encoder.choice, self.maker.encoder.batch)
 
-    def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
+    def _timed(self, pieces: Iterator[DecodedChunk]) -> Iterator[DecodedChunk]:
         while True:
             began_s = self.maker.monotonic_s()
             piece = next(pieces, None)
@@ -83,7 +84,7 @@ class LocalBackend:
                 return
             yield piece
 
-    def _in_order(self, pieces: Iterator[FrameChunk]) -> Iterator[Decoded]:
+    def _in_order(self, pieces: Iterator[FrameChunk]) -> Iterator[DecodedChunk]:
         """Workers answer as they end: the early ones wait here."""
         asked: deque[FrameChunk] = deque()
         early: dict[FrameChunk, Decoded] = {}
@@ -97,7 +98,8 @@ class LocalBackend:
         for piece, result in self.executor.run(following, decode_chunk):
             early[piece] = _decoded(piece, result)
             while asked and asked[0] in early:
-                yield early.pop(asked.popleft())
+                first = asked.popleft()
+                yield first, early.pop(first)
 
 
 class RayBackend:
@@ -127,7 +129,12 @@ class RayBackend:
         began_s, busy_s = self.monotonic_s(), 0.0
         hold = partial(open_backend, self.choice, self.encoder_id, self.monotonic_s)
         for unit, result in self.actors.run(
-            lambda: next(units, None), self._pieces, decode_chunk, hold, encode_from
+            lambda: next(units, None),
+            self._pieces,
+            decode_chunk,
+            hold,
+            encode_from,
+            LatentUnit.again,
         ):
             encoded = (
                 UnitResult.failed(unit, _death(result))
@@ -163,13 +170,12 @@ def open_backend(
 
 
 def encode_from(
-    maker: LatentMaker, unit: LatentUnit, decoded: Iterator[Decoded | WorkerFailure]
+    maker: LatentMaker,
+    unit: LatentUnit,
+    decoded: Iterator[tuple[FrameChunk, Decoded | WorkerFailure]],
 ) -> UnitResult:
     """What an actor does."""
-    chunks = unit_chunks_of(unit, maker.encoder.choice, maker.encoder.batch)
-    return maker.make(
-        unit, (_decoded(chunk, result) for chunk, result in zip(chunks, decoded, strict=True))
-    )
+    return maker.make(unit, ((chunk, _decoded(chunk, result)) for chunk, result in decoded))
 
 
 def _decoded(chunk: FrameChunk, result: Decoded | WorkerFailure) -> Decoded:

@@ -62,6 +62,9 @@ class Decoded:
     error: str = ""
 
 
+DecodedChunk = tuple[FrameChunk, Decoded]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeResult:
     """What came of one file: its row of the table `latents` without `run_id`, or an error that starts with its code."""
@@ -196,13 +199,13 @@ class LatentMaker:
     monotonic_s: Callable[[], float]
     disk: LocalStorage = field(default_factory=LocalStorage)
 
-    def make(self, unit: LatentUnit, decoded: Iterable[Decoded]) -> UnitResult:
+    def make(self, unit: LatentUnit, decoded: Iterable[DecodedChunk]) -> UnitResult:
         """The files of a unit out of their pieces, in order; raises what `begin` and `finished` do."""
         with ThreadPoolExecutor(max_workers=1) as writer:
             return self.finished(self.begin(unit, decoded, writer))
 
     def begin(
-        self, unit: LatentUnit, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
+        self, unit: LatentUnit, decoded: Iterable[DecodedChunk], writer: ThreadPoolExecutor
     ) -> PendingUnit:
         """Encode a unit; `writer`, of one thread, is a piece behind and goes on. Tokens of two pieces at most are in memory.
 
@@ -261,17 +264,16 @@ class LatentMaker:
         )
         return EncodeResult(row=row, num_pictures=row.num_frames, num_bytes=lies.num_bytes)
 
-    def _encoded(self, decoded: Iterable[Decoded], begun: PendingUnit) -> Iterator[list[_Piece]]:
+    def _encoded(
+        self, decoded: Iterable[DecodedChunk], begun: PendingUnit
+    ) -> Iterator[list[_Piece]]:
         """What is stored of the pictures, in whole batches that do not end where a file does; but for the last one."""
-        choice, batch, errors = self.encoder.choice, self.encoder.batch, begun.errors
-        chunks = (
-            (number, chunk)
-            for number, file in enumerate(begun.unit.files)
-            for chunk in frame_chunks_of(file, choice, batch)
-        )
+        batch, errors = self.encoder.batch, begun.errors
+        numbers = {file: number for number, file in enumerate(begun.unit.files)}
         waiting: list[tuple[int, Pictures]] = []
         is_sent = -1  # of this file, pieces
-        for (number, chunk), piece in zip(chunks, decoded, strict=False):
+        for chunk, piece in decoded:
+            number = numbers[chunk.file]
             if number in errors:
                 continue
             if piece.pictures is None:

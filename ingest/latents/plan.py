@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -166,6 +166,14 @@ class LatentUnit:
         return LatentUnit(
             files=files, pack=f"{files[0].dataset_path}/{pack_file(encoder_id, digest)}"
         )
+
+    def again(self) -> LatentUnit:
+        """The same under another name: who makes this one may be out of reach and not at an end."""
+        if not self.pack:
+            return self
+        folder, _, name = self.pack.rpartition("/")
+        digest = hashlib.sha256(f"again {name}".encode()).hexdigest()
+        return replace(self, pack=f"{folder}/{digest[:16]}.tar")
 
 
 def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Iterator[LatentUnit]:

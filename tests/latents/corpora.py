@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.latents.backends import LocalBackend
 from ingest.latents.cost_estimate import bytes_of
-from ingest.latents.encode_file import LatentMaker
+from ingest.latents.encode_file import Decoded, DecodedChunk, LatentMaker, unit_chunks_of
 from ingest.latents.plan import LatentUnit, Packing, PlannedLatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -49,6 +50,11 @@ def planned_file(
 def alone(file: PlannedLatentFile) -> LatentUnit:
     """To lie under a name of its own."""
     return LatentUnit(files=(file,))
+
+
+def paired(unit: LatentUnit, decoded: Iterable[Decoded]) -> Iterator[DecodedChunk]:
+    """With the pieces of a unit, in order, as long as there are some of either."""
+    return zip(unit_chunks_of(unit, TINY, TINY.batch), decoded, strict=False)
 
 
 def build(root: Path) -> Path:

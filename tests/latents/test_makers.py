@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.latents.backends import RayBackend, encode_from, open_backend
+from ingest.latents.encode_file import unit_chunks_of
 from ingest.latents.plan import LatentUnit
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError
@@ -51,5 +52,7 @@ def test_a_task_that_dies_is_told_with_its_video(tiny: ImageEncoder) -> None:
     maker = open_backend(TINY, tiny.id, float)
     death = WorkerFailure(code=Code.OUT_OF_MEMORY, how="killed")
     file = planned_file(30)
-    [made] = encode_from(maker, alone(file), iter([death])).files
+    unit = alone(file)
+    [chunk] = unit_chunks_of(unit, TINY, TINY.batch)
+    [made] = encode_from(maker, unit, iter([(chunk, death)])).files
     assert (made.row, made.error) == (None, f"out_of_memory: killed ({file.video})")

@@ -316,10 +316,8 @@ def test_a_unit_of_one_file_and_one_pack_of_it_have_the_same_bytes(
     file = next(todo.files())
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
     unit = LatentUnit.packed((file,), tiny.id)
-    pieces = [
-        encode_file.decode_chunk(p, LocalStorage())
-        for p in encode_file.unit_chunks_of(unit, TINY, 4)
-    ]
+    chunks = encode_file.unit_chunks_of(unit, TINY, 4)
+    pieces = [(chunk, encode_file.decode_chunk(chunk, LocalStorage())) for chunk in chunks]
     [packed] = maker.make(unit, pieces).files
     [alone] = maker.make(LatentUnit(files=(file,)), pieces).files
     assert packed.row is not None

@@ -24,7 +24,7 @@ from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
-from tests.latents.corpora import alone, planned_file
+from tests.latents.corpora import alone, paired, planned_file
 
 PATIENCE_S = 10.0  # for what comes at once unless it never comes
 
@@ -155,7 +155,7 @@ def test_a_file_is_there_when_it_is_whole_and_not_before(
     file = file_in(tmp_path)
     path = tmp_path / file.target(tiny.id)
     with ThreadPoolExecutor(max_workers=1) as writer:
-        begun = maker.begin(alone(file), pictures(), writer)
+        begun = maker.begin(alone(file), paired(alone(file), pictures()), writer)
         assert disk.is_full.wait(PATIENCE_S)
         assert not begun.written.done()
         assert all_files(tmp_path) == [path.with_name(f".{path.name}.part")]
@@ -237,7 +237,7 @@ def test_a_full_disk_is_told_with_the_file_and_stops_the_encoder(
     file = file_in(tmp_path, length=108)
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
     with pytest.raises(OSError, match=r"No space left on device: .*episode_000000") as caught:
-        maker.make(alone(file), counted())
+        maker.make(alone(file), paired(alone(file), counted()))
     assert caught.value.errno == errno.ENOSPC
     assert asked == 2  # the one that did not fit, and the one that was encoded meanwhile
     assert all_files(tmp_path) == []
@@ -259,7 +259,7 @@ def test_whatever_stops_the_encoder_leaves_nothing_half(
 
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
     with pytest.raises(type(stop())):
-        maker.make(alone(file_in(tmp_path)), stopped())
+        maker.make(alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), stopped()))
     assert all_files(tmp_path) == []
 
 
@@ -270,12 +270,12 @@ def test_time_of_the_disk_is_told_apart_from_the_encoders(
     """By a clock that only looks move: two looks a piece for either, and two for the end."""
     now = iter(range(1000))
     made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
-        alone(file_in(tmp_path)), pictures()
+        alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), pictures())
     )
     assert (made.busy_s, made.write_wait_s) == (3.0, 3.0 + 1.0)
     broken = [*pictures(1), Decoded(error="corrupt_video: x")]
     made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
-        alone(file_in(tmp_path)), broken
+        alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), broken)
     )
     assert (made.files[0].row, made.files[0].error) == (None, "corrupt_video: x")
     assert (made.busy_s, made.write_wait_s) == (1.0, 1.0 + 1.0)  # a piece, and that it is given up
