@@ -1,6 +1,6 @@
 """What eight bits cost: the forecasting error of a policy that was trained on `fp8` and `int8` latents, against `bf16`.
 
-    python -m benchmarks.latent_storage --out DIR [--json] [--seeds 3] [--steps 300]
+    python -m benchmarks.latent_storage --out DIR [--json] [--seeds 3] [--steps 150]
 
 One corpus (the simulated plays of the demo), one encoder with ImageNet weights, three storages of its tokens, and for each storage and seed the recipe `tiny`:
 same first weights, samples, order and steps. Each is evaluated on the held-out episodes by its own latents, which is what training and serving with that storage
@@ -43,6 +43,7 @@ KEYS = {
 STORAGES = ("bf16", "fp8", "int8")
 ENCODER = "efficientnet_lite0_coarse"
 NUM_PLAYS = 48
+BATCH_SIZE = 32
 Answer = dict[str, Any]
 
 
@@ -73,10 +74,10 @@ class StorageRun:
             encoders[storage] = str(answer["encoder_id"])
         shares = ("--split-by", "episode", "--val", "0.2", "--test", "0")
         self.once("manifest", self.command("manifest", "manifest", "build", corpus, "m", *shares))
-        errors = {
-            storage: [self.errors_of(storage, encoders[storage], seed) for seed in self.seeds]
-            for storage in STORAGES
-        }
+        errors: dict[str, list[Answer]] = {storage: [] for storage in STORAGES}
+        for seed in self.seeds:
+            for storage in STORAGES:
+                errors[storage].append(self.errors_of(storage, encoders[storage], seed))
         return self.figures(errors, encoders)
 
     @property
@@ -101,6 +102,7 @@ class StorageRun:
             "seed": seed,
             "run.num_steps": self.num_steps,
             "run.checkpoint_every": self.num_steps,
+            "run.batch_size": BATCH_SIZE,
         }
         sets = [word for key, value in changed.items() for word in ("--set", f"{key}={value}")]
         train = self.command(
@@ -182,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     measured_on = machine()
