@@ -162,17 +162,17 @@ class StorageRun:
         squares = dict.fromkeys(of, 0.0)
         whole = 0.0
         for uid in of["bf16"]:
-            tokens = {name: self.tokens(found[uid]) for name, found in of.items()}
+            tokens = {name: self.tokens(of_uid[uid]) for name, of_uid in of.items()}
             whole += float((tokens["bf16"].astype(np.float64) ** 2).sum())
             for name in of:
                 off = tokens[name].astype(np.float64) - tokens["bf16"]
                 squares[name] += float((off**2).sum())
         return {
             name: {
-                "num_bytes": sum(row["num_bytes"] for row in found.values()),
+                "num_bytes": sum(row["num_bytes"] for row in of_uid.values()),
                 "token_error": (squares[name] / whole) ** 0.5,
             }
-            for name, found in of.items()
+            for name, of_uid in of.items()
         }
 
     def tokens(self, row: dict[str, Any]) -> Any:

@@ -114,15 +114,15 @@ def members_of(file: BinaryIO, *, where: str) -> Iterator[Member]:
         block = file.read(BLOCK)
         if block == END[:BLOCK]:
             return
-        found = member_before(block, at + BLOCK)
-        if found is None:
+        member = member_before(block, at + BLOCK)
+        if member is None:
             problem = f"not a pack of latents: no head of a member at byte {at}"
             raise ConfigError(problem, remedy=_REPAIR, where=where)
-        if found.num_bytes > size - found.start:
+        if member.num_bytes > size - member.start:
             problem = f"the member at byte {at} does not lie in the pack of {size} bytes"
             raise ConfigError(problem, remedy=_REPAIR, where=where)
-        yield found
-        at = found.end
+        yield member
+        at = member.end
     raise ConfigError(f"more than {MAX_MEMBERS} members", remedy=_REPAIR, where=where)
 
 

@@ -1,4 +1,4 @@
-"""Packs of latents in a corpus: which a snapshot names, which nobody does, and what `eicorpus forget` does to one.
+"""Packs of latents in a corpus: which a snapshot names, which none does, and what `eicorpus forget` does to one.
 
 Offsets stand in the rows of snapshots and in manifests, so a pack that loses an episode keeps its name and its size: the bytes of the episode become
 zeros, and the head before them no longer has its name. Which member is whose is read from the pack itself, whatever the catalog says of it.
@@ -119,7 +119,7 @@ def erase_members(
 ) -> list[str]:
     """Take the latents of these episodes out of all packs. Returns the packs that changed.
 
-    A pack in which the members cannot be told is removed: latents can be made again, and what it holds of the episodes cannot be shown to be gone.
+    A pack whose members cannot be read is removed: latents can be made again, and what it holds of the episodes cannot be shown to be gone.
     """
     by_dataset: dict[str, set[int]] = {}
     for row in erased:

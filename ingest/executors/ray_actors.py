@@ -49,12 +49,12 @@ class TaskParts(Generic[P, Q]):
         while under_way:
             part, reference = under_way.popleft()
             under_way.extend((each, self.begin(each)) for each in islice(later, 1))
-            made = self.result(reference)
+            outcome = self.result(reference)
             for _ in range(NODES_LOST):
-                if not (isinstance(made, WorkerFailure) and made.node_lost):
+                if not (isinstance(outcome, WorkerFailure) and outcome.node_lost):
                     break
-                made = self.result(self.begin(part))
-            yield part, made
+                outcome = self.result(self.begin(part))
+            yield part, outcome
 
 
 class _Holder:
@@ -136,7 +136,7 @@ class RayActors:
         """`finish(held, work, ((part, prepare(part)) for part in split(work)))` for all work, in any order.
 
         Args:
-            again: what is done in place of a work whose actor went: it may be at it still, where only the network is gone.
+            again: what is done in place of a work whose actor went: it may be at it still, where only the network is broken.
 
         Raises:
             ConfigError: an actor cannot be made; or what `finish` raised of that kind, or as an OSError.
@@ -172,8 +172,8 @@ class RayActors:
                     break
                 parts = split(one.work)
                 begun = [begin(part) for part in parts[:ahead]]
-                given = TaskParts(parts=parts, begun=begun, begin=begin, result=_task_result)
-                pool.give(one, len(begun), finish, given)
+                task_parts = TaskParts(parts=parts, begun=begun, begin=begin, result=_task_result)
+                pool.give(one, len(begun), finish, task_parts)
             if pool.flying:
                 yield from self._ended(queue, pool)
             elif not pool.ready:
@@ -183,13 +183,13 @@ class RayActors:
 
     def _ended(self, queue: _Queue[W], pool: _Pool) -> Iterator[tuple[W, Any]]:
         """What ended within a turn; a work whose actor went is put back, unless it ended too many."""
-        for one, made in pool.ended():
-            if not isinstance(made, _Gone):
-                yield one.work, made
-            elif one.deaths + made.is_blamed >= self.MOST_DEATHS:
-                yield one.work, WorkerFailure(code=Code.WORKER_DIED, how=made.how)
+        for one, outcome in pool.ended():
+            if not isinstance(outcome, _ActorLoss):
+                yield one.work, outcome
+            elif one.deaths + outcome.is_blamed >= self.MOST_DEATHS:
+                yield one.work, WorkerFailure(code=Code.WORKER_DIED, how=outcome.how)
             else:
-                queue.put_back(one, made)
+                queue.put_back(one, outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ class _Try(Generic[W]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Gone:
+class _ActorLoss:
     """The actor of a work went. `is_blamed`: its process ended, and it was at this work; else its node went, or it was at another."""
 
     how: str
@@ -209,7 +209,7 @@ class _Gone:
 
 
 class _Queue(Generic[W]):
-    """Works that nobody has: first those whose actor went. `is_over`: there was none when one was asked for last."""
+    """Works that no actor has: first those whose actor went. `is_over`: there was none when one was asked for last."""
 
     def __init__(self, next_work: Callable[[], W | None], again: Callable[[W], W]) -> None:
         self._next_work, self._again = next_work, again
@@ -223,9 +223,9 @@ class _Queue(Generic[W]):
         self.is_over = work is None
         return None if work is None else _Try(work=work, deaths=0)
 
-    def put_back(self, one: _Try[W], gone: _Gone) -> None:
+    def put_back(self, one: _Try[W], loss: _ActorLoss) -> None:
         self.is_over = False
-        self._back.append(_Try(work=self._again(one.work), deaths=one.deaths + gone.is_blamed))
+        self._back.append(_Try(work=self._again(one.work), deaths=one.deaths + loss.is_blamed))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -323,16 +323,20 @@ class _Pool:
             ray.wait(waiting, num_returns=1, timeout=TURN_S)
 
     def give(
-        self, one: _Try[Any], num_parts: int, finish: Callable[..., Any], given: TaskParts[Any, Any]
+        self,
+        one: _Try[Any],
+        num_parts: int,
+        finish: Callable[..., Any],
+        task_parts: TaskParts[Any, Any],
     ) -> None:
         """To the actor that has least to do."""
         slot = min(self.ready, key=lambda each: each.load)
         slot.load += num_parts
-        reference = slot.actor.finish.remote(finish, one.work, given)
+        reference = slot.actor.finish.remote(finish, one.work, task_parts)
         self.flying[reference] = (slot, one, num_parts)
 
     def ended(self) -> Iterator[tuple[_Try[Any], Any]]:
-        """Works that ended within a turn, with what was made of them, or `_Gone`."""
+        """Works that ended within a turn, with what was made of them, or `_ActorLoss`."""
         import ray
 
         done, _ = ray.wait(list(self.flying), num_returns=1, timeout=TURN_S)
@@ -341,17 +345,17 @@ class _Pool:
                 continue  # it went with one before it
             slot, one, num_parts = self.flying[reference]
             try:
-                made = ray.get(reference)
+                outcome = ray.get(reference)
             except ray.exceptions.RayActorError as error:
                 yield from self._lose(slot, error)
                 continue
             except ray.exceptions.RayError:
-                made = _finished(reference)
+                outcome = _finished(reference)
             del self.flying[reference]
             slot.load -= num_parts
-            yield one, made
+            yield one, outcome
 
-    def _lose(self, slot: _Slot, error: Any) -> Iterator[tuple[_Try[Any], _Gone]]:
+    def _lose(self, slot: _Slot, error: Any) -> Iterator[tuple[_Try[Any], _ActorLoss]]:
         """All works of an actor that went. The first of them was in hand."""
         import ray
 
@@ -364,7 +368,7 @@ class _Pool:
         lost = [reference for reference, (of, _, _) in self.flying.items() if of is slot]
         for place, reference in enumerate(lost):
             _, one, _ = self.flying.pop(reference)
-            yield one, _Gone(how=how, is_blamed=place == 0 and not is_node)
+            yield one, _ActorLoss(how=how, is_blamed=place == 0 and not is_node)
 
 
 def _not_made(error: Exception) -> ConfigError:

@@ -177,7 +177,7 @@ class LatentUnit:
 
 
 def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Iterator[LatentUnit]:
-    """Neighbours of one dataset in a pack. The same files give the same packs, whoever makes them."""
+    """Neighbours of one dataset in a pack. The same files give the same packs."""
     group: list[PlannedLatentFile] = []
     num_bytes = 0
     for file in files:
@@ -311,11 +311,11 @@ def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> pl.DataF
 def lies_there(corpus: CorpusLayout, rows: pl.DataFrame) -> pl.Series:
     """[n] whether the file of each row (path, num_bytes, pack_offset) has the size that it was written with, or its pack has room for it."""
     sizes = {path: _size(corpus.path(path)) for path in rows["path"].unique()}
-    found = []
+    fits = []
     for path, num_bytes, pack_offset in rows.select("path", "num_bytes", "pack_offset").iter_rows():
         span = span_of(pack_offset, num_bytes)
-        found.append(sizes[path] == num_bytes if span is None else span.fits(sizes[path]))
-    return pl.Series(found, dtype=pl.Boolean)
+        fits.append(sizes[path] == num_bytes if span is None else span.fits(sizes[path]))
+    return pl.Series(fits, dtype=pl.Boolean)
 
 
 def _size(path: Path) -> int:

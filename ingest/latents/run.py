@@ -64,8 +64,8 @@ def encode_corpus(
     try:
         for _, result in making.make(units_of(todo.files(), packing)):
             _count(tally, result, making)
-            made = [each.row for each in result.files if each.row is not None]
-            rows += [replace(row, run_id=run_id) for row in made]
+            new_rows = [each.row for each in result.files if each.row is not None]
+            rows += [replace(row, run_id=run_id) for row in new_rows]
             if len(rows) >= max(BATCH_FILES, tally.encoded // 20):
                 rows, current = [], _flush(todo.corpus, current, rows, run_id, disk)
             progress(tally)

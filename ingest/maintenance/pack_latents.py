@@ -138,8 +138,8 @@ def pack_latents(
     rows: list[LatentRow] = []
     waiting_bytes = 0
     for number, pack in enumerate(packs, start=1):
-        made = _write(corpus, disk, pack, tally)
-        rows += [replace(row, run_id=run_id) for row in made]
+        packed_rows = _write(corpus, disk, pack, tally)
+        rows += [replace(row, run_id=run_id) for row in packed_rows]
         waiting_bytes += pack.num_bytes
         if rows and (waiting_bytes >= COMMIT_BYTES or number == len(packs)):
             part = snapshot.write_part(disk, corpus.root, LatentRow, rows)
@@ -158,7 +158,7 @@ def _write(
 ) -> list[LatentRow]:
     path = corpus.path(pack.path)
     disk.make_dir(path.parent)
-    made: list[LatentRow] = []
+    packed_rows: list[LatentRow] = []
     tally.files += len(pack.rows)
     try:
         with disk.atomic_writer(path, is_durable=True) as opened:
@@ -171,16 +171,16 @@ def _write(
                     tally.first_left_out = tally.first_left_out or row.path
                     continue
                 writer.keep(row.num_bytes)
-                made.append(replace(row, path=pack.path, pack_offset=start))
-            if not made:
+                packed_rows.append(replace(row, path=pack.path, pack_offset=start))
+            if not packed_rows:
                 raise _NothingToKeep
             writer.finish()
     except _NothingToKeep:
         return []
-    tally.packed += len(made)
+    tally.packed += len(packed_rows)
     tally.packs += 1
-    tally.num_bytes += sum(row.num_bytes for row in made)
-    return made
+    tally.num_bytes += sum(row.num_bytes for row in packed_rows)
+    return packed_rows
 
 
 def _copied(corpus: CorpusLayout, row: LatentRow, target: BinaryIO) -> str:

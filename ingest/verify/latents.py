@@ -113,11 +113,13 @@ def _odd_member(path: Path, row: Row, span: Span) -> Finding | None:
     """What is wrong with the head of the member that a row names."""
     with path.open("rb") as file:
         file.seek(max(0, span.start - BLOCK))
-        found = member_before(file.read(BLOCK), span.start)
+        member = member_before(file.read(BLOCK), span.start)
     name = member_name(row["episode_index"], row["camera"] or TEXT_CAMERA)
-    if found == Member(name=name, start=span.start, num_bytes=span.num_bytes):
+    if member == Member(name=name, start=span.start, num_bytes=span.num_bytes):
         return None
-    actual = "no member" if found is None else f"the member {found.name} of {found.num_bytes} bytes"
+    actual = (
+        "no member" if member is None else f"the member {member.name} of {member.num_bytes} bytes"
+    )
     where = f"at byte {span.start}"
     return _differs(row["path"], f"{actual} {where}", f"{name} of {span.num_bytes} bytes")
 

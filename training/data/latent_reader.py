@@ -157,8 +157,8 @@ class LatentFile:
         """
         if self._crc is None:
             return
-        given = [each.reshape(-1).view(np.uint8) for each in parts if each is not None]
-        if (crc := picture_crc(*given)) != int(self._crc[picture]):
+        as_bytes = [each.reshape(-1).view(np.uint8) for each in parts if each is not None]
+        if (crc := picture_crc(*as_bytes)) != int(self._crc[picture]):
             why = f"picture {picture} has the checksum {crc:08x}; {self._crc[picture]:08x} was written"
             raise self._file.damaged(why)
 
