@@ -144,6 +144,7 @@ class RayActors:
         """
         self.connect()
         try:
+            self._tasks.cluster.watch()  # nodes come and go
             pool = _Pool(self, self._tasks, hold)
             pool.await_one()
             begin = partial(_begun, self._tasks.submission(), prepare)

@@ -37,10 +37,11 @@ class Raylets:
 
     Args:
         view: the folder that the driver works in.
+        gpus: that each node declares; there need be none.
     """
 
-    def __init__(self, view: Path) -> None:
-        self.view = view
+    def __init__(self, view: Path, gpus: int = 0) -> None:
+        self.view, self.gpus = view, gpus
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -85,6 +86,7 @@ class Raylets:
         waits 30 s and ends."""
         sockets = self._sockets()
         words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
+        words += [f"--num-gpus={self.gpus}"]
         log = self._begin(words, view)
         self._wait(log, lambda: self._sockets() > sockets)
         return log
