@@ -208,6 +208,8 @@ def test_a_broken_video_leaves_the_others_of_its_pack(
         members = list(members_of(file, where="x"))
     assert [m.name[:14] for m in members] == ["episode_000001", "episode_000002"]
     assert pack.stat().st_size == members[-1].end + 1024
+    data = pack.read_bytes()
+    assert all(not any(data[m.start + m.num_bytes : m.end]) for m in members)
     wanted = by_uid(whole)
     for uid, row in by_uid(corpus).items():
         assert bytes_of_row(corpus, row) == bytes_of_row(whole, wanted[uid])
