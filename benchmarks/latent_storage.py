@@ -33,10 +33,10 @@ from schemas.latent_header import span_of
 KEYS = {
     "episodes": "Simulated plays, a fifth of them held out.",
     "seeds": "Trainings for each storage.",
-    "forecast_error_*": "Forecasting error (L2 of tokens) on held-out episodes, mean over the seeds.",
-    "forecast_error_spread_*": "Its standard deviation over the seeds.",
-    "forecast_error_over_bf16_ratio_*": "The same over that of bf16, paired by seed. 1 means that eight bits cost nothing.",
-    "forecast_error_over_copy_ratio_*": "The same over the error of copying the present image.",
+    "forecast_l2_*": "Forecasting error (L2 of tokens) on held-out episodes, mean over the seeds.",
+    "spread_*": "Its standard deviation over the seeds.",
+    "over_bf16_ratio_*": "The same over that of bf16, paired by seed. 1 means that eight bits cost nothing.",
+    "over_copy_ratio_*": "The same over the error of copying the present image.",
     "token_error_*": "Relative L2 error of the stored tokens against bf16, all tokens of all episodes.",
     "bytes_over_bf16_ratio_*": "Size of the latents over that of bf16.",
 }
@@ -135,16 +135,12 @@ class StorageRun:
                 answer["error"] / base["error"]
                 for answer, base in zip(each, errors["bf16"], strict=True)
             ]
-            out[f"forecast_error_{storage}"] = round(mean(values), 5)
-            out[f"forecast_error_spread_{storage}"] = round(stdev(values), 5)
-            out[f"forecast_error_over_copy_ratio_{storage}"] = round(
-                mean(a["error"] / a["copy"] for a in each), 4
-            )
+            out[f"forecast_l2_{storage}"] = round(mean(values), 5)
+            out[f"spread_{storage}"] = round(stdev(values), 5)
+            out[f"over_copy_ratio_{storage}"] = round(mean(a["error"] / a["copy"] for a in each), 4)
             if storage != "bf16":
-                out[f"forecast_error_over_bf16_ratio_{storage}"] = round(mean(ratios), 4)
-                out[f"forecast_error_over_bf16_ratio_by_seed_{storage}"] = ", ".join(
-                    f"{ratio:.4f}" for ratio in ratios
-                )
+                out[f"over_bf16_ratio_{storage}"] = round(mean(ratios), 4)
+                out[f"by_seed_over_bf16_{storage}"] = ", ".join(f"{ratio:.4f}" for ratio in ratios)
                 out[f"token_error_{storage}"] = round(stored[storage]["token_error"], 5)
                 out[f"bytes_over_bf16_ratio_{storage}"] = round(
                     stored[storage]["num_bytes"] / stored["bf16"]["num_bytes"], 3
