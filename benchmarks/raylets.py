@@ -46,10 +46,11 @@ class Raylets:
     Args:
         view: the folder that the driver works in.
         most_nodes: that an autoscaler may add, of one CPU each; 0: there is none.
+        gpus: that each node declares; there need be none.
     """
 
-    def __init__(self, view: Path, *, most_nodes: int = 0) -> None:
-        self.view, self._most_nodes = view, most_nodes
+    def __init__(self, view: Path, *, most_nodes: int = 0, gpus: int = 0) -> None:
+        self.view, self._most_nodes, self.gpus = view, most_nodes, gpus
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -136,6 +137,7 @@ class Raylets:
         waits 30 s and ends."""
         sockets = self._sockets()
         words = [f"--address={self.address}", f"--num-cpus={cpus}", f"--memory={MEMORY}"]
+        words += [f"--num-gpus={self.gpus}"]
         log = self._begin(words, view)
         self._wait(log, lambda: self._sockets() > sockets)
         return log

@@ -23,7 +23,7 @@ import typer
 from benchmarks import result
 from benchmarks.overhead import TIMESTEPS, Tiny
 from benchmarks.synthetic import declared, in_own_process
-from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus import lerobot_meta, publishing, snapshot
 from ingest.corpus.layout import data_file
 from ingest.corpus.lerobot_meta import Dataset, LineFile
 from ingest.corpus.snapshot import Part
@@ -69,7 +69,7 @@ def generate(root: Path, count: int) -> None:
         for table, rows in _tables(row, artifact, verdict, numbers).items():
             parts[table].append(snapshot.write_tables(disk, corpus, table, [rows]))
     disk.sync()
-    snapshot.publish_tables(disk, corpus, current, parts, "benchmark")
+    publishing.publish_tables(disk, corpus, current, parts, "benchmark")
     _write_meta(disk, corpus, row["dataset_path"], count)
     _write_files(corpus / row["dataset_path"], count)
     _write_ledger(corpus / "ledger/benchmark.jsonl", count)

@@ -26,6 +26,7 @@ from ingest.transforms.hand_poses import hand_points
 from ingest.video.timestep_pictures import pictures_at
 from schemas.errors import ConfigError
 from schemas.geometry import Array, transform
+from schemas.latent_header import span_of
 
 Float32 = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -282,7 +283,9 @@ class StoredEpisode:
             raise ConfigError(
                 f"no latents of camera {camera!r} from {encoder_id}; available: {have}"
             )
-        return read_latents(within(self.corpus, rows[-1]["path"]))
+        newest = rows[-1]
+        span = span_of(newest["pack_offset"], newest["num_bytes"])
+        return read_latents(within(self.corpus, newest["path"]), span)
 
 
 _AXES = {"x": "position_m", "y": "position_m", "z": "position_m"}

@@ -151,7 +151,7 @@ _PANELS = {
         ),
         "gc": (
             "jobs.commands.gc:command",
-            "Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode and what manifests need.",
+            "Delete old snapshots, unreferenced catalog files, replaced latents and abandoned staging. Keeps every episode and what manifests need.",
         ),
         "forget": (
             "jobs.commands.forget:command",

@@ -292,6 +292,10 @@ TABLES: dict[str, pa.Schema] = {
             ("video_sha256", pa.string()),
             ("run_id", pa.string()),
             ("num_bytes", pa.int64()),  # of the file
+            (
+                "pack_offset",
+                pa.int64(),
+            ),  # of its first byte in the pack `path`; NULL: `path` is the file
         ]
     ),
     "artifacts": pa.schema(
@@ -366,5 +370,6 @@ TABLES: dict[str, pa.Schema] = {
 # Columns that came after a corpus could already hold rows: NULL in older parts, absent from work that an older version
 # staged, and part of an episode's content only where they say something.
 ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
-    "episodes": ("source_split", "source_repeats", "command_only", "absent_cameras")
+    "episodes": ("source_split", "source_repeats", "command_only", "absent_cameras"),
+    "latents": ("pack_offset",),
 }

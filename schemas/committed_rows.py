@@ -198,6 +198,7 @@ class LatentRow(CatalogRow):
     video_sha256: str
     run_id: str
     num_bytes: int
+    pack_offset: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

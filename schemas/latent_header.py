@@ -7,26 +7,40 @@ believed. One that is written is known in size before its first picture is, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import ConfigError
 from schemas.json_text import parse_json
-from schemas.latents import CODE, FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
+from schemas.latents import (
+    CODE,
+    FRAME_INDEX,
+    LATENTS,
+    PICTURE_CRC,
+    SCALE,
+    STORED_AS,
+    LatentFacts,
+    facts_of,
+)
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
 MAX_TEXT_HEADER_BYTES = 64 << 20  # of text features: it holds every text of the episode
 ALIGNMENT = 8  # of the first tensor, by spaces after the JSON
-NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "F32": 4, "I64": 8}
+NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1, "F32": 4, "I64": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A tensor of a file; its bytes are [start, end) of the file."""
+    """A tensor of a file; its bytes are [start, end) of the file, or of the pack that the file is a member of."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,39 +56,63 @@ class Header:
     facts: LatentFacts
 
 
-def read_header(path: Path) -> Header:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The bytes [start, start + num_bytes) of a file. As rows say it: nothing of it is believed."""
+
+    start: int
+    num_bytes: int
+
+    def fits(self, size: int) -> bool:
+        """Whether a file of `size` bytes has them all."""
+        return 0 <= self.start <= size and 0 <= self.num_bytes <= size - self.start
+
+
+def span_of(pack_offset: int | None, num_bytes: int | None) -> Span | None:
+    """Where a row's file lies in its pack; None for a file of its own."""
+    return None if pack_offset is None else Span(start=pack_offset, num_bytes=num_bytes or 0)
+
+
+def read_header(path: Path, span: Span | None = None) -> Header:
     """The head of a file of latents; raises as `read_tensors`."""
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, span)
     return Header(tensors=tensors, facts=facts_of(metadata, where=str(path)))
 
 
 def read_tensors(
-    path: Path, *, max_bytes: int = MAX_HEADER_BYTES
+    path: Path, span: Span | None = None, *, max_bytes: int = MAX_HEADER_BYTES
 ) -> tuple[dict[str, Held], dict[str, str] | None]:
     """The tensors of a safetensors file, which fit into it without gaps, and its metadata as it says it.
 
     Args:
+        span: where it lies in the pack `path`; None where `path` is the file itself.
         max_bytes: of the header.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or does not lie in its pack.
         OSError: it cannot be read.
     """
-    num_bytes = path.stat().st_size
+    size = path.stat().st_size
+    at = Span(start=0, num_bytes=size) if span is None else span
+    if not at.fits(size):
+        problem = f"bytes {at.start} to {at.start + at.num_bytes} of a pack of {size} bytes"
+        raise ConfigError(problem, remedy="run `eicorpus verify`", where=str(path))
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(max_bytes, num_bytes - 8):
+        file.seek(at.start)
+        length = int.from_bytes(file.read(min(8, at.num_bytes)), "little")
+        if not 2 <= length <= min(max_bytes, at.num_bytes - 8):
             raise ConfigError(
                 f"not a safetensors file: its header claims {length} bytes", where=str(path)
             )
         text = file.read(length)
+    first = at.start + 8 + length
     try:
         raw = parse_json(text)
         metadata = raw.pop("__metadata__", None)
-        tensors = {name: _held(entry, 8 + length) for name, entry in raw.items()}
+        tensors = {name: _held(entry, first) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not a safetensors header: {error!r}", where=str(path)) from error
-    _check_fits(tensors, 8 + length, num_bytes, path)
+    _check_fits(tensors, first, at.start + at.num_bytes, path)
     return tensors, metadata
 
 
@@ -87,7 +125,7 @@ def _held(entry: Mapping[str, Any], base: int) -> Held:
     return held
 
 
-def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: Path) -> None:
+def _check_fits(tensors: Mapping[str, Held], start: int, end: int, path: Path) -> None:
     at = start
     for held in sorted(tensors.values(), key=lambda each: each.start):
         if held.start != at:
@@ -95,8 +133,8 @@ def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: P
                 f"damaged: the tensors leave a gap or overlap at byte {at}", where=str(path)
             )
         at = held.end
-    if at != num_bytes:
-        raise ConfigError(f"damaged: {num_bytes} bytes; the header states {at}", where=str(path))
+    if at != end:
+        raise ConfigError(f"damaged: {end} bytes; the header states {at}", where=str(path))
 
 
 def expected_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -110,6 +148,8 @@ def expected_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]
         tensors[CODE] = ("I64", (N, T))
     if facts.dtype != "bf16":
         tensors[SCALE] = ("F32", (N, T))
+    if facts.has_checksums:
+        tensors[PICTURE_CRC] = ("U8", (N, 4))
     return tensors
 
 
@@ -130,3 +170,28 @@ def header_of(facts: LatentFacts) -> tuple[bytes, Header]:
     text += b" " * (-len(text) % ALIGNMENT)
     tensors = {name: _held(header[name], 8 + len(text)) for name in declared}
     return len(text).to_bytes(8, "little") + text, Header(tensors=tensors, facts=facts)
+
+
+def size_of(facts: LatentFacts) -> int:
+    """Bytes of a whole file with these facts."""
+    _, header = header_of(facts)
+    return max(held.end for held in header.tensors.values())
+
+
+def sha256_within(file: BinaryIO, span: Span | None) -> str:
+    """In hex: of all of a file, or of what lies there of a member of a pack."""
+    at = Span(start=0, num_bytes=file.seek(0, 2)) if span is None else span
+    file.seek(at.start)
+    digest, left = hashlib.sha256(), at.num_bytes
+    while left > 0 and (block := file.read(min(left, 1 << 20))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
+def picture_crc(*parts: npt.NDArray[np.uint8]) -> int:
+    """The CRC-32C of the bytes of a picture, one array after the other."""
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, np.ascontiguousarray(part))
+    return crc

@@ -1,4 +1,8 @@
-"""A file of latents: tokens of one camera of one episode and the metadata that identifies encoder, video and frames (design §5)."""
+"""A file of latents: tokens of one camera of one episode and the metadata that identifies encoder, video and frames (design §5).
+
+It lies in the corpus under a name of its own, or as a member of a pack of many (schemas/latent_pack.py). From version 2 on it has a checksum
+of each picture, so that one that is read alone is checked alone.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +55,14 @@ def page_of(
         raise ConfigError(message, remedy=f"run `{repair}` again", where=where) from error
 
 
-VERSION = 1  # a reader refuses a higher one
+VERSION = 2  # a reader refuses a higher one
+WITH_CHECKSUMS = 2  # the first version that has them
 FOLDER = "latents"  # in a dataset
+TEXT_CAMERA = "text"  # stands in a path for the camera that features of text have not
 LATENTS, FRAME_INDEX, SCALE, CODE = "latents", "frame_index", "scale", "code"
+# [N, 4] CRC-32C, little-endian, of the bytes of each picture's latents and, of eight bits, then of its scales. The last tensor of a file,
+# so that a file is written and hashed in one pass.
+PICTURE_CRC = "picture_crc32c"
 ACTIONS_MODEL = "lam"  # whose tokens are latent actions, not pictures
 UNTRAINED = "untrained"  # ends the model name in the id of an encoder whose weights are only seeded: m_untrained7-...
 Storage = Literal["bf16", "fp8", "int8"]
@@ -84,7 +93,7 @@ class LatentFacts(BaseModel):
     """What the numbers of a file are. Two files with the same `encoder_id` mean the same by the same numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    latents_version: int = VERSION
+    latents_version: int = Field(1, ge=1)
     encoder_id: str
     model: str  # registry name: dinov3_vits16
     weights_sha256: str
@@ -128,6 +137,10 @@ class LatentFacts(BaseModel):
     def num_frames(self) -> int:
         """Timesteps 0, stride, 2 stride, ... below `length`."""
         return -(-self.length // self.grid_stride)
+
+    @property
+    def has_checksums(self) -> bool:
+        return self.latents_version >= WITH_CHECKSUMS
 
     @property
     def is_trained(self) -> bool:

@@ -35,11 +35,12 @@ from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid, reason
 from schemas.json_text import JsonLimits, read_json
+from schemas.latents import TEXT_CAMERA, latent_file
 from schemas.parquet_file import columns_sha256, read_table
 from schemas.paths import within
 
 VERSION_NAME = re.compile(r"[0-9a-f]{16}")
-VERSION = 1  # a reader refuses a higher one
+VERSION = 2  # a reader refuses a higher one; 2 has latents in packs
 FOLDER = "manifests"
 ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
 ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
@@ -58,6 +59,11 @@ LATENT = pa.struct(
         ("encoder_id", pa.string()),
         ("path", pa.string()),  # relative to the corpus
         ("sha256", pa.string()),
+        (
+            "pack_offset",
+            pa.int64(),
+        ),  # of its first byte in the pack `path`; NULL: `path` is the file
+        ("num_bytes", pa.int64()),  # of a member of a pack; NULL: all of the file
     ]
 )
 ROW_SCHEMA = pa.schema(
@@ -91,6 +97,8 @@ class Latent:
     encoder_id: str
     path: str
     sha256: str
+    pack_offset: int | None = None
+    num_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,6 +477,12 @@ def load_rows(folder: Path, names: Sequence[str] = tuple(ROW_SCHEMA.names)) -> p
     return read_table(within(folder, ROWS_FILE), names, schema=schema, remedy="build it again")
 
 
+def version_for(rows: pa.Table) -> int:
+    """The least version whose readers understand these rows."""
+    offsets = pc.struct_field(rows["latents"].combine_chunks().flatten(), "pack_offset")
+    return VERSION if offsets.null_count < len(offsets) else 1
+
+
 def has_latents(rows: pa.Table) -> bool:
     """Whether any row names a file of latents of a camera; those without a camera are features of texts."""
     cameras = pc.struct_field(rows["latents"].combine_chunks().flatten(), "camera")
@@ -488,5 +502,46 @@ def _rows_of(table: pa.Table) -> Iterator[ManifestRow]:
 
 
 def rows_sha256(table: pa.Table) -> str:
-    """sha256 of the content of rows in ROW_SCHEMA, whatever chunks, offsets or machine hold them."""
-    return columns_sha256(table.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
+    """sha256 of the content of rows in ROW_SCHEMA, whatever chunks, offsets or machine hold them.
+
+    Latents count by what they are, not by where they lie: those in a pack as if each file had its own name, as in version 1.
+    """
+    rows = table.select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
+    at = ROW_SCHEMA.names.index("latents")
+    alone = pa.field("latents", pa.list_(_ALONE))
+    return columns_sha256(rows.set_column(at, alone, _latents_alone(rows)))
+
+
+_ALONE = pa.struct([LATENT.field(name) for name in ("camera", "encoder_id", "path", "sha256")])
+
+
+def _latents_alone(rows: pa.Table) -> pa.Array:
+    """[S] lists of _ALONE."""
+    lists = rows["latents"].combine_chunks()
+    flat = lists.flatten()
+    columns = [pc.struct_field(flat, field.name) for field in _ALONE]
+    packed = np.flatnonzero(pc.is_valid(pc.struct_field(flat, "pack_offset")).to_numpy(False))  # noqa: FBT003
+    if len(packed):
+        columns[2] = _paths_alone(rows, lists, columns, packed)
+    structs = pa.StructArray.from_arrays(columns, fields=list(_ALONE))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    mask = pc.is_null(lists) if lists.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets), structs, mask=mask)
+
+
+def _paths_alone(
+    rows: pa.Table, lists: pa.Array, columns: Sequence[pa.Array], packed: npt.NDArray[np.int64]
+) -> pa.Array:
+    """The paths, of members of packs those that they would have alone."""
+    row = pc.list_parent_indices(lists).to_numpy()[packed]
+    datasets = rows["dataset_path"].take(pa.array(row)).to_pylist()
+    numbers = rows["episode_index"].take(pa.array(row)).to_pylist()
+    cameras, encoders = (columns[n].take(pa.array(packed)).to_pylist() for n in (0, 1))
+    named = [
+        f"{of}/{latent_file(encoder, camera or TEXT_CAMERA, number)}"
+        for of, number, camera, encoder in zip(datasets, numbers, cameras, encoders, strict=True)
+    ]
+    is_packed = np.zeros(len(columns[2]), dtype=bool)
+    is_packed[packed] = True
+    return pc.replace_with_mask(columns[2], pa.array(is_packed), pa.array(named, pa.string()))

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.latents import latent_file, metadata_of, page_of
+from schemas.latents import TEXT_CAMERA, latent_file, metadata_of, page_of
 from schemas.vlm import TEXT_SLOT
 
 VERSION = 1  # a reader refuses a higher one
@@ -93,7 +93,7 @@ def text_encoder_id(model: str, model_sha256: str, settings: FeatureSettings) ->
 
 def text_feature_file(encoder_id: str, episode_index: int) -> str:
     """Path relative to the dataset."""
-    return latent_file(encoder_id, "text", episode_index)
+    return latent_file(encoder_id, TEXT_CAMERA, episode_index)
 
 
 def is_of_text(encoder_id: str) -> bool:

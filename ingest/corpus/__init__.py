@@ -13,6 +13,7 @@ __all__ = [
     "digest",
     "erasure",
     "known_files",
+    "latent_packs",
     "layout",
     "ledger",
     "lerobot_meta",

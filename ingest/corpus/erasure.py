@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ingest.corpus import snapshot
+from ingest.corpus.latent_packs import erase_members
 from ingest.corpus.layout import REPORT, CorpusLayout, data_file, video_file
 from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.manifest_folders import redact_manifests
@@ -200,6 +201,7 @@ def _finish(
             store.put(snapshot.key_of(number), text.encode(), is_durable=True)
     for residual in residual_files(corpus, rows):
         disk.remove(residual)
+    erase_members(corpus, disk, rows)
     scrub_logs(corpus, disk, uids)
     for staged in sorted(corpus.staging.iterdir()):
         if staged.name.partition(".")[0] in uids:

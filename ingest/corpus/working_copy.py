@@ -41,7 +41,7 @@ from schemas.errors import Code, ConfigError, InvariantError, SourceError, Unkno
 from schemas.json_text import parse_json
 from schemas.manifest import FACTS_FILE
 from schemas.manifest import FOLDER as MANIFESTS
-from schemas.parquet_file import read_table
+from schemas.parquet_file import read_schema, read_table
 from schemas.paths import within
 
 T = TypeVar("T")
@@ -124,11 +124,15 @@ def _place_of(root: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A file of a dataset that a row of the catalog names."""
+    """A file of a dataset that a row of the catalog names. A pack of latents has no size and no sha256 there: its members have."""
 
     path: str
-    num_bytes: int
+    num_bytes: int | None
     sha256: str
+
+    @property
+    def is_pack(self) -> bool:
+        return self.num_bytes is None
 
 
 class WorkingCopy:
@@ -202,11 +206,11 @@ class WorkingCopy:
 
     def _has(self, file: MediaFile) -> bool:
         path = within(self.root, file.path)
-        return path.is_file() and path.stat().st_size == file.num_bytes
+        return path.is_file() and (file.is_pack or path.stat().st_size == file.num_bytes)
 
     def _get_file(self, file: MediaFile) -> None:
         sha256 = self.store.get_file(file.path, within(self.root, file.path))
-        if sha256 != file.sha256:
+        if sha256 != file.sha256 and not file.is_pack:
             self._disk.remove(within(self.root, file.path))
             raise DamagedCopy(
                 "the object has other bytes than were committed",
@@ -319,7 +323,10 @@ class WorkingCopy:
             token=self.link.token,
         )
         media = media_of(self.root, entry.change.added)
-        _each(self._place, media)
+        _each(self._place, [file for file in media if not file.is_pack])
+        for file in media:
+            if file.is_pack:  # each is in memory as a whole
+                self._place(file)
         entry = self._uploaded(entry)
         while True:
             standing = self.log.append(entry)
@@ -426,7 +433,8 @@ class WorkingCopy:
         Raises:
             Conflict: it changed while it was looked at: another process writes to the lane.
         """
-        data = self._disk.get(file.path, max_bytes=file.num_bytes)
+        num_bytes = within(self.root, file.path).stat().st_size
+        data = self._disk.get(file.path, max_bytes=num_bytes)
         for _ in range(MOST_TRIES):
             with suppress(UnknownOutcome):
                 if self.store.create(file.path, data) or self._replaced(file, data):
@@ -550,7 +558,16 @@ def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile
         rows = read_table(part.file(root), ["kind", "path", "num_bytes", "sha256"])
         files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
     for part in tables.get("latents", ()):
-        files += _files(read_table(part.file(root), ["path", "num_bytes", "sha256"]))
+        path = part.file(root)
+        has_packs = "pack_offset" in read_schema(path).names
+        names = ["path", "num_bytes", "sha256", *(["pack_offset"] if has_packs else [])]
+        rows = read_table(path, names)
+        is_packed = pc.is_valid(rows["pack_offset"]) if has_packs else None
+        if is_packed is not None:
+            packs = pc.unique(rows.filter(is_packed)["path"]).to_pylist()
+            files += [MediaFile(pack, None, "") for pack in packs]
+            rows = rows.filter(pc.invert(is_packed))
+        files += _files(rows)
     return list(dict.fromkeys(files))
 
 

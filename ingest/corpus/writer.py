@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ingest.corpus import lerobot_meta, snapshot
 from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_episodes
 from ingest.corpus.erasure import finish_erasures
+from ingest.corpus.latent_packs import orphan_packs
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.publishing import working_copy
@@ -24,7 +25,7 @@ from ingest.corpus.working_copy import WorkingCopy, read_link
 from ingest.storage.file_tree import entries_below, paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.write_refusal import refused_write
-from schemas.errors import PipelineError
+from schemas.errors import ConfigError, PipelineError
 from schemas.lerobot import CHUNK_SIZE
 
 
@@ -34,6 +35,7 @@ def recover(
     """Sweep what no snapshot names and rebuild projections that were cut short. Returns what was done, a line each."""
     done = finish_erasures(corpus, disk, current)
     done += _remove_orphan_files(corpus, disk, datasets)
+    done += _remove_orphan_packs(corpus, disk)
     done += _remove_orphan_parts(corpus, disk)
     done += _remove_half_files(corpus, disk)
     sweep_submissions(corpus, disk)
@@ -149,6 +151,17 @@ def _remove_half_latents(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
 def _number(path: Path) -> int:
     digits = path.stem.removeprefix("episode_")
     return int(digits) if digits.isdigit() else -1
+
+
+def _remove_orphan_packs(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
+    """Packs of latents that were written but never committed. What an older snapshot names stays."""
+    try:
+        orphans = orphan_packs(corpus, load_all(corpus.root))
+    except ConfigError as error:  # of a damaged snapshot or part it cannot be known what it names
+        return [f"kept all packs of latents, because the catalog is damaged: {error}"]
+    for path in orphans:
+        disk.remove(corpus.path(path))
+    return [f"removed {path}, which no snapshot references" for path in orphans]
 
 
 def _remove_orphan_parts(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:

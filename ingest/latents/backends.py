@@ -13,14 +13,15 @@ from ingest.executors.inline import Executor
 from ingest.executors.ray_actors import RayActors
 from ingest.latents.encode_file import (
     Decoded,
-    EncodeResult,
+    DecodedChunk,
     FrameChunk,
     LatentMaker,
-    PendingFile,
+    PendingUnit,
+    UnitResult,
     decode_chunk,
-    frame_chunks_of,
+    unit_chunks_of,
 )
-from ingest.latents.plan import PlannedLatentFile
+from ingest.latents.plan import LatentUnit
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from schemas.errors import ConfigError
 from schemas.outcome import WorkerFailure
@@ -34,9 +35,7 @@ class EncodeBackend(Protocol):
     num_encoders: int
     wait_s: float
 
-    def make(
-        self, files: Iterator[PlannedLatentFile]
-    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]: ...
+    def make(self, units: Iterator[LatentUnit]) -> Iterator[tuple[LatentUnit, UnitResult]]: ...
 
 
 class LocalBackend:
@@ -48,37 +47,35 @@ class LocalBackend:
         self.maker, self.executor = maker, executor
         self.wait_s = 0.0
 
-    def make(
-        self, files: Iterator[PlannedLatentFile]
-    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
+    def make(self, units: Iterator[LatentUnit]) -> Iterator[tuple[LatentUnit, UnitResult]]:
         """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
         with ThreadPoolExecutor(max_workers=1) as writer:
-            files_begun = self._begun(files, writer)
-            last = next(files_begun, None)
+            units_begun = self._begun(units, writer)
+            last = next(units_begun, None)
             while last is not None:
-                # the next file is encoded before the end of this one is waited for: most are one piece long
+                # the next one is encoded before the end of this one is waited for: files are one piece long, mostly
                 try:
-                    following = next(files_begun, None)
+                    following = next(units_begun, None)
                 finally:  # whatever stops the next one, Ctrl-C too: this one is whole
-                    yield last.file, self.maker.finished(last)
+                    yield last.unit, self.maker.finished(last)
                 last = following
 
     def _begun(
-        self, files: Iterator[PlannedLatentFile], writer: ThreadPoolExecutor
-    ) -> Iterator[PendingFile]:
-        ahead, due = tee(files)
-        stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
-        for file in due:
-            own = self._timed(islice(stream, len(self._pieces(file))))
-            begun = self.maker.begin(file, own, writer)
-            for _ in own:  # what is left of a file that failed
+        self, units: Iterator[LatentUnit], writer: ThreadPoolExecutor
+    ) -> Iterator[PendingUnit]:
+        ahead, due = tee(units)
+        stream = self._in_order(piece for unit in ahead for piece in self._pieces(unit))
+        for unit in due:
+            own = self._timed(islice(stream, len(self._pieces(unit))))
+            begun = self.maker.begin(unit, own, writer)
+            for _ in own:  # what is left of a unit that failed
                 pass
             yield begun
 
-    def _pieces(self, file: PlannedLatentFile) -> list[FrameChunk]:
-        return frame_chunks_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
+    def _pieces(self, unit: LatentUnit) -> list[FrameChunk]:
+        return unit_chunks_of(unit, self.maker.encoder.choice, self.maker.encoder.batch)
 
-    def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
+    def _timed(self, pieces: Iterator[DecodedChunk]) -> Iterator[DecodedChunk]:
         while True:
             began_s = self.maker.monotonic_s()
             piece = next(pieces, None)
@@ -87,7 +84,7 @@ class LocalBackend:
                 return
             yield piece
 
-    def _in_order(self, pieces: Iterator[FrameChunk]) -> Iterator[Decoded]:
+    def _in_order(self, pieces: Iterator[FrameChunk]) -> Iterator[DecodedChunk]:
         """Workers answer as they end: the early ones wait here."""
         asked: deque[FrameChunk] = deque()
         early: dict[FrameChunk, Decoded] = {}
@@ -99,9 +96,10 @@ class LocalBackend:
             return piece
 
         for piece, result in self.executor.run(following, decode_chunk):
-            early[piece] = _decoded(piece.file, result)
+            early[piece] = _decoded(piece, result)
             while asked and asked[0] in early:
-                yield early.pop(asked.popleft())
+                first = asked.popleft()
+                yield first, early.pop(first)
 
 
 class RayBackend:
@@ -123,29 +121,34 @@ class RayBackend:
         self.num_encoders = 1
         self.wait_s = 0.0
 
-    def make(
-        self, files: Iterator[PlannedLatentFile]
-    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
+    def make(self, units: Iterator[LatentUnit]) -> Iterator[tuple[LatentUnit, UnitResult]]:
         """Raises what `LocalMaking.make` does, and ConfigError when an actor cannot open the encoder."""
-        if (first := next(files, None)) is None:
+        if (first := next(units, None)) is None:
             return  # to begin an actor takes a GPU and a minute
-        files = chain([first], files)
+        units = chain([first], units)
         began_s, busy_s = self.monotonic_s(), 0.0
         hold = partial(open_backend, self.choice, self.encoder_id, self.monotonic_s)
-        for file, result in self.actors.run(
-            lambda: next(files, None), self._pieces, decode_chunk, hold, encode_from
+        for unit, result in self.actors.run(
+            lambda: next(units, None),
+            self._pieces,
+            decode_chunk,
+            hold,
+            encode_from,
+            LatentUnit.again,
         ):
             encoded = (
-                EncodeResult(error=_death(result)) if isinstance(result, WorkerFailure) else result
+                UnitResult.failed(unit, _death(result))
+                if isinstance(result, WorkerFailure)
+                else result
             )
             self.num_encoders = self.actors.count
             busy_s += encoded.busy_s + encoded.write_wait_s
             taken_s = (self.monotonic_s() - began_s) * self.num_encoders
             self.wait_s = max(0.0, taken_s - busy_s)
-            yield file, encoded
+            yield unit, encoded
 
-    def _pieces(self, file: PlannedLatentFile) -> list[FrameChunk]:
-        return frame_chunks_of(file, self.choice, self.batch)
+    def _pieces(self, unit: LatentUnit) -> list[FrameChunk]:
+        return unit_chunks_of(unit, self.choice, self.batch)
 
 
 def open_backend(
@@ -167,15 +170,17 @@ def open_backend(
 
 
 def encode_from(
-    maker: LatentMaker, file: PlannedLatentFile, decoded: Iterator[Decoded | WorkerFailure]
-) -> EncodeResult:
+    maker: LatentMaker,
+    unit: LatentUnit,
+    decoded: Iterator[tuple[FrameChunk, Decoded | WorkerFailure]],
+) -> UnitResult:
     """What an actor does."""
-    return maker.make(file, (_decoded(file, result) for result in decoded))
+    return maker.make(unit, ((chunk, _decoded(chunk, result)) for chunk, result in decoded))
 
 
-def _decoded(file: PlannedLatentFile, result: Decoded | WorkerFailure) -> Decoded:
+def _decoded(chunk: FrameChunk, result: Decoded | WorkerFailure) -> Decoded:
     if isinstance(result, WorkerFailure):
-        return Decoded(error=f"{_death(result)} ({file.video})")
+        return Decoded(error=f"{_death(result)} ({chunk.file.video})")
     return result
 
 

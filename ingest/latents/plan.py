@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,8 @@ from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from schemas.committed_rows import LatentRow
 from schemas.errors import ConfigError
+from schemas.latent_header import span_of
+from schemas.latent_pack import MAX_FILES, member_name, pack_file
 from schemas.latents import LatentFacts, is_of_actions, latent_file
 from schemas.text_features import is_of_text
 
@@ -73,6 +76,7 @@ def encoder_states(corpus: Path, current: Snapshot) -> Iterator[EncoderState]:
 
 _EPISODES = ["uid", "dataset_path", "episode_index", "length", "cameras"]
 _ROWS = ["uid", "camera", "encoder_id", "path", "num_bytes", "video_sha256", "run_id"]
+_ROWS += ["pack_offset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,20 +106,92 @@ class PlannedLatentFile:
     def num_pictures(self, grid_stride: int) -> int:
         return -(-self.length // grid_stride)
 
-    def row(self, facts: LatentFacts, *, num_bytes: int, sha256: str) -> LatentRow:
-        """Of the catalog, but for the run. `num_bytes`, `sha256`: of the file that `facts` heads."""
+    def row(
+        self,
+        facts: LatentFacts,
+        *,
+        num_bytes: int,
+        sha256: str,
+        pack: str = "",
+        pack_offset: int | None = None,
+    ) -> LatentRow:
+        """Of the catalog, but for the run. `num_bytes`, `sha256`: of the file that `facts` heads; `pack_offset`: where it lies in `pack`."""
         return LatentRow(
             uid=self.uid,
             camera=self.camera,
             encoder_id=facts.encoder_id,
-            path=self.target(facts.encoder_id),
+            path=pack or self.target(facts.encoder_id),
             num_frames=facts.num_frames,
             dtype=facts.dtype,
             sha256=sha256,
             video_sha256=self.video_sha256,
             num_bytes=num_bytes,
             run_id="",
+            pack_offset=pack_offset,
         )
+
+    @property
+    def member(self) -> str:
+        """Its name in a pack."""
+        return member_name(self.episode_index, self.camera)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How files are put into packs: each but the last of a dataset has at least `pack_bytes`. `picture_bytes`: of one picture."""
+
+    encoder_id: str
+    pack_bytes: int
+    picture_bytes: int
+    grid_stride: int
+
+    def num_bytes(self, file: PlannedLatentFile) -> int:
+        return file.num_pictures(self.grid_stride) * self.picture_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentUnit:
+    """Files that are encoded in one go and committed together: those of a pack, or one of its own (`pack` ""). `pack` is relative to the corpus."""
+
+    files: tuple[PlannedLatentFile, ...]
+    pack: str = ""
+
+    @staticmethod
+    def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str) -> LatentUnit:
+        """A pack is named by what it holds, so that a run that was killed is repeated into the same name, and no committed pack is
+        replaced but by its like.
+        """
+        names = [encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        return LatentUnit(
+            files=files, pack=f"{files[0].dataset_path}/{pack_file(encoder_id, digest)}"
+        )
+
+    def again(self) -> LatentUnit:
+        """The same under another name: who makes this one may be out of reach and not at an end."""
+        if not self.pack:
+            return self
+        folder, _, name = self.pack.rpartition("/")
+        digest = hashlib.sha256(f"again {name}".encode()).hexdigest()
+        return replace(self, pack=f"{folder}/{digest[:16]}.tar")
+
+
+def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Iterator[LatentUnit]:
+    """Neighbours of one dataset in a pack. The same files give the same packs."""
+    group: list[PlannedLatentFile] = []
+    num_bytes = 0
+    for file in files:
+        if packing is None:
+            yield LatentUnit(files=(file,))
+            continue
+        is_full = num_bytes >= packing.pack_bytes or len(group) == MAX_FILES
+        if group and (is_full or file.dataset_path != group[0].dataset_path):
+            yield LatentUnit.packed(tuple(group), packing.encoder_id)
+            group, num_bytes = [], 0
+        group.append(file)
+        num_bytes += packing.num_bytes(file)
+    if group and packing is not None:
+        yield LatentUnit.packed(tuple(group), packing.encoder_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -228,16 +304,21 @@ def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> pl.DataF
     newest = rows.sort("run_id", maintain_order=True).unique(
         ["uid", "camera"], keep="last", maintain_order=True
     )
-    path_exists = [
-        _size(corpus.path(path)) == num_bytes
-        for path, num_bytes in newest.select("path", "num_bytes").iter_rows()
-    ]
-    return newest.filter(pl.Series(path_exists, dtype=pl.Boolean)).select(
-        "uid", "camera", "video_sha256"
-    )
+    lies = lies_there(corpus, newest)
+    return newest.filter(lies).select("uid", "camera", "video_sha256")
 
 
-def _size(path: Path) -> int | None:
+def lies_there(corpus: CorpusLayout, rows: pl.DataFrame) -> pl.Series:
+    """[n] whether the file of each row (path, num_bytes, pack_offset) has the size that it was written with, or its pack has room for it."""
+    sizes = {path: _size(corpus.path(path)) for path in rows["path"].unique()}
+    fits = []
+    for path, num_bytes, pack_offset in rows.select("path", "num_bytes", "pack_offset").iter_rows():
+        span = span_of(pack_offset, num_bytes)
+        fits.append(sizes[path] == num_bytes if span is None else span.fits(sizes[path]))
+    return pl.Series(fits, dtype=pl.Boolean)
+
+
+def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""`eicorpus latents images`: files that are missing are made, in batches that are committed as they come.
+"""`eicorpus latents images`: files that are missing are made, pack by pack, in batches that are committed as they come.
 
 A batch is one part of `latents` under a new snapshot, so a run that is stopped keeps what it has and the next one does the rest. Every
 file is durable before a snapshot names it.
@@ -14,8 +14,8 @@ from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.backends import EncodeBackend
-from ingest.latents.encode_file import EncodeResult
-from ingest.latents.plan import LatentTodo
+from ingest.latents.encode_file import EncodeResult, UnitResult
+from ingest.latents.plan import LatentTodo, Packing, units_of
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import LatentRow
 
@@ -49,9 +49,10 @@ def encode_corpus(
     *,
     run_id: str,
     disk: LocalStorage,
+    packing: Packing | None = None,
     progress: Callable[[LatentTally], None] = lambda tally: None,
 ) -> tuple[LatentTally, Snapshot]:
-    """Make what `todo_of` found lacking. The caller holds the writer lock.
+    """Make what `todo_of` found lacking. The caller holds the writer lock. `packing` None: each file under a name of its own.
 
     Raises:
         TransientError: another writer was first; what is committed stays, run again.
@@ -61,10 +62,10 @@ def encode_corpus(
     tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
     rows: list[LatentRow] = []
     try:
-        for _, result in making.make(todo.files()):
+        for _, result in making.make(units_of(todo.files(), packing)):
             _count(tally, result, making)
-            if result.row is not None:
-                rows.append(replace(result.row, run_id=run_id))
+            new_rows = [each.row for each in result.files if each.row is not None]
+            rows += [replace(row, run_id=run_id) for row in new_rows]
             if len(rows) >= max(BATCH_FILES, tally.encoded // 20):
                 rows, current = [], _flush(todo.corpus, current, rows, run_id, disk)
             progress(tally)
@@ -73,10 +74,15 @@ def encode_corpus(
     return tally, current
 
 
-def _count(tally: LatentTally, result: EncodeResult, making: EncodeBackend) -> None:
+def _count(tally: LatentTally, result: UnitResult, making: EncodeBackend) -> None:
     tally.busy_s += result.busy_s
     tally.write_wait_s += result.write_wait_s
     tally.wait_s, tally.num_encoders = making.wait_s, making.num_encoders
+    for each in result.files:
+        _count_file(tally, each)
+
+
+def _count_file(tally: LatentTally, result: EncodeResult) -> None:
     if result.row is None:
         tally.failed += 1
         tally.errors[result.error.split(":")[0]] += 1

@@ -197,6 +197,7 @@ def _encoded(
         sha256=hashlib.sha256(data).hexdigest(),
         video_sha256=work.source_sha256,
         run_id=run_id,
+        pack_offset=None,
     )
 
 

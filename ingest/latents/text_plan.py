@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,6 +15,7 @@ from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.select import is_usable
+from ingest.latents.plan import lies_there
 from schemas.errors import ConfigError
 from schemas.text_features import (
     BYTES_OF_A_NUMBER,
@@ -100,7 +100,7 @@ CHUNK_EPISODES = 2000  # in memory at a time
 _EPISODES = ["uid", "dataset_path", "episode_index", "length", "tasks", "cameras"]
 _SEGMENTS = ["uid", "kind", "start", "end", "text"]
 _CAPTIONS = ["uid", "start", "end", "text", "backend", "outcome", "checks_failed"]
-_LATENTS = ["uid", "path", "num_bytes", "video_sha256", "run_id"]
+_LATENTS = ["uid", "path", "num_bytes", "video_sha256", "run_id", "pack_offset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,20 +219,10 @@ def _selected(corpus: CorpusLayout, current: Snapshot, where: str) -> list[str]:
 def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> set[tuple[str, str]]:
     """(uid, source_sha256) of the newest file of each episode, where it lies there as it was written."""
     only = pc.field("encoder_id") == encoder_id
-    rows = current.read(corpus.root, "latents", _LATENTS, only=only).to_pylist()
-    newest = {row["uid"]: row for row in sorted(rows, key=lambda r: r["run_id"])}
-    return {
-        (uid, row["video_sha256"])
-        for uid, row in newest.items()
-        if _size(corpus.path(row["path"])) == row["num_bytes"]
-    }
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+    rows = pl.DataFrame(current.read(corpus.root, "latents", _LATENTS, only=only))
+    newest = rows.sort("run_id", maintain_order=True).unique("uid", keep="last")
+    fresh = newest.filter(lies_there(corpus, newest))
+    return set(fresh.select("uid", "video_sha256").iter_rows())
 
 
 def _by_uid(

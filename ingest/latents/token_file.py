@@ -15,8 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
-from schemas.latent_header import Header, Held, expected_tensors, header_of, read_header
-from schemas.latents import CODE, FRAME_INDEX, LATENTS, SCALE, LatentFacts
+from schemas.latent_header import (
+    Header,
+    Held,
+    Span,
+    expected_tensors,
+    header_of,
+    picture_crc,
+    read_header,
+)
+from schemas.latents import CODE, FRAME_INDEX, LATENTS, PICTURE_CRC, SCALE, LatentFacts
 
 Float32 = npt.NDArray[np.float32]
 
@@ -42,14 +50,14 @@ class Latents:
         return self.tokens[:, facts.num_prefix :].reshape(len(self.tokens), *grid)
 
 
-def read_latents(path: Path) -> Latents:
-    """A whole file of latents.
+def read_latents(path: Path, span: Span | None = None) -> Latents:
+    """A whole file of latents. `span`: where it lies in the pack `path`.
 
     Raises:
         ConfigError: it is none, or is damaged.
         OSError: it cannot be read.
     """
-    header = _checked_header(path)
+    header = _checked_header(path, span)
     arrays = {name: _array(path, header.tensors[name]) for name in expected_tensors(header.facts)}
     tokens = _float32(arrays[LATENTS], header.facts.dtype)
     if SCALE in arrays:
@@ -62,7 +70,9 @@ def read_latents(path: Path) -> Latents:
     )
 
 
-def read_mean_patches(path: Path, max_pictures: int) -> tuple[Float32, npt.NDArray[np.int64]]:
+def read_mean_patches(
+    path: Path, max_pictures: int, span: Span | None = None
+) -> tuple[Float32, npt.NDArray[np.int64]]:
     """[M, D] the mean over the patches of each picture, and [M] its timestep, of at most so many pictures, evenly spaced.
 
     One picture is in memory at a time: a file may be larger than the memory.
@@ -71,7 +81,7 @@ def read_mean_patches(path: Path, max_pictures: int) -> tuple[Float32, npt.NDArr
         ConfigError: it is no file of latents, or is damaged.
         OSError: it cannot be read.
     """
-    header = _checked_header(path)
+    header = _checked_header(path, span)
     facts, tensors = header.facts, header.tensors
     frame_index = _array(path, tensors[FRAME_INDEX])
     count = len(frame_index)
@@ -85,9 +95,9 @@ def read_mean_patches(path: Path, max_pictures: int) -> tuple[Float32, npt.NDArr
     return out, frame_index[chosen]
 
 
-def _checked_header(path: Path) -> Header:
+def _checked_header(path: Path, span: Span | None) -> Header:
     """The head of a file that has the tensors which its metadata states."""
-    header = read_header(path)
+    header = read_header(path, span)
     for name, (dtype, shape) in expected_tensors(header.facts).items():
         held = header.tensors.get(name)
         if held is None or (held.dtype, held.shape) != (dtype, shape):
@@ -98,7 +108,7 @@ def _checked_header(path: Path) -> Header:
     return header
 
 
-_STORED = {"BF16": "<u2", "F8_E4M3": "u1", "I8": "i1", "F32": "<f4", "I64": "<i8"}
+_STORED = {"BF16": "<u2", "F8_E4M3": "u1", "I8": "i1", "U8": "u1", "F32": "<f4", "I64": "<i8"}
 
 
 def _array(path: Path, held: Held, item: int | None = None) -> npt.NDArray[Any]:
@@ -178,17 +188,21 @@ class BackgroundWriter(Generic[T, R]):
 
 
 class TokenFile:
-    """Fills an empty file that can be read too. Tensors are filled side by side: of eight bits each piece has tokens and their scales.
+    """Fills an empty file, or the end of one, that can be read too. Tensors are filled side by side: of eight bits each piece has tokens and their scales.
 
     Bytes are hashed as they come while each follows the last, as all of bfloat16 and of a single piece do; what came before its turn is
     read again at the end.
     """
 
-    def __init__(self, file: BufferedRandom, facts: LatentFacts) -> None:
+    def __init__(self, file: BufferedRandom, facts: LatentFacts, start: int = 0) -> None:
+        """`start`: of the first byte, in a pack that holds other files before it."""
         head, header = header_of(facts)
-        self._file, self._held = file, header.tensors
+        self._file, self._held, self._start = file, header.tensors, start
         self._at = {name: held.start for name, held in header.tensors.items()}
         self._digest, self._num_hashed = hashlib.sha256(), 0
+        self._num_pictures = facts.num_frames
+        self._crc: list[int] | None = [] if facts.has_checksums else None
+        self._num_bytes = max(held.end for held in header.tensors.values())
         self._write(0, memoryview(head))
         index = np.arange(facts.num_frames, dtype="<i8") * facts.grid_stride
         self._put(FRAME_INDEX, memoryview(index.tobytes()))
@@ -201,6 +215,8 @@ class TokenFile:
         """
         for name in sorted(piece, key=lambda name: self._held[name].start):
             self._put(name, piece[name])
+        if self._crc is not None:
+            self._crc += self._checksums(piece)
 
     def finish(self) -> tuple[int, str]:
         """(bytes, sha256) of the whole.
@@ -208,14 +224,29 @@ class TokenFile:
         Raises:
             InvariantError: some of it is missing.
         """
+        if self._crc is not None:
+            self._put(PICTURE_CRC, memoryview(np.array(self._crc, "<u4").tobytes()))
+            self._crc = None
         for name, held in self._held.items():
             if self._at[name] != held.end:
                 raise InvariantError(
                     f"{self._at[name] - held.start} bytes of {name}; expected {held}"
                 )
-        self._file.seek(self._num_hashed)
-        hashlib.file_digest(self._file, lambda: self._digest)
-        return self._file.tell(), self._digest.hexdigest()
+        self._file.seek(self._start + self._num_hashed)
+        block = memoryview(bytearray(min(self._num_bytes - self._num_hashed, 1 << 20)))
+        while left := self._num_bytes - self._num_hashed:
+            num = self._file.readinto(block[:left])
+            self._digest.update(block[:num])
+            self._num_hashed += num
+        return self._num_bytes, self._digest.hexdigest()
+
+    def _checksums(self, piece: Mapping[str, memoryview]) -> list[int]:
+        """Of each picture of a piece: its latents, then its scales."""
+        names = [name for name in (LATENTS, SCALE) if name in piece]
+        size = {name: held.end - held.start for name, held in self._held.items()}
+        count = len(piece[LATENTS]) * self._num_pictures // size[LATENTS]
+        rows = [np.frombuffer(piece[name], np.uint8).reshape(count, -1) for name in names]
+        return [picture_crc(*(each[n] for each in rows)) for n in range(count)]
 
     def _put(self, name: str, data: memoryview) -> None:
         start = self._at[name]
@@ -225,7 +256,7 @@ class TokenFile:
         self._at[name] = start + len(data)
 
     def _write(self, start: int, data: memoryview) -> None:
-        self._file.seek(start)
+        self._file.seek(self._start + start)
         self._file.write(data)
         if start == self._num_hashed:
             self._digest.update(data)

@@ -1,4 +1,4 @@
-"""`eicorpus gc`: unneeded snapshots, the parts that only they reference, and abandoned staging.
+"""`eicorpus gc`: unneeded snapshots, the parts that only they reference, latents that newer ones replaced, and abandoned staging.
 
 A snapshot stays when it is the latest, one of the newest `keep`, younger than `older_than_s`, or one from which a published manifest was
 built. Snapshots go before their parts: whatever stops it, no snapshot names a part that is not there.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.corpus import snapshot
+from ingest.corpus.latent_packs import replaced_latents
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot_list import (
     SnapshotInfo,
@@ -33,10 +34,11 @@ class SnapshotRetention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garbage:
-    """What `collect` removes. Paths are relative to the corpus; `num_bytes` is of the parts."""
+    """What `collect` removes. Paths are relative to the corpus; `num_bytes` is of parts and latents. `latents`: files and packs."""
 
     snapshots: tuple[SnapshotRetention, ...]
     parts: tuple[str, ...]
+    latents: tuple[str, ...]
     staging: tuple[str, ...]
     num_bytes: int
 
@@ -63,7 +65,10 @@ def plan_gc(corpus: CorpusLayout, *, keep: int, older_than_s: float, now_s: floa
         for entry in seen
     )
     stays = {each.entry.number for each in kept if each.why}
-    named = named_parts(each for each in load_all(corpus.root) if each.number in stays)
+    every = load_all(corpus.root)
+    left = [each for each in every if each.number in stays]
+    named = named_parts(left)
+    latents = replaced_latents(corpus, every, left)
     parts = sorted(
         path.relative_to(corpus.root).as_posix()
         for path in (corpus.root / "catalog").glob("*/*.parquet")
@@ -72,8 +77,9 @@ def plan_gc(corpus: CorpusLayout, *, keep: int, older_than_s: float, now_s: floa
     return Garbage(
         snapshots=kept,
         parts=tuple(parts),
+        latents=tuple(latents),
         staging=tuple(_abandoned(corpus, now_s - older_than_s)),
-        num_bytes=sum(corpus.path(path).lstat().st_size for path in parts),
+        num_bytes=sum(corpus.path(path).lstat().st_size for path in (*parts, *latents)),
     )
 
 
@@ -106,7 +112,7 @@ def collect_garbage(corpus: CorpusLayout, disk: LocalStorage, garbage: Garbage) 
     for number in garbage.to_remove:
         store.delete(snapshot.key_of(number))
     disk.sync()
-    for path in garbage.parts:
+    for path in (*garbage.parts, *garbage.latents):
         disk.remove(corpus.path(path))
     for path in garbage.staging:
         disk.remove_tree(corpus.path(path))

@@ -124,8 +124,12 @@ class ImageEncoder:
             torch.cuda.set_per_process_memory_fraction(choice.gpu_share)
         return ImageEncoder(choice, network, sha256, is_exact=is_exact)
 
-    def encode(self, pictures: Pictures) -> Any:
+    def encode(self, pictures: Pictures, *, has_whole_batches: bool = False) -> Any:
         """Tokens [n, T, D] of pictures [n, S, S, 3] as `ingest/latents/frame_grid.py` makes them, on the device.
+
+        Args:
+            has_whole_batches: the last batch is filled up, so that the tokens of a picture do not depend on how many there are. Without, it
+                is of the smallest size that holds it: faster, for a policy that sees one picture.
 
         bfloat16 (float32 where exact, or where the entry says so); on a GPU they may still be in the making when this returns.
 
@@ -139,15 +143,16 @@ class ImageEncoder:
             problem = f"pictures {pictures.shape} of {pictures.dtype}"
             raise ValueError(f"{problem}; expected [n, {side}, {side}, 3] of uint8")
         parts = [
-            self._encode_batch(pictures[at : at + self.batch])
+            self._encode_batch(pictures[at : at + self.batch], has_whole_batches)
             for at in range(0, len(pictures), self.batch)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _encode_batch(self, pictures: Pictures) -> Any:
+    def _encode_batch(self, pictures: Pictures, has_whole_batches: bool) -> Any:  # noqa: FBT001
         import torch
 
-        size = next(each for each in self._sizes if each >= len(pictures))
+        smallest = next(each for each in self._sizes if each >= len(pictures))
+        size = self.batch if has_whole_batches else smallest
         batch = torch.from_numpy(
             np.require(pictures, requirements=["C", "W"])
         )  # Ray's are read-only

@@ -43,6 +43,12 @@ def read(stored: StoredTokens) -> Tensor:
     return exact if stored.scale is None else exact * stored.scale[..., None]
 
 
+def part_of(stored: StoredTokens, first: int, end: int) -> StoredTokens:
+    """Of the pictures [first, end)."""
+    scale = None if stored.scale is None else stored.scale[first:end]
+    return StoredTokens(latents=stored.latents[first:end], scale=scale)
+
+
 def is_finite(stored: StoredTokens) -> bool:
     """Whether every number is one. A NaN in a token is in its scale too."""
     seen = stored.latents if stored.scale is None else stored.scale

@@ -13,6 +13,7 @@ from typing import Any
 from ingest.storage.local import OutsideCorpus, within
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import Code, SourceError
+from schemas.latent_header import Span, sha256_within
 
 # Whole files are read up to this size, or four times what they should have: enough to say what is wrong with them.
 READ_LIMIT_BYTES = 64 * 2**20
@@ -53,6 +54,16 @@ def differs_from_catalog(
     changed = difference(within(corpus, path), num_bytes, sha256)
     expected = f"{num_bytes} bytes, sha256 {sha256} as committed"
     return [finding(CheckCode.FILE_CHANGED, path, changed, expected)] if changed else []
+
+
+def difference_within(path: Path, span: Span, sha256: str | None) -> str:
+    """As `difference`, of a member of a pack."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not span.fits(size):
+            return f"a pack of {size} bytes"
+        digest = sha256_within(file, span)
+    return "" if digest == sha256 else f"{span.num_bytes} bytes, sha256 {digest}"
 
 
 def difference(path: Path, num_bytes: int | None, sha256: str | None) -> str:

@@ -1,5 +1,6 @@
 """Are the files of latents those that the catalog names: their bytes, what they say of themselves, their shapes, their grid?
 
+A row of a pack names bytes that are a member of it, under the name of its episode: `eicorpus forget` finds them by that name.
 Only the newest row of each episode, camera and encoder counts, as for a manifest. `deep` also reads the numbers: none may be NaN or infinite.
 """
 
@@ -9,18 +10,27 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import within
-from ingest.verify.files import difference, in_batches, problem_opening
+from ingest.verify.files import difference, difference_within, in_batches, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
-from schemas.latent_header import Header, expected_tensors, read_header
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, latent_file
+from schemas.latent_header import (
+    Header,
+    Held,
+    Span,
+    expected_tensors,
+    picture_crc,
+    read_header,
+    span_of,
+)
+from schemas.latent_pack import BLOCK, Member, is_pack_of, member_before, member_name
+from schemas.latents import FRAME_INDEX, LATENTS, PICTURE_CRC, SCALE, TEXT_CAMERA, latent_file
 from schemas.text_features import is_of_text, text_feature_file
 
 Row = dict[str, Any]
@@ -60,8 +70,10 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
     path = row["path"]
     if row["dataset_path"] is None:
         return [_differs(path, f"latents of {row['uid']}", "an episode of the catalog")]
-    if path != (place := _place(row)):
-        return [_differs(path, "latents there", f"them at {place}")]
+    place = _place(row)
+    if not _is_in_place(row, place):
+        return [_differs(path, "latents there", f"them at {place}, or in a pack of that folder")]
+    span = span_of(row["pack_offset"], row["num_bytes"])
     if problem := problem_opening(corpus, path):
         if problem.check is not CheckCode.FILE_MISSING:
             return [problem]
@@ -70,16 +82,46 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
                 CheckCode.LATENTS_MISSING, path, "nothing there", "the file that the catalog lists"
             )
         ]
-    if changed := difference(within(corpus, path), row["num_bytes"], row["sha256"]):
-        expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed"
+    if changed := _changed(within(corpus, path), row, span):
+        where = "" if span is None else f" at byte {span.start} for {row['uid']}"
+        expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed{where}"
         return [finding(CheckCode.LATENTS_CHANGED, path, changed, expected)]
+    if span is not None and (wrong := _odd_member(within(corpus, path), row, span)):
+        return [wrong]
     if is_of_text(row["encoder_id"]):
         return []
     try:
-        header = read_header(within(corpus, path))
+        header = read_header(within(corpus, path), span)
     except ConfigError as error:
         return [_differs(path, error.message, "a file of latents")]
     return [*_header_findings(row, header), *(_deep_findings(corpus, path, header) if deep else ())]
+
+
+def _is_in_place(row: Row, place: str) -> bool:
+    if row["pack_offset"] is None:
+        return bool(row["path"] == place)
+    return is_pack_of(row["path"], row["dataset_path"], row["encoder_id"])
+
+
+def _changed(path: Path, row: Row, span: Span | None) -> str:
+    if span is None:
+        return difference(path, row["num_bytes"], row["sha256"])
+    return difference_within(path, span, row["sha256"])
+
+
+def _odd_member(path: Path, row: Row, span: Span) -> Finding | None:
+    """What is wrong with the head of the member that a row names."""
+    with path.open("rb") as file:
+        file.seek(max(0, span.start - BLOCK))
+        member = member_before(file.read(BLOCK), span.start)
+    name = member_name(row["episode_index"], row["camera"] or TEXT_CAMERA)
+    if member == Member(name=name, start=span.start, num_bytes=span.num_bytes):
+        return None
+    actual = (
+        "no member" if member is None else f"the member {member.name} of {member.num_bytes} bytes"
+    )
+    where = f"at byte {span.start}"
+    return _differs(row["path"], f"{actual} {where}", f"{name} of {span.num_bytes} bytes")
 
 
 def _place(row: Row) -> str:
@@ -140,6 +182,32 @@ def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]
             if num_bad:
                 actual = f"{num_bad} numbers of {name} that are NaN or infinite"
                 yield finding(CheckCode.LATENTS_NOT_FINITE, path, actual, "none")
+        if num_bad := _num_other_checksums(file, header):
+            actual = f"{num_bad} pictures that do not have their checksum"
+            yield _differs(path, actual, "none")
+
+
+def _num_other_checksums(file: BinaryIO, header: Header) -> int:
+    """Pictures whose bytes are not those of their checksum."""
+    tensors, count = header.tensors, header.facts.num_frames
+    if not {PICTURE_CRC, LATENTS} <= tensors.keys() or not count:
+        return 0
+    parts = [tensors[name] for name in (LATENTS, SCALE) if name in tensors]
+    stated = np.frombuffer(_bytes_of(file, tensors[PICTURE_CRC], 0, 1), "<u4")
+    num_bad = 0
+    for number in range(min(count, len(stated))):
+        crc = picture_crc(
+            *(np.frombuffer(_bytes_of(file, p, number, count), np.uint8) for p in parts)
+        )
+        num_bad += crc != int(stated[number])
+    return num_bad
+
+
+def _bytes_of(file: BinaryIO, held: Held, number: int, count: int) -> bytes:
+    """The part of this number of a tensor that is cut into `count` equal ones."""
+    size = (held.end - held.start) // count
+    file.seek(held.start + number * size)
+    return file.read(size)
 
 
 def _num_not_finite(block: bytes, dtype: str) -> int:

@@ -21,12 +21,18 @@ from ingest.curation.manifests.mixture_text import mixture_from
 from ingest.curation.tiers.policy import policy_from
 from ingest.curation.tiers.policy_loader import parse_policy_text
 from ingest.storage.local import within
-from ingest.verify.files import differs_from_catalog, in_batches, problem_opening, sha256_of
+from ingest.verify.files import (
+    difference_within,
+    differs_from_catalog,
+    in_batches,
+    problem_opening,
+    sha256_of,
+)
 from ingest.verify.finding import CheckCode
 from ingest.verify.meta import meta_flaws
 from schemas.catalog_rows import CatalogRow, rows_of
 from schemas.errors import ConfigError
-from schemas.latent_header import MAX_TEXT_HEADER_BYTES, read_tensors
+from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Span, read_tensors, span_of
 from schemas.manifest import (
     FACTS_FILE,
     ManifestFacts,
@@ -205,17 +211,19 @@ class _NamedFile(CatalogRow):
     path: str
     num_bytes: int | None
     sha256: str
+    pack_offset: int | None = None
 
 
 def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[_NamedFile]:
     """Data and videos of the manifest's episodes."""
     columns = ["uid", "kind", "path", "num_bytes", "sha256"]
+    no_pack = pl.lit(None, pl.Int64).alias("pack_offset")
     only = pc.field("kind").isin(["data", "video"])
     have = pl.DataFrame(current.read(root, "artifacts", columns, only=only))
     latest = have.join(frame.select("uid").unique(), on="uid", how="semi").unique(
         "path", keep="last"
     )
-    return rows_of(_NamedFile, latest.sort("path").to_arrow())
+    return rows_of(_NamedFile, latest.with_columns(no_pack).sort("path").to_arrow())
 
 
 def _latents(root: Path, current: Snapshot, rows: Any) -> list[_NamedFile]:
@@ -223,10 +231,14 @@ def _latents(root: Path, current: Snapshot, rows: Any) -> list[_NamedFile]:
     frame = pl.DataFrame(rows.select(["latents"])).explode("latents").drop_nulls()
     if not len(frame):
         return []
-    sizes = pl.DataFrame(current.read(root, "latents", ["path", "sha256", "num_bytes"]))
-    files = frame.unnest("latents").select("path", "sha256").unique("path")
-    sized = files.join(sizes.unique(["path", "sha256"]), on=["path", "sha256"], how="left")
-    return rows_of(_NamedFile, sized.sort("path").to_arrow())
+    key = ["path", "pack_offset", "sha256"]
+    sizes = pl.DataFrame(current.read(root, "latents", [*key, "num_bytes"])).unique(key)
+    named = frame.unnest("latents").select(*key, pl.col("num_bytes").alias("stated"))
+    files = named.unique(["path", "pack_offset"])
+    sized = files.join(sizes, on=key, how="left", nulls_equal=True)
+    # of a member of a pack the manifest itself says the size
+    whole = sized.with_columns(pl.coalesce("stated", "num_bytes").alias("num_bytes"))
+    return rows_of(_NamedFile, whole.sort("path", "pack_offset").to_arrow())
 
 
 def _file_flaws(root: Path, file: _NamedFile, *, is_quick: bool) -> list[Issue]:
@@ -237,6 +249,8 @@ def _file_flaws(root: Path, file: _NamedFile, *, is_quick: bool) -> list[Issue]:
         is_missing = problem.check is CheckCode.FILE_MISSING
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         return [Issue(what=path, fault=fault, message=problem.message)]
+    if (span := span_of(file.pack_offset, file.num_bytes)) is not None:
+        return _member_flaws(within(root, path), file, span, is_quick=is_quick)
     if file.num_bytes is None:
         try:  # its own header has its size: what is of another size is not read
             read_tensors(within(root, path), max_bytes=MAX_TEXT_HEADER_BYTES)
@@ -255,3 +269,15 @@ def _file_flaws(root: Path, file: _NamedFile, *, is_quick: bool) -> list[Issue]:
         Issue(what=path, fault=IssueKind.FILE_CHANGED, message=each.message)
         for each in differs_from_catalog(root, path, file.num_bytes, file.sha256)
     ]
+
+
+def _member_flaws(path: Path, file: _NamedFile, span: Span, *, is_quick: bool) -> list[Issue]:
+    """Of a member of a pack; `is_quick`: the pack has room for it."""
+    if is_quick:
+        size = path.stat().st_size
+        changed = "" if span.fits(size) else f"a pack of {size} bytes"
+    else:
+        changed = difference_within(path, span, file.sha256)
+    expected = f"{span.num_bytes} bytes at byte {span.start}, sha256 {file.sha256} as committed"
+    message = f"{changed}; expected {expected}"
+    return [Issue(what=file.path, fault=IssueKind.FILE_CHANGED, message=message)] if changed else []

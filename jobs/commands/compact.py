@@ -1,20 +1,50 @@
-"""`eicorpus compact CORPUS`: fewer, larger catalog files in a new snapshot."""
+"""`eicorpus compact CORPUS`: fewer, larger catalog files, or with `--latents` packs of latents, in a new snapshot."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from ingest.corpus import snapshot
-from ingest.corpus.layout import open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
+from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
 from ingest.storage.local import LocalStorage
+from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
-from jobs.ui.output import answer_json, progress_of, stdout, table
+from jobs.ui.output import answer_json, progress_of, size_text, stdout, table
+from schemas.errors import ConfigError
+from schemas.latent_pack import PACK_BYTES
+
+_DEFAULT_MB = PACK_BYTES // 1_000_000
 
 
-def command(corpus: CorpusArgument, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def command(
+    corpus: CorpusArgument,
+    latents: Annotated[
+        bool,
+        typer.Option(
+            "--latents",
+            help="Instead put latents that lie in files of their own, or in small packs, into packs. Nothing is encoded again.",
+        ),
+    ] = False,
+    pack_mb: Annotated[
+        int,
+        typer.Option(min=1, metavar="MB", help="With --latents: least size of a pack."),
+    ] = _DEFAULT_MB,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Merge small catalog files so that queries open fewer. Rows stay the same; `gc` deletes the old files."""
+    if pack_mb != _DEFAULT_MB and not latents:
+        raise ConfigError("has no effect without --latents", remedy="remove it", where="--pack-mb")
     opened = open_corpus(corpus)
+    if latents:
+        _pack(opened, pack_mb * 1_000_000, is_dry=dry_run, as_json=as_json)
+        return
     if dry_run:
         before = after = snapshot.load(opened.root)
         merges = plan_merges(opened.root, before)
@@ -33,3 +63,44 @@ def command(corpus: CorpusArgument, dry_run: DryRun = False, as_json: AsJson = F
     stdout.print(table("", columns, [[row[column] for column in columns] for row in rows]))
     outcome = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
     stdout.print(outcome if merges else "nothing to merge")
+
+
+def _pack(corpus: CorpusLayout, pack_bytes: int, *, is_dry: bool, as_json: bool) -> None:
+    if is_dry:
+        before = after = snapshot.load(corpus.root)
+        packs = plan_packs(corpus, before, pack_bytes)
+        tally = PackTally(
+            files=sum(len(pack.rows) for pack in packs),
+            packs=len(packs),
+            num_bytes=sum(pack.num_bytes for pack in packs),
+        )
+    else:
+        disk = LocalStorage(corpus.root)
+        with writing(corpus, disk, always_recovers=True):
+            before = snapshot.load(corpus.root)
+            packs = plan_packs(corpus, before, pack_bytes)
+            needed = sum(pack.num_bytes for pack in packs)
+            refuse_without_room(corpus.root, needed, "run `eicorpus gc` first")
+            with progress_of("compact"):
+                tally, after = pack_latents(corpus, disk, before, packs, new_run_id())
+    answer = {
+        "snapshot": after.number,
+        "committed": after != before,
+        "files": tally.files,
+        "packed": tally.packed,
+        "packs": tally.packs,
+        "num_bytes": tally.num_bytes,
+        "left_out": dict(tally.left_out),
+    }
+    if as_json:
+        answer_json(answer)
+        return
+    done = f"{tally.packed} of {tally.files}" if after != before else f"{tally.files}"
+    stdout.print(
+        f"{done} files of latents in {tally.packs} packs ({size_text(tally.num_bytes)})",
+        markup=False,
+    )
+    for why, count in tally.left_out.items():
+        stdout.print(f"left out: {count} {why}, {tally.first_left_out} first", markup=False)
+    outcome = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
+    stdout.print(outcome if packs else "nothing to pack")

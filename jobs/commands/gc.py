@@ -35,7 +35,7 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode and what manifests need."""
+    """Delete old snapshots, unreferenced catalog files, replaced latents and abandoned staging. Keeps every episode and what manifests need."""
     opened = open_corpus(corpus)
     disk = LocalStorage(opened.root)
     done: list[str] = []
@@ -77,6 +77,7 @@ def _answer(garbage: Garbage, done: list[str], *, is_done: bool) -> dict[str, An
         "snapshots": garbage.to_remove,
         "kept": {each.entry.number: each.why for each in garbage.snapshots if each.why},
         "parts": list(garbage.parts),
+        "latents": list(garbage.latents),
         "num_bytes": garbage.num_bytes,
         "staging": list(garbage.staging),
         "recovered": done,
@@ -90,6 +91,7 @@ def _show(garbage: Garbage, answer: dict[str, Any]) -> None:
         stdout.print(line, markup=False)
     verb = "deleted" if answer["removed"] else "would delete"
     stdout.print(
-        f"{verb} {len(garbage.to_remove)} snapshots, {len(garbage.parts)} catalog files ({size_text(garbage.num_bytes)}), "
+        f"{verb} {len(garbage.to_remove)} snapshots, {len(garbage.parts)} catalog files and "
+        f"{len(garbage.latents)} files of latents ({size_text(garbage.num_bytes)}), "
         f"{len(garbage.staging)} staged episodes"
     )

@@ -27,6 +27,7 @@ from jobs.ui.options import (
 )
 from jobs.ui.output import exit_1
 from schemas.errors import ConfigError
+from schemas.latent_pack import PACK_BYTES
 
 app = typer.Typer(no_args_is_help=True, help="Encode images or instructions for training.")
 
@@ -66,6 +67,14 @@ def images(
     fit: Annotated[
         Literal["letterbox", "stretch", "crop"], typer.Option(help="How images are made square.")
     ] = "letterbox",
+    pack_mb: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="MB",
+            help="Least size of the packs that hold the tokens of many episodes. 0 writes one file per episode and camera.",
+        ),
+    ] = PACK_BYTES // 1_000_000,
     camera: Cameras = None,
     where: Where = "",
     device: Device = "auto",
@@ -125,6 +134,7 @@ def images(
         workers=workers,
         is_on_ray=is_on_ray,
         address=address,
+        pack_bytes=pack_mb * 1_000_000,
     )
     opened = open_corpus(corpus)
     if dry_run:

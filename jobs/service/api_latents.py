@@ -17,6 +17,7 @@ from jobs.service.limits import place
 from jobs.service.models import OfSnapshot, StrictModel
 from schemas.errors import ConfigError, SourceError
 from schemas.geometry import Array
+from schemas.latent_header import span_of
 from schemas.paths import within
 
 router = APIRouter()
@@ -66,7 +67,8 @@ def latents(request: Request, uid: str, number: Number = None) -> Response:
 def _strip(corpus: Path, row: dict[str, Any]) -> LatentStrip:
     means, timesteps, problem = np.zeros((0, 1)), np.zeros(0, np.int64), ""
     try:
-        read, timesteps = read_mean_patches(within(corpus, row["path"]), MAX_PICTURES)
+        span = span_of(row["pack_offset"], row["num_bytes"])
+        read, timesteps = read_mean_patches(within(corpus, row["path"]), MAX_PICTURES, span)
         means = read.astype(np.float64)
     except (ConfigError, SourceError) as error:
         problem = error.message

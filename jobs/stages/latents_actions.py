@@ -15,8 +15,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writer import writing
-from ingest.latents.encode_file import EncodeResult
-from ingest.latents.plan import LatentTodo, PlannedLatentFile, todo_of
+from ingest.latents.encode_file import EncodeResult, UnitResult
+from ingest.latents.plan import LatentTodo, LatentUnit, PlannedLatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.latents.token_file import TokenFile
 from ingest.storage.local import LocalStorage
@@ -27,7 +27,9 @@ from jobs.stages.failures import retry_message
 from jobs.ui.output import stderr
 from jobs.ui.progress import ProgressLine
 from schemas.errors import ConfigError, PipelineError, SourceError
+from schemas.latent_header import span_of
 from schemas.latents import LatentFacts
+from schemas.manifest import Latent
 from training.data.camera_views import views_of
 from training.data.file_check import VerifiedFiles
 from training.data.latent_reader import LatentFile
@@ -43,13 +45,12 @@ NO_SOURCE = "no_latents"  # code of an episode without latents of the model's en
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActionsPlan:
-    """What is to be written. `sources`: by uid the files of each view; digests: their sha256 by path, as committed; num_frames: of all due files together; left_out: episodes without latents."""
+    """What is to be written. `sources`: by uid the file of each view; num_frames: of all due files together; left_out: episodes without latents."""
 
     encoder: ActionEncoder
     encoder_id: str
     todo: LatentTodo
-    sources: dict[str, list[str | None]]
-    digests: dict[str, str]
+    sources: dict[str, list[Latent | None]]
     num_frames: int
     left_out: int
 
@@ -138,7 +139,6 @@ def plan_actions(
     ).due  # of no encoder: each camera of each episode
     fresh = _fresh(corpus, current, encoder, every)
     chosen = _chosen(fresh, encoder)
-    digests = dict(fresh.select("path", "sha256").iter_rows())
     uids = every["uid"].unique()
     if not len(chosen) and len(uids):
         model = encoder.source_id.partition("-")[0]
@@ -156,8 +156,10 @@ def plan_actions(
         todo=LatentTodo(
             corpus=corpus, due=due, up_to_date=len(chosen) - len(due), num_episodes=len(due)
         ),
-        sources=dict(chosen.select("uid", "paths").iter_rows()),
-        digests=digests,
+        sources={
+            uid: [None if view is None else Latent(**view) for view in views]
+            for uid, views in chosen.select("uid", "views").iter_rows()
+        },
         num_frames=int(frames.sum()),
         left_out=len(uids) - len(chosen),
     )
@@ -168,6 +170,7 @@ def _fresh(
 ) -> pl.DataFrame:
     """The newest row of each camera's latents of the model's encoder, where they are of the video of now."""
     columns = ["uid", "camera", "path", "num_frames", "sha256", "video_sha256", "run_id"]
+    columns += ["encoder_id", "pack_offset", "num_bytes"]
     only = pc.field("encoder_id") == encoder.source_id
     rows = pl.DataFrame(current.read(corpus.root, "latents", columns, only=only))
     newest = rows.sort("run_id", maintain_order=True).unique(["uid", "camera"], keep="last")
@@ -176,7 +179,7 @@ def _fresh(
 
 
 def _chosen(fresh: pl.DataFrame, encoder: ActionEncoder) -> pl.DataFrame:
-    """uid, camera, paths and num_frames of episodes that have a camera for a view: `paths` has one for each view, and the file of latent actions lies under
+    """uid, camera, views and num_frames of episodes that have a camera for a view: `views` has the file of each, and the file of latent actions lies under
     the camera of the first.
     """
     out: list[dict[str, object]] = []
@@ -184,23 +187,30 @@ def _chosen(fresh: pl.DataFrame, encoder: ActionEncoder) -> pl.DataFrame:
         views = views_of(of_episode["camera"].to_list(), encoder.cameras)
         present = [i for i in views if i is not None]
         if present:
-            paths = [None if i is None else of_episode["path"][i] for i in views]
+            files = of_episode.select(_VIEW.keys()).to_dicts()
             first = of_episode.row(present[0], named=True)
             out.append(
                 {
                     "uid": uid,
                     "camera": first["camera"],
-                    "paths": paths,
+                    "views": [None if i is None else files[i] for i in views],
                     "num_frames": first["num_frames"],
                 }
             )
     schema: dict[str, Any] = {
         "uid": pl.String,
         "camera": pl.String,
-        "paths": pl.List(pl.String),
+        "views": pl.List(pl.Struct(_VIEW)),
         "num_frames": pl.Int64,
     }
     return pl.DataFrame(out, schema=schema)
+
+
+# A `Latent`, in Polars.
+_VIEW = {
+    **dict.fromkeys(("camera", "encoder_id", "path", "sha256"), pl.String),
+    **dict.fromkeys(("pack_offset", "num_bytes"), pl.Int64),
+}
 
 
 class _ActionFiles:
@@ -212,19 +222,18 @@ class _ActionFiles:
         self.plan, self.disk, self.wait_s = plan, disk, 0.0
         self._sha256, self._compared = plan.encoder.weights_sha256, VerifiedFiles()
 
-    def make(
-        self, files: Iterator[PlannedLatentFile]
-    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
+    def make(self, units: Iterator[LatentUnit]) -> Iterator[tuple[LatentUnit, UnitResult]]:
         """Raises OSError where a file cannot be written."""
-        for file in files:
-            yield file, self._file_of(file)
+        for unit in units:
+            began_s = time.monotonic()
+            files = tuple(map(self._file_of, unit.files))
+            yield unit, UnitResult(files=files, busy_s=time.monotonic() - began_s)
 
     def _file_of(self, file: PlannedLatentFile) -> EncodeResult:
-        began_s = time.monotonic()
         try:
             views = [
-                None if path is None else LatentFile(item_within(Path(file.corpus), path), path)
-                for path in self.plan.sources[file.uid]
+                None if view is None else _opened(file, view)
+                for view in self.plan.sources[file.uid]
             ]
             first = next(view for view in views if view is not None)
             self._check(file, first.facts)
@@ -248,7 +257,6 @@ class _ActionFiles:
             row=file.row(facts, num_bytes=num_bytes, sha256=sha256),
             num_pictures=facts.num_frames,
             num_bytes=num_bytes,
-            busy_s=time.monotonic() - began_s,
         )
 
     def _compare(self, file: PlannedLatentFile) -> None:
@@ -257,14 +265,13 @@ class _ActionFiles:
             ConfigError: the bytes of a view are not those that were committed.
             OSError: they cannot be read.
         """
-        for path in filter(None, self.plan.sources[file.uid]):
-            expected = self.plan.digests[path]
-            if digest := self._compared.other_digest(
-                item_within(Path(file.corpus), path), expected
-            ):
-                problem = f"sha256 is {digest}, {expected} as committed"
+        for view in filter(None, self.plan.sources[file.uid]):
+            path = item_within(Path(file.corpus), view.path)
+            span = span_of(view.pack_offset, view.num_bytes)
+            if digest := self._compared.other_digest(path, view.sha256, span):
+                problem = f"sha256 is {digest}, {view.sha256} as committed"
                 remedy = "remove the file, and run `eicorpus latents images` again"
-                raise ConfigError(problem, remedy=remedy, where=path)
+                raise ConfigError(problem, remedy=remedy, where=view.path)
 
     def _check(self, file: PlannedLatentFile, facts: LatentFacts) -> None:
         """
@@ -282,6 +289,11 @@ class _ActionFiles:
         if stated != expected:
             message = f"latents of {stated}, expected {expected}; run `eicorpus verify`"
             raise ConfigError(message, where=file.target(facts.encoder_id))
+
+
+def _opened(file: PlannedLatentFile, view: Latent) -> LatentFile:
+    path = item_within(Path(file.corpus), view.path)
+    return LatentFile(path, view.path, span_of(view.pack_offset, view.num_bytes))
 
 
 def _code(error: PipelineError | OSError) -> str:

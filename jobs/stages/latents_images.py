@@ -18,7 +18,7 @@ from ingest.executors.ray_actors import RayActors
 from ingest.latents.backends import EncodeBackend, LocalBackend, RayBackend
 from ingest.latents.cost_estimate import bytes_of, estimate_cost
 from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
-from ingest.latents.plan import todo_of
+from ingest.latents.plan import Packing, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
 from ingest.storage.local import LocalStorage
@@ -30,11 +30,12 @@ from jobs.stages.resources import limits_from
 from jobs.ui.latents_plan import EncodePlace, LatentsPlan
 from jobs.ui.latents_report import LatentsProgress
 from jobs.ui.output import size_text, warn
+from schemas.latent_pack import PACK_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesRequest:
-    """The options. `workers` None: depends on the device."""
+    """The options. `workers` None: depends on the device; `pack_bytes` 0: no packs."""
 
     choice: EncoderChoice
     cameras: tuple[str, ...]
@@ -42,6 +43,7 @@ class ImagesRequest:
     workers: int | None
     is_on_ray: bool
     address: str | None
+    pack_bytes: int = PACK_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -178,6 +180,7 @@ def _run(
                 making,
                 run_id=new_run_id(),
                 disk=disk,
+                packing=_packing(held, request.pack_bytes),
                 progress=live.update,
             )
     return ImagesResult(
@@ -185,6 +188,18 @@ def _run(
         tally=tally,
         snapshot=current.number,
         elapsed_s=time.monotonic() - started_s,
+    )
+
+
+def _packing(encoder: ImageEncoder, pack_bytes: int) -> Packing | None:
+    if not pack_bytes:
+        return None
+    choice = encoder.choice
+    return Packing(
+        encoder_id=encoder.id,
+        pack_bytes=pack_bytes,
+        picture_bytes=bytes_of(choice, 1, choice.storage),
+        grid_stride=choice.grid_stride,
     )
 
 

@@ -129,6 +129,7 @@ def _others(index: int, length: int) -> Rows:
         "camera": "head",
         "encoder_id": "dinov3_vits16",
         "path": f"datasets/s/main/latents/{uid}.st",
+        "pack_offset": None,
     }
     return {
         "segments": [{**span, **times, "segment_index": 0, "kind": "valid_run", "text": ""}],

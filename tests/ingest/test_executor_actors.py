@@ -19,12 +19,15 @@ def test_a_long_work_has_no_more_parts_under_way_than_a_short_one() -> None:
         under_way.remove(part)
         return 10 * part
 
-    parts = TaskParts(begun=[0, 1, 2], later=range(3, 9), begin=begin, result=result)
+    parts = TaskParts(parts=range(9), begun=[0, 1, 2], begin=begin, result=result)
     found = []
-    for part in parts:
+    for part, made in parts:
         assert len(under_way) <= 3
-        found.append(part)
-    assert found == [10 * part for part in range(9)]
+        found.append((part, made))
+    assert found == [(part, 10 * part) for part in range(9)]
     assert most == [4] * 6 + [3, 2, 1]
     under_way |= {0, 1}
-    assert list(TaskParts(begun=[0, 1], later=[], begin=begin, result=result)) == [0, 10]
+    assert list(TaskParts(parts=range(2), begun=[0, 1], begin=begin, result=result)) == [
+        (0, 0),
+        (1, 10),
+    ]

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.views import tables_named
-from ingest.corpus import publishing, publishing, snapshot, writer
+from ingest.corpus import publishing, snapshot, writer
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.snapshot import Snapshot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.latents.backends import LocalBackend
-from ingest.latents.encode_file import LatentMaker
-from ingest.latents.plan import PlannedLatentFile, todo_of
+from ingest.latents.cost_estimate import bytes_of
+from ingest.latents.encode_file import Decoded, DecodedChunk, LatentMaker, unit_chunks_of
+from ingest.latents.plan import LatentUnit, Packing, PlannedLatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
@@ -45,6 +47,16 @@ def planned_file(
     )
 
 
+def alone(file: PlannedLatentFile) -> LatentUnit:
+    """To lie under a name of its own."""
+    return LatentUnit(files=(file,))
+
+
+def paired(unit: LatentUnit, decoded: Iterable[Decoded]) -> Iterator[DecodedChunk]:
+    """With the pieces of a unit, in order, as long as there are some of either."""
+    return zip(unit_chunks_of(unit, TINY, TINY.batch), decoded, strict=False)
+
+
 def build(root: Path) -> Path:
     """Three episodes of one camera: 41, 21 and 13 timesteps of 160 x 96."""
     scenes = [
@@ -63,9 +75,10 @@ def encode(
     run_id: str = "latents-1",
     disk: LocalStorage | None = None,
     executor: Executor | None = None,
+    pack_bytes: int = 0,
     **only: Any,
 ) -> LatentTally:
-    """`eicorpus latents` without the command, in this process."""
+    """`eicorpus latents` without the command, in this process. `pack_bytes` 0: no packs."""
     corpus: CorpusLayout = open_corpus(root)
     current = snapshot.load(root)
     disk = disk or LocalStorage()
@@ -76,8 +89,19 @@ def encode(
         LocalBackend(maker, executor or InlineExecutor()),
         run_id=run_id,
         disk=disk,
+        packing=packing(encoder, pack_bytes) if pack_bytes else None,
     )
     return tally
+
+
+def packing(encoder: ImageEncoder, pack_bytes: int) -> Packing:
+    choice = encoder.choice
+    return Packing(
+        encoder_id=encoder.id,
+        pack_bytes=pack_bytes,
+        picture_bytes=bytes_of(choice, 1, choice.storage),
+        grid_stride=choice.grid_stride,
+    )
 
 
 def _no_clock() -> float:

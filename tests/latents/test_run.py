@@ -32,7 +32,16 @@ from schemas.latents import facts_of
 from schemas.outcome import WorkerFailure
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
-from tests.latents.corpora import TINY, all_pictures, encode, planned_file, rows_of, videos_of
+from tests.latents.corpora import (
+    TINY,
+    all_pictures,
+    alone,
+    encode,
+    paired,
+    planned_file,
+    rows_of,
+    videos_of,
+)
 
 
 def file_of(corpus: Path, row: dict[str, Any]) -> Path:
@@ -173,8 +182,10 @@ def test_a_file_is_never_in_memory_as_a_whole(
             held.append(sum(each() is not None for each in alive))
             yield decode_chunk(piece, LocalStorage())
 
-    made = encode_file.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
-    assert made.num_pictures == 14
+    made = encode_file.LatentMaker(encoder=tiny, monotonic_s=float).make(
+        alone(file), paired(alone(file), pieces())
+    )
+    assert made.files[0].num_pictures == 14
     assert len(held) == 4
     assert max(held) <= 2
 
@@ -186,12 +197,14 @@ def test_what_breaks_half_way_leaves_no_half_file(
     file = next(todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id).files())
     whole = [decode_chunk(piece, LocalStorage()) for piece in frame_chunks_of(file, TINY, 4)]
     maker = encode_file.LatentMaker(encoder=tiny, monotonic_s=float)
-    made = maker.make(file, [*whole[:2], Decoded(error="corrupt_video: x")])
-    assert (made.row, made.error) == (None, "corrupt_video: x")
+    made = maker.make(
+        alone(file), paired(alone(file), [*whole[:2], Decoded(error="corrupt_video: x")])
+    )
+    assert (made.files[0].row, made.files[0].error) == (None, "corrupt_video: x")
     with pytest.raises(InvariantError):
-        maker.make(file, whole[:2])
+        maker.make(alone(file), paired(alone(file), whole[:2]))
     assert not files_of(corpus)
-    assert maker.make(file, whole).row is not None
+    assert maker.make(alone(file), paired(alone(file), whole)).files[0].row is not None
 
 
 # --- what is there already -------------------------------------------------------------------------------------------
@@ -268,8 +281,8 @@ def test_an_encoder_that_gives_no_numbers_fails_and_writes_nothing(
     encoder = ImageEncoder.open(TINY)
     good = encoder.encode
 
-    def bad(pictures: Any) -> Any:
-        tokens = good(pictures).clone()
+    def bad(pictures: Any, **how: bool) -> Any:
+        tokens = good(pictures, **how).clone()
         tokens[-1, 3, 5] = float("nan")
         return tokens
 
@@ -338,7 +351,7 @@ def test_no_more_than_a_few_wait_for_one_that_takes_long(tiny: ImageEncoder) -> 
     file = planned_file(30_000)
     found = list(local._in_order(iter(frame_chunks_of(file, TINY, 4))))
     assert len(asked) == backends.MAX_EARLY
-    assert [each.error for each in found] == ["at last"] + ["early"] * backends.MAX_EARLY
+    assert [each.error for _, each in found] == ["at last"] + ["early"] * backends.MAX_EARLY
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
-from tests.latents.corpora import planned_file
+from tests.latents.corpora import alone, paired, planned_file
 
 PATIENCE_S = 10.0  # for what comes at once unless it never comes
 
@@ -155,15 +155,15 @@ def test_a_file_is_there_when_it_is_whole_and_not_before(
     file = file_in(tmp_path)
     path = tmp_path / file.target(tiny.id)
     with ThreadPoolExecutor(max_workers=1) as writer:
-        begun = maker.begin(file, pictures(), writer)
+        begun = maker.begin(alone(file), paired(alone(file), pictures()), writer)
         assert disk.is_full.wait(PATIENCE_S)
         assert not begun.written.done()
         assert all_files(tmp_path) == [path.with_name(f".{path.name}.part")]
         disk.may_end.set()
         made = maker.finished(begun)
-    assert made.row is not None
+    assert made.files[0].row is not None
     assert all_files(tmp_path) == [path]
-    assert path.stat().st_size == made.num_bytes
+    assert path.stat().st_size == made.files[0].num_bytes
 
 
 def test_the_next_file_is_encoded_while_one_is_written(
@@ -173,23 +173,24 @@ def test_the_next_file_is_encoded_while_one_is_written(
     disk, num_encoded = SlowDisk(), 0
     good = tiny.encode
 
-    def watched(given: Any) -> Any:
+    def watched(given: Any, **how: bool) -> Any:
         nonlocal num_encoded
         num_encoded += 1
         if num_encoded == 2:
             assert disk.is_full.wait(PATIENCE_S)
             assert not list(tmp_path.rglob("*.safetensors"))
             disk.may_end.set()
-        return good(given)
+        return good(given, **how)
 
     monkeypatch.setattr(tiny, "encode", watched)
     body = lambda piece, disk: next(pictures())  # noqa: E731
     monkeypatch.setattr("ingest.latents.backends.decode_chunk", body)
     local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
     files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
-    found = list(local.make(iter(files)))
-    assert [file for file, _ in found] == files
-    assert [made.row and made.row.uid for _, made in found] == ["u0", "u1", "u2"]
+    found = list(local.make(map(alone, files)))
+    assert [unit.files for unit, _ in found] == [(file,) for file in files]
+    rows = [made.files[0].row for _, made in found]
+    assert [row and row.uid for row in rows] == ["u0", "u1", "u2"]
 
 
 def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
@@ -198,20 +199,20 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
     """Else it would lie there without a row, and be encoded again."""
     good, num_encoded = tiny.encode, 0
 
-    def stopped(given: Any) -> Any:
+    def stopped(given: Any, **how: bool) -> Any:
         nonlocal num_encoded
         num_encoded += 1
         if num_encoded == 2:
             raise ConfigError("no memory for a batch")
-        return good(given)
+        return good(given, **how)
 
     monkeypatch.setattr(tiny, "encode", stopped)
     monkeypatch.setattr(
         "ingest.latents.backends.decode_chunk", lambda piece, disk: next(pictures())
     )
     local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
-    found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))
-    assert next(found)[1].row is not None
+    found = local.make(alone(file_in(tmp_path, length=12, episode_index=k)) for k in range(3))
+    assert next(found)[1].files[0].row is not None
     with pytest.raises(ConfigError):
         next(found)
     assert len(all_files(tmp_path)) == 1
@@ -236,7 +237,7 @@ def test_a_full_disk_is_told_with_the_file_and_stops_the_encoder(
     file = file_in(tmp_path, length=108)
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
     with pytest.raises(OSError, match=r"No space left on device: .*episode_000000") as caught:
-        maker.make(file, counted())
+        maker.make(alone(file), paired(alone(file), counted()))
     assert caught.value.errno == errno.ENOSPC
     assert asked == 2  # the one that did not fit, and the one that was encoded meanwhile
     assert all_files(tmp_path) == []
@@ -258,7 +259,7 @@ def test_whatever_stops_the_encoder_leaves_nothing_half(
 
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
     with pytest.raises(type(stop())):
-        maker.make(file_in(tmp_path), stopped())
+        maker.make(alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), stopped()))
     assert all_files(tmp_path) == []
 
 
@@ -269,12 +270,12 @@ def test_time_of_the_disk_is_told_apart_from_the_encoders(
     """By a clock that only looks move: two looks a piece for either, and two for the end."""
     now = iter(range(1000))
     made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
-        file_in(tmp_path), pictures()
+        alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), pictures())
     )
     assert (made.busy_s, made.write_wait_s) == (3.0, 3.0 + 1.0)
     broken = [*pictures(1), Decoded(error="corrupt_video: x")]
     made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
-        file_in(tmp_path), broken
+        alone(file_in(tmp_path)), paired(alone(file_in(tmp_path)), broken)
     )
-    assert (made.row, made.error) == (None, "corrupt_video: x")
-    assert (made.busy_s, made.write_wait_s) == (1.0, 1.0)
+    assert (made.files[0].row, made.files[0].error) == (None, "corrupt_video: x")
+    assert (made.busy_s, made.write_wait_s) == (1.0, 1.0 + 1.0)  # a piece, and that it is given up

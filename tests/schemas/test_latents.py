@@ -71,8 +71,8 @@ def test_a_file_that_says_nothing_is_refused(metadata: dict[str, str] | None) ->
 
 
 def test_a_newer_file_is_refused() -> None:
-    newer = facts(latents_version=2).metadata()
-    with pytest.raises(ConfigError, match="version 2"):
+    newer = facts(latents_version=3).metadata()
+    with pytest.raises(ConfigError, match="version 3"):
         facts_of(newer, where="x")
 
 

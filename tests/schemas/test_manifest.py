@@ -22,9 +22,11 @@ from schemas.manifest import (
     ManifestFacts,
     load,
     load_facts,
+    load_rows,
     page_of,
     page_sha256,
     rows_sha256,
+    version_for,
 )
 from schemas.parquet_file import columns_sha256
 from schemas.paths import OutsideCorpus
@@ -73,6 +75,59 @@ def test_the_digest_is_the_one_it_always_was() -> None:
     """Of a fixed table: another value means that no manifest that was ever published can be checked any more."""
     found = columns_sha256(pa.table({"a": ["x", None, ""], "b": [[1.5], None, []]}))
     assert found == "9b6c55ee1f5af80cf629242eed37abb5287d8e9e7844d11bdaf1f9a5fcc62413"
+    one = row()["latents"]
+    rows = table(row("a"), row("b", latents=[]), row("c", latents=one * 2))
+    assert rows_sha256(rows) == "adf566a0a37b6c4c8b0d9c3a44bdac03ad3b334863779dc8c7846cf37bd51dbe"
+
+
+def test_the_digest_does_not_see_whether_latents_lie_alone_or_in_a_pack() -> None:
+    """However runs were cut, and after `compact --latents`: but it sees what they are."""
+
+    def latents(path: str, **changes: Any) -> list[dict[str, Any]]:
+        head = {"camera": "head", "encoder_id": "e-1", "sha256": "0", "path": path}
+        text = {
+            "camera": "",
+            "encoder_id": "text_x-1",
+            "sha256": "1",
+            "path": "datasets/s/e/latents/text_x-1/chunk-000/text/episode_000003.safetensors",
+        }
+        return [head | changes, text | ({"path": path} | changes if changes else {})]
+
+    alone = "datasets/s/e/latents/e-1/chunk-000/head/episode_000003.safetensors"
+    pack = "datasets/s/e/latents/e-1/packs/0123456789abcdef.tar"
+    of_files = table(row("a", latents=latents(alone)), row("b", latents=[]))
+    lies = {"pack_offset": 512, "num_bytes": 9}
+    of_packs = table(row("a", latents=latents(pack, **lies)), row("b", latents=[]))
+    assert rows_sha256(of_packs) == rows_sha256(of_files)
+    moved = table(
+        row("a", latents=latents(pack, **lies | {"pack_offset": 1024})), row("b", latents=[])
+    )
+    assert rows_sha256(moved) == rows_sha256(of_files)
+    other = table(row("a", latents=latents(pack, **lies)), row("b", latents=[]))
+    changed = other.to_pylist()
+    changed[0]["latents"][0]["sha256"] = "2"
+    assert rows_sha256(table(*changed)) != rows_sha256(of_files)
+    assert (version_for(of_files), version_for(of_packs)) == (1, 2)
+
+
+def test_rows_of_version_1_are_read(tmp_path: Path) -> None:
+    """Their latents have no offset."""
+    names = [field.name for field in ROW_SCHEMA.field("latents").type.value_type][:4]
+    older = pa.struct([(name, pa.string()) for name in names])
+    at = ROW_SCHEMA.names.index("latents")
+    schema = ROW_SCHEMA.set(at, pa.field("latents", pa.list_(older)))
+    pq.write_table(
+        table(row("a"))
+        .cast(ROW_SCHEMA)
+        .drop_columns("latents")
+        .add_column(
+            at,
+            schema.field("latents"),
+            pa.array([[{n: row()["latents"][0][n] for n in names}]], pa.list_(older)),
+        ),
+        tmp_path / ROWS_FILE,
+    )
+    assert load_rows(tmp_path).to_pylist() == table(row("a")).to_pylist()
 
 
 def test_the_digest_of_a_page_is_the_one_it_always_was() -> None:
@@ -112,8 +167,8 @@ def test_a_newer_or_damaged_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="manifest build"):
         load_facts(tmp_path)
     page = tmp_path / "manifest.json"
-    page.write_text(json.dumps({"manifest_version": 2, "and": "what else it has"}))
-    with pytest.raises(ConfigError, match=r"version 2; this eicorpus reads up to version 1"):
+    page.write_text(json.dumps({"manifest_version": 3, "and": "what else it has"}))
+    with pytest.raises(ConfigError, match=r"version 3; this eicorpus reads up to version 2"):
         load_facts(tmp_path)
     for text in ("{", "[]", '{"manifest_version": 1}', '{"manifest_version": "x"}'):
         page.write_text(text)

@@ -29,8 +29,11 @@ ENCODER = "patch_dct"
 @pytest.fixture(scope="module")
 def encoded(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four episodes with latents of an encoder that needs no weights."""
-    corpus = Path(shutil.copytree(toy, tmp_path_factory.mktemp("encoded") / "corpus"))
-    words = ["latents", "images", str(corpus), "--encoder", ENCODER]
+    return encoded_in(Path(shutil.copytree(toy, tmp_path_factory.mktemp("encoded") / "corpus")), 0)
+
+
+def encoded_in(corpus: Path, pack_mb: int) -> Path:
+    words = ["latents", "images", str(corpus), "--encoder", ENCODER, "--pack-mb", str(pack_mb)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     return corpus
@@ -123,6 +126,17 @@ def test_a_file_that_cannot_be_read_is_said_in_its_place(encoded: Path, tmp_path
     for path, content in kept.items():
         path.write_bytes(content)
     assert strip_of(client, uid) == before
+
+
+def test_a_strip_of_a_pack_is_that_of_a_file(toy: Path, encoded: Path, tmp_path: Path) -> None:
+    corpus = encoded_in(Path(shutil.copytree(toy, tmp_path / "packed")), 256)
+    [pack] = corpus.rglob("*.tar")
+    uid, client = uids(corpus)["a"], client_of(corpus, tmp_path / "state")
+    assert strip_of(client, uid) == strip_of(
+        client_of(encoded, tmp_path / "other"), uids(encoded)["a"]
+    )
+    pack.write_bytes(b"no latents")
+    assert "a pack of 10 bytes" in strip_of(client, uid)["problem"]
 
 
 def test_files_that_were_never_there_are_named(tmp_path: Path) -> None:

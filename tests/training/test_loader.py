@@ -245,9 +245,9 @@ def test_a_start_opens_one_file_of_latents_and_a_batch_only_its_own(
     opened: list[str] = []
     was = latent_reader.read_header
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, span: Any) -> Any:
         opened.append(path.relative_to(manifest.corpus.resolve()).as_posix())
-        return was(path)
+        return was(path, span)
 
     monkeypatch.setattr(latent_reader, "read_header", counted)
     found = loader(manifest)

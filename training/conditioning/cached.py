@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from schemas.errors import ConfigError, system_error_text
-from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Held, read_tensors
+from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Held, read_tensors, span_of
 from schemas.manifest import Latent, Manifest, ManifestRow
 from schemas.paths import within
 from schemas.text_features import (
@@ -153,12 +153,14 @@ class CachedReader:
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
         """Raises OSError where the machine cannot read now."""
         path = within(self.corpus, latent.path)
-        if self.with_digest or path.stat().st_size <= SMALL_BYTES:
+        size = path.stat().st_size if latent.num_bytes is None else latent.num_bytes
+        if self.with_digest or size <= SMALL_BYTES:
             self._check_digest(path, latent)
         return _opened(self.corpus, path, uid, latent)
 
     def _check_digest(self, path: Path, latent: Latent) -> None:
-        if digest := self._compared.other_digest(path, latent.sha256):
+        span = span_of(latent.pack_offset, latent.num_bytes)
+        if digest := self._compared.other_digest(path, latent.sha256, span):
             problem = f"sha256 is {digest}; the manifest records {latent.sha256}"
             raise ConfigError(problem, remedy=_again(self.corpus), where=latent.path)
 
@@ -166,7 +168,8 @@ class CachedReader:
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
     file = PositionalFile(path, where=latent.path, repair=_again(corpus))
     try:
-        tensors, metadata = read_tensors(path, max_bytes=MAX_TEXT_HEADER_BYTES)
+        span = span_of(latent.pack_offset, latent.num_bytes)
+        tensors, metadata = read_tensors(path, span, max_bytes=MAX_TEXT_HEADER_BYTES)
         facts = text_facts_of(metadata, where=latent.path)
     except ConfigError as error:
         raise file.damaged(str(error)) from error

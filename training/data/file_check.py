@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
+from schemas.latent_header import Span, sha256_within
 from schemas.paths import within
 
 
@@ -23,17 +23,17 @@ class VerifiedFiles:
     def __init__(self) -> None:
         self._seen, self._lock = array("q"), Lock()  # hashes of this process, sorted
 
-    def other_digest(self, path: Path, sha256: str) -> str:
-        """The sha256 that the file has instead, or nothing.
+    def other_digest(self, path: Path, sha256: str, span: Span | None = None) -> str:
+        """The sha256 that the file has instead, or nothing. `span`: where it lies in the pack `path`.
 
         Raises:
             OSError: it cannot be read.
         """
-        key = hash((str(path), sha256))
+        key = hash((str(path), sha256, span))
         if self._has(key):
             return ""
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = sha256_within(stream, span)
         if digest != sha256:
             return digest
         with self._lock:

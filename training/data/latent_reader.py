@@ -1,5 +1,7 @@
 """Reads a few pictures' latents out of files of many: only the bytes that are asked for, into the memory of the batch, a bounded number of files open.
 
+A file lies under a name of its own or in a pack: a row of the manifest says where in it. A picture is compared with its checksum when it is read.
+
 Each file is checked when it is opened: it lies inside the corpus, is whole (its header is compared with its size), says that it is the row's
 episode, camera and encoder, and has the shapes of all others. `with_digest` also reads it whole once and compares its sha256: `eicorpus verify`
 does that for a corpus, so a run does it only when asked.
@@ -18,8 +20,15 @@ import numpy.typing as npt
 import torch
 
 from schemas.errors import ConfigError
-from schemas.latent_header import Held, expected_tensors, read_header
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
+from schemas.latent_header import (
+    Held,
+    Span,
+    expected_tensors,
+    picture_crc,
+    read_header,
+    span_of,
+)
+from schemas.latents import FRAME_INDEX, LATENTS, PICTURE_CRC, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.camera_views import repair_of
 from training.data.file_check import VerifiedFiles
@@ -61,21 +70,28 @@ def shape_of(facts: LatentFacts) -> LatentShape:
 class LatentFile:
     """One open file."""
 
-    def __init__(self, path: Path, where: str) -> None:
+    def __init__(self, path: Path, where: str, span: Span | None = None) -> None:
         """
+        Args:
+            span: where it lies in the pack `path`; None where `path` is the file itself.
+
         Raises:
             ConfigError: it is damaged.
             OSError: it cannot be read now.
         """
         self._file = PositionalFile(path, where=where, repair=REPAIR)
         try:
-            header = read_header(path)
+            header = read_header(path, span)
         except ConfigError as error:
             raise self._file.damaged(str(error)) from error
         self.facts = header.facts
         self._check(header.tensors)
         self._latents = header.tensors[LATENTS].start
         self._scale = header.tensors[SCALE].start if SCALE in header.tensors else 0
+        self._crc: npt.NDArray[np.uint32] | None = None
+        if self.facts.has_checksums:
+            self._crc = np.empty(self.facts.num_frames, "<u4")
+            self._file.fill(self._crc, header.tensors[PICTURE_CRC].start)
 
     def _check(self, tensors: Mapping[str, Held]) -> None:
         facts = self.facts
@@ -105,18 +121,46 @@ class LatentFile:
 
         Raises:
             OSError: it cannot be read now.
-            ConfigError: it is shorter than it was.
+            ConfigError: it is shorter than it was, or the picture has another checksum.
         """
-        facts = self.facts
-        token = timestep // facts.grid_stride * facts.num_tokens + facts.num_prefix
+        facts, picture = self.facts, timestep // self.facts.grid_stride
         if facts.dtype == "bf16":
-            self._file.fill(out, self._latents + token * facts.width * out.itemsize)
+            prefix = self._filled(out, self._latents, picture)
+            self._compare(picture, prefix, out)
             return
-        stored, scale = np.empty(out.shape, np.uint8), np.empty(len(out), "<f4")
-        self._file.fill(stored, self._latents + token * facts.width)
-        self._file.fill(scale, self._scale + token * scale.itemsize)
+        stored, scale = np.empty(out.shape, np.uint8), np.empty((len(out), 1), "<f4")
+        prefix = self._filled(stored, self._latents, picture)
+        prefix_scale = self._filled(scale, self._scale, picture)
+        self._compare(picture, prefix, stored, prefix_scale, scale)
         values = torch.from_numpy(stored).view(_EIGHT_BITS[facts.dtype]).float()
-        out.view(np.float32)[...] = (values * torch.from_numpy(scale)[:, None]).numpy()
+        out.view(np.float32)[...] = (values * torch.from_numpy(scale)).numpy()
+
+    def _filled(
+        self, out: npt.NDArray[Any], start: int, picture: int
+    ) -> npt.NDArray[np.uint8] | None:
+        """Fills `out` [N, k] with a picture's patches of the tensor at `start`; returns what is before them: CLS and registers, if they are compared."""
+        facts = self.facts
+        row = out.shape[1] * out.itemsize
+        first = start + picture * facts.num_tokens * row
+        num_before = facts.num_prefix * row
+        before = None
+        if num_before and self._crc is not None:
+            before = np.empty(num_before, np.uint8)
+            self._file.fill(before, first)
+        self._file.fill(out, first + num_before)
+        return before
+
+    def _compare(self, picture: int, *parts: npt.NDArray[Any] | None) -> None:
+        """
+        Raises:
+            ConfigError: the bytes of a picture are not those that were written.
+        """
+        if self._crc is None:
+            return
+        as_bytes = [each.reshape(-1).view(np.uint8) for each in parts if each is not None]
+        if (crc := picture_crc(*as_bytes)) != int(self._crc[picture]):
+            why = f"picture {picture} has the checksum {crc:08x}; {self._crc[picture]:08x} was written"
+            raise self._file.damaged(why)
 
 
 _EIGHT_BITS = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
@@ -148,18 +192,17 @@ class _Opening:
             problem, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
         )
 
-    def __call__(
-        self, path: str, sha256: str, camera: str, encoder_id: str, uid: str
-    ) -> LatentFile:
-        real = inside(self.corpus, path, repair=repair_of(self.corpus, encoder_id))
-        file = LatentFile(real, path)
+    def __call__(self, latent: Latent, uid: str) -> LatentFile:
+        path, span = latent.path, span_of(latent.pack_offset, latent.num_bytes)
+        real = inside(self.corpus, path, repair=repair_of(self.corpus, latent.encoder_id))
+        file = LatentFile(real, path, span)
         facts = file.facts
         wrong = [
             f"{what} {actual}, expected {expected} (manifest)"
             for what, actual, expected in (
                 ("episode", facts.uid, uid),
-                ("camera", facts.camera, camera),
-                ("encoder", facts.encoder_id, encoder_id),
+                ("camera", facts.camera, latent.camera),
+                ("encoder", facts.encoder_id, latent.encoder_id),
             )
             if actual != expected
         ]
@@ -167,8 +210,8 @@ class _Opening:
             wrong.append(f"{shape_of(facts)}, expected {self.shape} as in the other files")
         if wrong:
             raise self.other("; ".join(wrong), path)
-        if self.with_digest and (digest := self.compared.other_digest(real, sha256)):
-            message = f"sha256 is {digest}; the manifest records {sha256}"
+        if self.with_digest and (digest := self.compared.other_digest(real, latent.sha256, span)):
+            message = f"sha256 is {digest}; the manifest records {latent.sha256}"
             raise ConfigError(
                 message, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
             )
@@ -199,7 +242,7 @@ class LatentReader:
             ConfigError: it is missing, damaged, of something else, or too short.
             OSError: it cannot be read now.
         """
-        file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
+        file = self._open(latent, uid)
         if file.facts.length < end:
             problem = f"the file covers {file.facts.length} timesteps, the segment ends at {end}"
             raise self._opening.other(problem, latent.path)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import ConfigError
-from schemas.latents import ACTIONS_MODEL, CODE, LATENTS, LatentFacts
+from schemas.latents import ACTIONS_MODEL, CODE, LATENTS, WITH_CHECKSUMS, LatentFacts
 from training.data.latent_reader import LatentFile, is_finite, shape_of
 from training.lara.lara import Lara
 from training.lara.latent_action import PictureShape
@@ -57,6 +57,7 @@ class ActionEncoder:
         lam = self.lara.settings.lam
         return source.model_copy(
             update={
+                "latents_version": WITH_CHECKSUMS,
                 "encoder_id": encoder_id,
                 "model": ACTIONS_MODEL,
                 "weights_sha256": weights_sha256,

@@ -32,7 +32,6 @@ from schemas.catalog_rows import table_of
 from schemas.errors import ConfigError
 from schemas.manifest import (
     ROW_SCHEMA,
-    VERSION,
     ManifestFacts,
     MixtureFacts,
     MixtureGroup,
@@ -40,6 +39,7 @@ from schemas.manifest import (
     SourceSplitCount,
     SplitFacts,
     rows_sha256,
+    version_for,
 )
 from schemas.review import Review, ReviewKind
 from schemas.split import DEFAULT_SHARES, SPLITS, Shares
@@ -108,7 +108,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     ]
     rows = pa.table(arrays, names=ROW_SCHEMA.names).cast(ROW_SCHEMA)
     facts = ManifestFacts(
-        manifest_version=VERSION,
+        manifest_version=version_for(rows),
         name=request.name,
         corpus_uid=corpus_uid,
         snapshot=catalog.snapshot,

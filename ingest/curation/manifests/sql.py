@@ -59,7 +59,8 @@ _FIXED = """SELECT k.n, f.value AS text, f.review_id AS caption_id
     FROM keys k JOIN fixes f ON f.uid = k.uid AND (f."start" IS NULL
         OR least(f."end", k."end") - greatest(f."start", k."start") >= $share * (k."end" - k."start"))
     QUALIFY row_number() OVER (PARTITION BY k.n ORDER BY f.at DESC, f.review_id DESC) = 1"""
-_LATENTS = """SELECT uid, camera, encoder_id, run_id, path, sha256 FROM latents WHERE uid IN (SELECT uid FROM keys)"""
+_LATENTS = """SELECT uid, camera, encoder_id, run_id, path, sha256, pack_offset,
+    CASE WHEN pack_offset IS NULL THEN NULL ELSE num_bytes END AS num_bytes FROM latents WHERE uid IN (SELECT uid FROM keys)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

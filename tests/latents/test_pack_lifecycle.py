@@ -1,0 +1,279 @@
+"""What becomes of packs: an erased episode leaves them, replaced ones are collected, files of their own go into them, a check sees what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ingest.corpus import publishing, snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.writer import recover
+from ingest.maintenance import pack_latents as packing_module
+from ingest.maintenance.erase import forget
+from ingest.maintenance.gc import collect_garbage, plan_gc
+from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
+from ingest.models.encoder import ImageEncoder
+from ingest.storage.local import LocalStorage
+from ingest.verify.corpus import verify
+from schemas.catalog import TABLES
+from tests.faults.disks import CuttingDisk, PowerCut
+from tests.faults.runs import tree
+from tests.latents.corpora import encode, rows_of
+from tests.latents.test_packs import BIG, by_uid, bytes_of_row, packs_of
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def packed(corpus: Path, tiny: ImageEncoder) -> Path:
+    encode(corpus, tiny, pack_bytes=BIG)
+    return corpus
+
+
+@pytest.fixture
+def loose(corpus: Path, tiny: ImageEncoder) -> Path:
+    encode(corpus, tiny)
+    return corpus
+
+
+def uid_of(corpus: Path, episode_index: int) -> str:
+    return next(
+        str(r["uid"]) for r in rows_of(corpus, "episodes") if r["episode_index"] == episode_index
+    )
+
+
+def forgotten(corpus: Path, uid: str, disk: LocalStorage | None = None) -> None:
+    how: dict[str, Any] = {"reason": "asked", "run_id": "forget-1", "erased_at": NOW}
+    forget(open_corpus(corpus), disk or LocalStorage(), [uid], **how)
+
+
+def pack_all(corpus: Path, pack_bytes: int = BIG, run_id: str = "pack-1") -> PackTally:
+    opened, current = open_corpus(corpus), snapshot.load(corpus)
+    packs = plan_packs(opened, current, pack_bytes)
+    return pack_latents(opened, LocalStorage(corpus), current, packs, run_id)[0]
+
+
+def collected(corpus: Path) -> tuple[str, ...]:
+    opened = open_corpus(corpus)
+    garbage = plan_gc(opened, keep=1, older_than_s=0.0, now_s=1e12)
+    collect_garbage(opened, LocalStorage(corpus), garbage)
+    return garbage.latents
+
+
+def checks(corpus: Path, *, deep: bool = False) -> list[str]:
+    return [found.check.value for found in verify(corpus, deep=deep)]
+
+
+# --- forget ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_erased_episode_leaves_its_pack_and_the_others_stay_where_they_are(
+    packed: Path,
+) -> None:
+    uid = uid_of(packed, 1)
+    before = by_uid(packed)
+    secret = bytes_of_row(packed, before[uid])
+    kept = {u: bytes_of_row(packed, row) for u, row in before.items() if u != uid}
+    [pack] = packs_of(packed)
+    size = pack.stat().st_size
+    forgotten(packed, uid)
+    data = pack.read_bytes()
+    assert len(data) == size
+    first = before[uid]["pack_offset"]
+    assert data[first : first + len(secret)] == bytes(len(secret))
+    for at in range(2048, len(secret) - 64, 64):  # nor do its tokens lie anywhere else
+        assert secret[at : at + 64] not in data
+    after = by_uid(packed)
+    assert after == {u: row for u, row in before.items() if u != uid}
+    assert {u: bytes_of_row(packed, row) for u, row in after.items()} == kept
+    with tarfile.open(pack) as opened:
+        assert [name[:7] for name in opened.getnames()] == ["episode", "erased.", "episode"]
+    assert checks(packed, deep=True) == []
+    assert uid not in pack.read_bytes().decode("latin1")
+
+
+def test_a_member_that_no_row_names_is_erased_too(packed: Path, tiny: ImageEncoder) -> None:
+    """Encoded again into another pack: the older member is still there."""
+    uid = uid_of(packed, 1)
+    [old] = packs_of(packed)
+    data = old.read_bytes()
+    row = by_uid(packed)[uid]
+    old.write_bytes(data[: row["pack_offset"] + 10])
+    encode(packed, tiny, run_id="latents-2", pack_bytes=BIG)
+    old.write_bytes(data)  # it comes back from a copy
+    assert len(packs_of(packed)) == 2
+    forgotten(packed, uid)
+    for pack in packs_of(packed):
+        assert uid not in pack.read_bytes().decode("latin1")
+
+
+def test_a_pack_that_cannot_be_read_is_removed_with_the_episode(packed: Path) -> None:
+    """It cannot be shown that it does not hold it."""
+    [pack] = packs_of(packed)
+    data = bytearray(pack.read_bytes())
+    data[0:512] = b"x" * 512
+    pack.write_bytes(data)
+    forgotten(packed, uid_of(packed, 1))
+    assert not packs_of(packed)
+
+
+@pytest.mark.slow
+def test_the_power_goes_while_an_episode_is_erased(
+    built: Path, tiny: ImageEncoder, tmp_path: Path
+) -> None:
+    """After any operation: the next writer finishes it, or it was never asked; no pack is ever half."""
+    base = Path(shutil.copytree(built, tmp_path / "base"))
+    encode(base, tiny, pack_bytes=BIG)
+    uid = uid_of(base, 1)
+    whole = Path(shutil.copytree(base, tmp_path / "whole"))
+    disk = CuttingDisk(10**6)
+    forgotten(whole, uid, disk)
+    [pack] = packs_of(whole)
+    erased = pack.read_bytes()
+    [before] = [p.read_bytes() for p in packs_of(base)]
+    for allowed in range(0, disk.done, 3):
+        corpus = Path(shutil.copytree(base, tmp_path / f"cut-{allowed}"))
+        with pytest.raises(PowerCut):
+            forgotten(corpus, uid, CuttingDisk(allowed))
+        [pack] = packs_of(corpus)
+        assert pack.read_bytes() in (before, erased)
+        opened, current = open_corpus(corpus), snapshot.load(corpus)
+        is_committed = uid not in by_uid(corpus)
+        recover(opened, LocalStorage(corpus), current, datasets_of(corpus, current))
+        assert pack.read_bytes() == (erased if is_committed else before), allowed
+
+
+# --- gc --------------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_were_put_into_a_pack_are_collected(loose: Path) -> None:
+    before = {uid: (loose / row["path"]).read_bytes() for uid, row in by_uid(loose).items()}
+    tally = pack_all(loose)
+    assert (tally.files, tally.packed, tally.packs) == (3, 3, 1)
+    newest = {row["uid"]: row for row in rows_of(loose) if row["run_id"] == "pack-1"}
+    assert {uid: bytes_of_row(loose, row) for uid, row in newest.items()} == before
+    assert len(list(loose.rglob("*.safetensors"))) == 3
+    assert checks(loose, deep=True) == []
+    assert len(collected(loose)) == 3
+    assert not list(loose.rglob("*.safetensors"))
+    assert checks(loose, deep=True) == []
+    assert len(packs_of(loose)) == 1
+    assert not collected(loose)
+
+
+def test_nothing_is_collected_that_a_snapshot_still_needs(loose: Path) -> None:
+    pack_all(loose)
+    opened = open_corpus(loose)
+    assert not plan_gc(opened, keep=2, older_than_s=0.0, now_s=1e12).latents
+    assert len(plan_gc(opened, keep=1, older_than_s=0.0, now_s=1e12).latents) == 3
+
+
+# --- compact ---------------------------------------------------------------------------------------------------------
+
+
+def test_packing_twice_changes_nothing(loose: Path) -> None:
+    pack_all(loose)
+    before = tree(loose)
+    tally = pack_all(loose, run_id="pack-2")
+    assert tally.files == 0
+    assert tree(loose) == before
+
+
+def test_small_packs_are_put_together(corpus: Path, tiny: ImageEncoder) -> None:
+    encode(corpus, tiny, pack_bytes=1)
+    assert len(packs_of(corpus)) == 3
+    before = {uid: row["sha256"] for uid, row in by_uid(corpus).items()}
+    assert pack_all(corpus).packs == 1
+    assert len(collected(corpus)) == 3
+    assert len(packs_of(corpus)) == 1
+    newest = {r["uid"]: r for r in rows_of(corpus) if r["run_id"] == "pack-1"}
+    assert {uid: row["sha256"] for uid, row in newest.items()} == before
+    assert checks(corpus, deep=True) == []
+    assert encode(corpus, tiny, run_id="latents-3", pack_bytes=BIG).up_to_date == 3
+
+
+def test_what_is_not_as_committed_stays_where_it_is_and_is_counted(loose: Path) -> None:
+    first, second, _ = (loose / row["path"] for row in rows_of(loose))
+    data = bytearray(first.read_bytes())
+    data[-1] ^= 1
+    first.write_bytes(data)
+    second.unlink()
+    tally = pack_all(loose)
+    assert (tally.files, tally.packed) == (3, 1)
+    assert tally.left_out == {"differs from the catalog": 1, "missing": 1}
+    assert sorted(checks(loose)) == ["latents_changed", "latents_missing"]
+
+
+def test_many_bytes_are_committed_in_several_snapshots(
+    loose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing_module, "COMMIT_BYTES", 1)
+    number = snapshot.load(loose).number
+    assert pack_all(loose, pack_bytes=1).packs == 3
+    assert snapshot.load(loose).number == number + 3
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+
+
+def recommit(corpus: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """The rows of latents with something changed, as a new part would have them."""
+    current, rows = snapshot.load(corpus), rows_of(corpus)
+    change(rows)
+    table = pa.Table.from_pylist(rows, schema=TABLES["latents"])
+    disk = LocalStorage(corpus)
+    part = snapshot.write_tables(disk, corpus, "latents", [table])
+    tables = {name: list(current.parts(name)) for name in TABLES} | {"latents": [part]}
+    publishing.publish_tables(disk, corpus, current, tables, "x")
+
+
+def test_a_bit_of_a_pack_is_told_with_the_episode_that_has_it(packed: Path) -> None:
+    row = by_uid(packed)[uid_of(packed, 1)]
+    [pack] = packs_of(packed)
+    data = bytearray(pack.read_bytes())
+    data[row["pack_offset"] + row["num_bytes"] // 2] ^= 1
+    pack.write_bytes(data)
+    [found] = verify(packed)
+    assert found.check.value == "latents_changed"
+    assert row["uid"] in found.message
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda row: row.update(pack_offset=row["pack_offset"] + 512), "latents_changed"),
+        (lambda row: row.update(pack_offset=1 << 60), "latents_changed"),
+        (lambda row: row.update(num_bytes=1 << 60), "latents_changed"),
+        (lambda row: row.update(pack_offset=None), "latents_differ"),
+        (
+            lambda row: row.update(path=row["path"].replace(row["encoder_id"], "other-0")),
+            "latents_differ",
+        ),
+        (lambda row: row.update(path=row["path"].replace(".tar", ".zip")), "latents_differ"),
+    ],
+)
+def test_a_row_that_lies_about_its_place(
+    packed: Path, change: Callable[[dict[str, Any]], None], check: str
+) -> None:
+    recommit(packed, lambda rows: change(rows[0]))
+    assert checks(packed) == [check]
+
+
+def test_a_member_under_another_name_is_seen(packed: Path) -> None:
+    """`forget` would not find it."""
+    [pack] = packs_of(packed)
+    with tarfile.open(pack) as opened:
+        info = opened.getmembers()[0]
+    info.name = "episode_000007.top_head.safetensors"
+    data = bytearray(pack.read_bytes())
+    data[:512] = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
+    pack.write_bytes(data)
+    assert checks(packed) == ["latents_differ"]
