@@ -63,7 +63,7 @@ _PANELS = {
         ),
         "verify": (
             "jobs.commands.verify:command",
-            "Check every file of a corpus against its latest snapshot, or of an export against its page.",
+            "Check every file of a corpus against its latest snapshot, or of an export against its page and the rules of its format.",
         ),
         "peer": (
             "jobs.commands.peer:command",
@@ -163,11 +163,11 @@ _PANELS = {
         ),
         "push": (
             "jobs.commands.push:command",
-            "Copy a corpus or an export to the Hugging Face Hub, or to a folder. Run it again to resume.",
+            "Copy a corpus or an export to the Hugging Face Hub, to a bucket, or to a folder. Run it again to resume.",
         ),
         "pull": (
             "jobs.commands.pull:command",
-            "Copy a corpus or an export from the Hugging Face Hub, or from a folder, and verify it. Run it again to resume.",
+            "Copy a corpus or an export from the Hugging Face Hub, a bucket, or a folder, and verify it. Run it again to resume.",
         ),
     },
 }

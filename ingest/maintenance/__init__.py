@@ -5,6 +5,7 @@ __all__ = [
     "erase",
     "erasure_plan",
     "gc",
+    "pack_latents",
     "snapshot_diff",
     "sweep",
 ]
