@@ -16,6 +16,8 @@ SEEDS = range(120)
 def test_what_jobs_promise_holds_in_every_schedule() -> None:
     done = [play(seed) for seed in SEEDS]
     assert [each for each in done if each.problem] == []
+    digests = {(each.episodes, each.digest) for each in done}
+    assert len(digests) == len({each.episodes for each in done})
     assert sum(each.deaths for each in done) > len(SEEDS)
     assert sum(each.lanes for each in done) > len(SEEDS)
 

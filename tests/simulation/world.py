@@ -47,6 +47,7 @@ class Played:
 
     seed: int
     problem: str
+    episodes: int
     steps: int
     virtual_s: float
     commits: int
@@ -142,6 +143,7 @@ def play(seed: int) -> Played:
     return Played(
         seed=seed,
         problem=problem,
+        episodes=episodes,
         steps=scheduler.steps,
         virtual_s=scheduler.now_s,
         commits=len(entries),
