@@ -47,10 +47,10 @@ def test_a_run_states_where_its_figures_are_from(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_FIGURES)
 def test_every_explained_figure_is_measured(name: str) -> None:
-    for run in DATA[name]:
-        for key in keys_of(name):
-            measured = cases_of(key, run["figures"]) if key.endswith("*") else key in run["figures"]
-            assert measured, key
+    """In one run at least: a run may measure a part."""
+    for key in keys_of(name):
+        runs = [run["figures"] for run in DATA[name]]
+        assert any(cases_of(key, run) if key.endswith("*") else key in run for run in runs), key
 
 
 def test_what_a_benchmark_prints_is_a_run() -> None:

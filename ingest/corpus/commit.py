@@ -115,9 +115,9 @@ class Committer:
         lines: dict[str, JsonlAppends] = {}
         with self.disk.holding_folders():
             for waiting in self.pending:
+                if waiting.outcome.uid in self.elsewhere:
+                    continue  # whatever became of it here: another machine has committed it
                 if waiting.outcome.staged is not None:
-                    if waiting.outcome.uid in self.elsewhere:
-                        continue
                     self._place(waiting.outcome.staged, waiting.folder, rows, lines)
                 rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
         kinds = dict.fromkeys(type(row) for row in rows)

@@ -61,6 +61,10 @@ class LaneLost(Conflict):
     """Another session has claimed the lane of this one, or a sweep has sealed it. The session must not write any more."""
 
 
+class OtherHistory(ConfigError):
+    """A bucket went back to an earlier state, or two corpora were mixed in it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
     """Parts of a table that stand in the place of others, in front of those that were added since."""
@@ -161,11 +165,13 @@ class LogEntry:
     kind: str = "commit"  # one of KINDS
     lane: str = ""
     token: int = 0
+    parent: str = ""  # commit id of the entry before; "" after a state that no log made
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
-        is_named = _LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id)
-        if not is_named or self.kind not in KINDS or self.number < 1:
+        is_named = bool(_LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id))
+        is_linked = not self.parent or bool(_ID.fullmatch(self.parent))
+        if not (is_named and is_linked) or self.kind not in KINDS or self.number < 1:
             raise ValueError(f"entry {self.number} is not one of a commit log")
 
     @property
@@ -175,6 +181,7 @@ class LogEntry:
             "format_version": FORMAT_VERSION,
             "number": self.number,
             "commit": self.commit_id,
+            "parent": self.parent,
             "kind": self.kind,
             "run_id": self.run_id,
             "lane": self.lane,
@@ -212,6 +219,7 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
         lane=str(raw["lane"]),
         token=int(raw["token"]),
         commit_id=str(raw["commit"]),
+        parent=str(raw["parent"]),
         change=Change(
             added={t: tuple(Part(**p) for p in parts) for t, parts in raw["added"].items()},
             replaced={
@@ -258,18 +266,42 @@ class CommitLog:
             if entry is None:
                 return
             yield entry
+        raise DamagedSnapshot(
+            f"more than {MOST_ENTRIES} entries after {number}",
+            remedy="no corpus has so many commits after a checkpoint; check who wrote them",
+            where=FOLDER,
+        )
 
-    def checkpoint(self) -> Snapshot:
-        """The newest state that is stored as a whole; the empty one where there is none."""
+    def checkpoint(self, after: int = 0) -> Snapshot | None:
+        """The newest state that is stored as a whole, if its number is above `after`."""
         known = snapshot.numbers_in(self.store.list(snapshot.FOLDER))
-        return snapshot.load_from(self.store, known[-1]) if known else Snapshot()
+        is_newer = bool(known) and known[-1] > after
+        return snapshot.load_from(self.store, known[-1]) if is_newer else None
 
     def latest(self, known: Snapshot | None = None) -> Snapshot:
-        """The state now, from a state that the caller has or from the newest checkpoint. Raises as `entry`."""
-        state = self.checkpoint() if known is None else known
+        """The state now, from a state that the caller has or from a newer checkpoint. Raises as `entry`.
+
+        Raises:
+            OtherHistory: the store does not hold the commit that made the caller's state.
+        """
+        state = Snapshot() if known is None else known
+        self._check_history(state)
+        if state.number == 0 or self.entry(state.number + 1) is not None:
+            state = self.checkpoint(after=state.number) or state
         for entry in self.after(state.number):
             state = following(state, entry)
         return state
+
+    def _check_history(self, state: Snapshot) -> None:
+        if not state.commit_id:
+            return
+        entry = self.entry(state.number)
+        if entry is None or entry.commit_id != state.commit_id:
+            raise OtherHistory(
+                f"commit {state.number} is not the one that the working copy was made of: objects were deleted or restored",
+                remedy="remove the working copy, and run the command again",
+                where=key_of(state.number),
+            )
 
     def append(self, entry: LogEntry) -> LogEntry:
         """Create an entry. Returns the one that stands under its number afterwards: this one, or that of another writer.
@@ -311,11 +343,23 @@ def following(state: Snapshot, entry: LogEntry) -> Snapshot:
     """
     if entry.number != state.number + 1:
         raise InvariantError(f"commit {entry.number} does not follow snapshot {state.number}")
+    if state.commit_id and entry.parent != state.commit_id:
+        raise OtherHistory(
+            f"commit {entry.number} follows another commit {state.number} than the one that is there",
+            remedy="remove the working copy, and run the command again",
+            where=key_of(entry.number),
+        )
     try:
         tables = entry.change.applied(state.tables)
     except Conflict as error:
         raise _damaged(key_of(entry.number), error) from error
-    return replace(state, number=entry.number, run_id=entry.run_id, tables=tables)
+    return replace(
+        state,
+        number=entry.number,
+        run_id=entry.run_id,
+        commit_id=entry.commit_id,
+        tables=tables,
+    )
 
 
 def _damaged(key: str, error: Exception) -> DamagedSnapshot:

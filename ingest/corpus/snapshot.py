@@ -81,6 +81,7 @@ class Snapshot:
 
     number: int = 0
     run_id: str = ""
+    commit_id: str = ""  # of the entry of a commit log that made it; "" elsewhere
     tables: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def parts(self, table: str) -> tuple[Part, ...]:
@@ -207,7 +208,12 @@ def load_from(store: Gettable, number: int, *, where: str = "") -> Snapshot:
             f"format {raw['format_version']}; this eicorpus reads up to format {FORMAT_VERSION}"
         )
         raise ConfigError(problem, remedy="install a newer eicorpus", where=where)
-    return Snapshot(number=raw["snapshot"], run_id=raw["run_id"], tables=raw["tables"])
+    return Snapshot(
+        number=raw["snapshot"],
+        run_id=raw["run_id"],
+        commit_id=raw["commit_id"],
+        tables=raw["tables"],
+    )
 
 
 class DamagedSnapshot(ConfigError):
@@ -239,6 +245,7 @@ def _parsed(store: Gettable, number: int, where: str) -> dict[str, Any]:
             "format_version": int(raw["format_version"]),
             "snapshot": int(raw["snapshot"]),
             "run_id": str(raw["run_id"]),
+            "commit_id": str(raw.get("commit_id", "")),
             "tables": tables,
         }
     except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
@@ -296,6 +303,7 @@ def text_of(snapshot: Snapshot) -> str:
         "parent": snapshot.number - 1,
         "format_version": FORMAT_VERSION,
         "run_id": snapshot.run_id,
+        **({"commit_id": snapshot.commit_id} if snapshot.commit_id else {}),
         "tables": {
             name: [
                 {"path": p.path, "rows": p.rows, "num_bytes": p.num_bytes, "sha256": p.sha256}

@@ -4,15 +4,16 @@ The working copy is an ordinary corpus folder with the file `.remote.json`, whic
 log (`refresh`), so every command that reads SQL works as on a local corpus. Media of episodes are copied when they are asked for (`fetch`).
 
 A commit uploads what it names, then creates the next entry of the log, then becomes a local snapshot. Rows of episodes and videos go into a
-lane: LeRobot datasets of this working copy alone, so that two machines never number the same dataset. Objects of a lane are only created,
-or replaced where they are still the ones that were looked at: a late request of a process that died changes nothing that was committed.
+lane: LeRobot datasets of this working copy alone, so that two machines never number the same dataset. Objects are only created, so a late
+request of a process that died changes nothing that was committed. Where a stopped run left other bytes under a name, the session goes on
+in a new lane.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import commit_log, snapshot
+from ingest.corpus.column_checks import DamagedCatalog, check_paths
 from ingest.corpus.commit_log import (
     Change,
     CommitLog,
@@ -32,14 +34,23 @@ from ingest.corpus.commit_log import (
     change_between,
     following,
 )
-from ingest.corpus.layout import LINK, LOCK, MARKER, MARKER_LIMITS
+from ingest.corpus.known_files import is_known
+from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
-from ingest.storage.store import ObjectVersion, get_json
+from ingest.storage.open_store import probe
+from ingest.storage.store import get_json
 from schemas.catalog import FORMAT_VERSION, TABLES
-from schemas.errors import Code, ConfigError, InvariantError, SourceError, UnknownOutcome
+from schemas.errors import (
+    Code,
+    ConfigError,
+    InvariantError,
+    PipelineError,
+    SourceError,
+    UnknownOutcome,
+)
 from schemas.json_text import parse_json
-from schemas.manifest import FACTS_FILE
+from schemas.manifest import FACTS_FILE, load_facts
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.parquet_file import read_schema, read_table
 from schemas.paths import within
@@ -47,6 +58,7 @@ from schemas.paths import within
 T = TypeVar("T")
 AT_ONCE = 16  # transfers
 MOST_MANIFEST_BYTES = 4 << 30
+MOST_PACK_BYTES = 64 << 30  # of latents; a user may ask for larger ones than 256 MB
 MOST_TRIES = 8  # of one object whose answers get lost
 # Rows say under which number they were committed. A commit that moves to a later number writes them again.
 NUMBERED = ("verdicts", "tiers", "policies", "duplicates", "dedups")
@@ -55,23 +67,26 @@ NUMBERED = ("verdicts", "tiers", "policies", "duplicates", "dedups")
 class SharedStore(commit_log.LogStore, Protocol):
     """What a working copy needs of a bucket. `ingest.storage.object_store.ObjectStore` does it."""
 
-    def get_file(self, key: str, path: Path) -> str: ...
+    def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str: ...
     def put_file(self, key: str, path: Path) -> None: ...
-    def version(self, key: str) -> ObjectVersion | None: ...
-    def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool: ...
+    def size(self, key: str) -> int | None: ...
     def delete(self, key: str) -> None: ...
     def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """`.remote.json`. `place`: where the folder was when it got its lane; a copy of the folder gets a lane of its own."""
+    """`.remote.json`. `place`: where the folder was when it got its lane; a copy of the folder gets a lane of its own.
+
+    corpus_uid: "" until the corpus is made in the bucket. is_pull: a copy that is being made; nothing is committed from it.
+    """
 
     uri: str
     corpus_uid: str
     lane: str = ""
     token: int = 0
     place: str = ""
+    is_pull: bool = False
 
     @property
     def data(self) -> bytes:
@@ -95,6 +110,7 @@ def read_link(root: Path) -> Link | None:
             lane=str(raw["lane"]),
             token=int(raw["token"]),
             place=str(raw["place"]),
+            is_pull=bool(raw["is_pull"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
@@ -156,14 +172,14 @@ class WorkingCopy:
             TransientError: the store does not answer.
         """
         self._check_uid()
-        known = snapshot.numbers(self.root)
-        current = snapshot.load(self.root) if known else Snapshot()
-        state = self.log.latest(current if known else None)
-        if state.number != current.number:
-            self._keep(state, current)
+        current = snapshot.load(self.root)
+        state = self.log.latest(current)
+        # All parts are looked for: a folder that a backup restored may lack some.
+        self._keep(state, Snapshot(), is_new=state is not current)
         return state
 
     def _check_uid(self) -> None:
+        self._found()
         try:
             raw = get_json(self.store, MARKER, limits=MARKER_LIMITS)
             uid = str(raw["uid"])
@@ -178,14 +194,15 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _keep(self, state: Snapshot, before: Snapshot) -> None:
+    def _keep(self, state: Snapshot, before: Snapshot, *, is_new: bool = True) -> None:
         """Make a state a snapshot of the folder, with the catalog files that one before it lacks."""
         known = {part.path for table in TABLES for part in before.parts(table)}
         new = (p for table in TABLES for p in state.parts(table) if p.path not in known)
         self._get_parts(new)
-        self._disk.sync()
-        text = snapshot.text_of(state)
-        self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
+        if is_new:
+            self._disk.sync()
+            text = snapshot.text_of(state)
+            self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
 
     def _get_parts(self, parts: Iterable[Part]) -> None:
         self.get_files(MediaFile(part.path, part.num_bytes, part.sha256) for part in parts)
@@ -209,13 +226,37 @@ class WorkingCopy:
         return path.is_file() and (file.is_pack or path.stat().st_size == file.num_bytes)
 
     def _get_file(self, file: MediaFile) -> None:
-        sha256 = self.store.get_file(file.path, within(self.root, file.path))
+        most = MOST_PACK_BYTES if file.num_bytes is None else file.num_bytes
+        sha256 = self.store.get_file(file.path, within(self.root, file.path), max_bytes=most)
         if sha256 != file.sha256 and not file.is_pack:
             self._disk.remove(within(self.root, file.path))
             raise DamagedCopy(
                 "the object has other bytes than were committed",
-                remedy="run `eicorpus verify`",
+                remedy="restore the object from a copy of the corpus",
                 where=f"{self.link.uri}/{file.path}",
+            )
+
+    def check_objects(self, current: Snapshot) -> None:
+        """Whether the bucket has every file that a state names, of its size. Cached copies do not count.
+
+        Raises:
+            DamagedCopy: objects are missing, or have another size.
+        """
+        sizes = {
+            e["key"]: e["size"]
+            for room in ("catalog", "datasets")
+            for e in self.store.entries(room)
+        }
+        files = media_of(self.root, current.tables)
+        parts = [part for table in TABLES for part in current.parts(table)]
+        named = [(file.path, file.num_bytes) for file in files]
+        named += [(part.path, part.num_bytes) for part in parts]
+        wrong = [key for key, size in named if key not in sizes or size not in (None, sizes[key])]
+        if wrong:
+            raise DamagedCopy(
+                f"{len(wrong)} objects are missing or have another size, the first of them {wrong[0]}",
+                remedy="restore them from a copy of the corpus",
+                where=self.link.uri,
             )
 
     def fetch(self, current: Snapshot) -> int:
@@ -223,37 +264,50 @@ class WorkingCopy:
         return self.get_files(media_of(self.root, current.tables))
 
     def fetch_manifests(self) -> None:
-        """Copy published manifests. Their files never change."""
+        """Copy published manifests, and the states that they were built from. Other objects below `manifests/` are left there."""
+        known = set(snapshot.numbers_in(self.store.list(snapshot.FOLDER)))
         for key in self.store.list(MANIFESTS):
             path = within(self.root, key)
-            if not path.exists():
+            if is_known(key) and not path.exists():
                 self._disk.make_dir(path.parent)
-                self.store.get_file(key, path)
+                self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
+                if path.name == FACTS_FILE:
+                    with suppress(ConfigError):  # a damaged page is for those who open the manifest
+                        self._fetch_state(load_facts(path.parent).snapshot, known)
+
+    def _fetch_state(self, number: int, known: Set[int]) -> None:
+        if number in known and number not in snapshot.numbers(self.root):
+            state = snapshot.load_from(self.store, number)
+            self._get_parts(part for table in TABLES for part in state.parts(table))
+            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
         """Upload a manifest that was published here, and the state that it was built from. Its page comes last.
 
         Raises:
             Conflict: another machine has published another one of this name.
+            UnknownOutcome: the store does not answer. Build it again: nothing is computed anew.
         """
-        state = snapshot.load(self.root)
-        if state.number == built_from:
-            self.log.write_checkpoint(state)
-        files = sorted(folder.iterdir(), key=lambda path: (path.name == FACTS_FILE, path.name))
-        for path in files:
+        self.log.write_checkpoint(snapshot.load(self.root, built_from))
+        for path in sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name)):
             key = path.relative_to(self.root).as_posix()
-            data = self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES)
-            for _ in range(MOST_TRIES):
-                with suppress(UnknownOutcome):
-                    if self.store.create(key, data):
-                        break
-                    if self.store.get(key, max_bytes=len(data) + 1) == data:
-                        break
-                    raise Conflict(
-                        "another machine has published another manifest of this name",
-                        remedy="choose another name",
-                        where=f"{self.link.uri}/{key}",
-                    )
+            self._share(key, self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES))
+
+    def _share(self, key: str, data: bytes) -> None:
+        for _ in range(MOST_TRIES):
+            with suppress(UnknownOutcome):
+                if self.store.create(key, data) or self._has_bytes(key, data):
+                    return
+                raise Conflict(
+                    "another machine has published another manifest of this name",
+                    remedy="choose another name",
+                    where=f"{self.link.uri}/{key}",
+                )
+        raise UnknownOutcome(
+            "the store does not say whether it took the manifest",
+            remedy="run the same command again when the store answers",
+            where=f"{self.link.uri}/{key}",
+        )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -265,11 +319,13 @@ class WorkingCopy:
         Raises:
             TransientError: the store does not answer.
         """
+        self._check_writes()
+        self._found()
         place = _place_of(self.root)
         own = self.link.lane if self.link.place == place else ""
+        state = before = self.refresh()
         if own and any(e.kind == "seal" and e.lane == own for e in self.log.after(self.link.token)):
             own = ""
-        state = before = self.refresh()
         while True:
             number = state.number + 1
             entry = LogEntry(
@@ -278,6 +334,7 @@ class WorkingCopy:
                 kind="claim",
                 lane=own or f"lane-{number}",
                 token=number,
+                parent=state.commit_id,
             )
             standing = self.log.append(entry)
             state = following(state, standing)
@@ -286,9 +343,38 @@ class WorkingCopy:
             if standing.kind == "seal" and standing.lane == own:
                 own = ""
         self._keep(state, before)
-        self.link = replace(self.link, lane=entry.lane, token=number, place=place)
-        self._disk.put(LINK, self.link.data, is_durable=True)
+        self._relink(lane=entry.lane, token=number, place=place)
         return state
+
+    def _relink(self, **changes: Any) -> None:
+        self.link = replace(self.link, **changes)
+        self._disk.put(LINK, self.link.data, is_durable=True)
+
+    def _check_writes(self) -> None:
+        """
+        Raises:
+            ConfigError: the folder is a copy that `eicorpus pull` has not finished.
+        """
+        if self.link.is_pull:
+            raise ConfigError(
+                "a copy that `eicorpus pull` has not finished",
+                remedy="run the same `eicorpus pull` again",
+                where=str(self.root),
+            )
+
+    def _found(self) -> None:
+        """Make the corpus in the bucket, if it is not there yet: by the marker of this folder, or that of another job that was first.
+
+        Raises:
+            ConfigError: other objects are at this address, or the store cannot hold a corpus.
+        """
+        if self.link.corpus_uid:
+            return
+        probe(self.store)
+        marker = self._disk.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
+        made = _marker(self.store, self.link.uri, marker)
+        self._disk.put(MARKER, made, is_durable=True)
+        self._relink(corpus_uid=_uid_in(made))
 
     def behind(self, current: Snapshot) -> Snapshot:
         """The state now, before a commit on top of `current` is made. The same object where there is no new commit.
@@ -314,6 +400,8 @@ class WorkingCopy:
             Conflict: another commit has rows of the same episodes, or replaced what this one replaces.
             UnknownOutcome: the store does not say whether the commit was made; the next start finds out.
         """
+        self._check_writes()
+        self._found()
         state = parent
         entry = LogEntry(
             number=parent.number + 1,
@@ -321,6 +409,7 @@ class WorkingCopy:
             change=change_between(parent, tables),
             lane=self.link.lane,
             token=self.link.token,
+            parent=parent.commit_id,
         )
         media = media_of(self.root, entry.change.added)
         _each(self._place, [file for file in media if not file.is_pack])
@@ -346,7 +435,7 @@ class WorkingCopy:
                 )
             entry.change.applied(state.tables)  # refused here rather than by every reader
             change = self._renumbered(entry.change, entry.number, state.number + 1)
-            entry = replace(entry, number=state.number + 1, change=change)
+            entry = replace(entry, number=state.number + 1, change=change, parent=state.commit_id)
             entry = self._uploaded(entry, after_sweep=is_swept)
         if state.number % commit_log.CHECKPOINT_EVERY == 0:
             self.log.write_checkpoint(state)
@@ -428,39 +517,55 @@ class WorkingCopy:
         self.store.put_file(part.path, within(self.root, part.path))
 
     def _place(self, file: MediaFile) -> None:
-        """Make an object under a name of the lane. What lies there is of this lane and not committed.
+        """Make an object, which no request can replace any more.
 
         Raises:
-            Conflict: it changed while it was looked at: another process writes to the lane.
+            Conflict: as `_refuse`.
+            UnknownOutcome: the store does not answer.
         """
-        num_bytes = within(self.root, file.path).stat().st_size
-        data = self._disk.get(file.path, max_bytes=num_bytes)
+        if file.is_pack:  # its name is of its run: no other process makes it
+            if self.store.size(file.path) is None:
+                self.store.put_file(file.path, within(self.root, file.path))
+            return
+        data = self._disk.get(file.path, max_bytes=file.num_bytes or 0)
         for _ in range(MOST_TRIES):
-            with suppress(UnknownOutcome):
-                if self.store.create(file.path, data) or self._replaced(file, data):
+            try:
+                if self.store.create(file.path, data) or self._has_bytes(file.path, data):
                     return
-        raise Conflict(
-            "the object changes while it is written",
-            remedy="end the other process that writes to this lane, and run the same command again",
+            except UnknownOutcome:
+                continue
+            self._refuse(file.path)
+        raise UnknownOutcome(
+            "the store does not say whether it took a file",
+            remedy="run the same command again when the store answers",
             where=f"{self.link.uri}/{file.path}",
         )
 
-    def _replaced(self, file: MediaFile, data: bytes) -> bool:
-        """Whether an object that is there has these bytes now. False when it changed meanwhile."""
-        known = self.store.version(file.path)
-        if known is None:
+    def _has_bytes(self, key: str, data: bytes) -> bool:
+        """Whether an object has these bytes. False for one that a sweep has deleted by now."""
+        try:
+            return self.store.get(key, max_bytes=len(data) + 1) == data
+        except SourceError:
             return False
-        if known.size == len(data):
-            with suppress(SourceError):  # a sweep may have deleted it by now
-                if self.store.get(file.path, max_bytes=known.size) == data:
-                    return True
-        if not self._is_of_lane(file.path):
-            raise Conflict(
-                "another command has put other bytes there, which no commit names yet",
-                remedy="run the same command again when that one has ended",
-                where=f"{self.link.uri}/{file.path}",
+
+    def _refuse(self, key: str) -> None:
+        """
+        Raises:
+            LaneLost: what lies there is of a run on this lane that was stopped. The next session gets another lane.
+            Conflict: it is of another command.
+        """
+        if self._is_of_lane(key):
+            self._relink(lane="", token=0)
+            raise LaneLost(
+                "a stopped run left other bytes under this name; the next session uses a new lane",
+                remedy="run the same command again",
+                where=f"{self.link.uri}/{key}",
             )
-        return self.store.replace(file.path, data, known)
+        raise Conflict(
+            "other bytes are under this name, which no commit of this corpus names",
+            remedy="wait for the command that put them there, or delete the object, and run the same command again",
+            where=f"{self.link.uri}/{key}",
+        )
 
     def _is_of_lane(self, path: str) -> bool:
         """Whether this session alone writes objects of this name: data and videos of its lane, which begin with no number that is committed."""
@@ -482,64 +587,83 @@ class WorkingCopy:
 
 
 def attach(
-    root: Path, uri: str, store: SharedStore, *, new_uid: str = "", recipe_digest: str = ""
+    root: Path,
+    uri: str,
+    store: SharedStore,
+    *,
+    may_be_absent: bool = False,
+    is_pull: bool = False,
 ) -> WorkingCopy:
-    """The working copy at `root` of the corpus in a bucket. Made where it is absent, without its catalog.
+    """The working copy at `root` of the corpus in a bucket. Made where it is absent, without its catalog. Nothing is written to the bucket.
 
     Args:
-        new_uid: names a new corpus where the bucket has none at this address; "" for commands that need one.
+        may_be_absent: the corpus may not be there yet: its first commit makes it. `layout.open_or_create` makes its marker here.
+        is_pull: see `Link`.
 
     Raises:
         ConfigError: no corpus is there, something else is, or `root` is something else.
         TransientError: the store does not answer.
     """
-    marker = _marker(store, uri, new_uid, recipe_digest)
     link = read_link(root)
-    if link is None:
-        disk = LocalStorage(root)
-        disk.make_dir(root)
-        if any(entry.name not in (LOCK, MARKER) for entry in root.iterdir()):
+    if link is not None:
+        if link.uri != uri or link.is_pull != is_pull:
             raise ConfigError(
-                "the folder is no working copy",
-                remedy="set EICORPUS_CACHE to another folder",
-                where=str(root),
+                f"is a working copy of {link.uri}", remedy="use another folder", where=str(root)
             )
+        return WorkingCopy(root, store)
+    try:
+        marker = store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
+    except SourceError as error:
+        if error.code is not Code.MISSING_FILE:
+            raise
+        if not may_be_absent:
+            raise ConfigError(
+                f"not a corpus (no {MARKER})",
+                remedy="correct the address, or make the corpus with `eicorpus ingest --out`",
+                where=uri,
+            ) from error
+        _refuse_others(store, uri)
+        marker = b""
+    disk = LocalStorage(root)
+    disk.make_dir(root)
+    if any(not entry.name.startswith(".") for entry in root.iterdir()):
+        raise ConfigError(
+            "the folder is not empty, and no working copy",
+            remedy="use an empty or a new folder",
+            where=str(root),
+        )
+    new = Link(uri=uri, corpus_uid=_uid_in(marker) if marker else "", is_pull=is_pull)
+    disk.put(LINK, new.data, is_durable=True)
+    if marker:
         disk.put(MARKER, marker, is_durable=True)
-        uid = str(parse_json(marker, limits=MARKER_LIMITS)["uid"])
-        disk.put(LINK, Link(uri=uri, corpus_uid=uid).data, is_durable=True)
-    elif link.uri != uri:
-        raise ConfigError(f"is a working copy of {link.uri}", where=str(root))
     return WorkingCopy(root, store)
 
 
-def _marker(store: SharedStore, uri: str, new_uid: str, recipe_digest: str) -> bytes:
-    """`corpus.json` of the bucket; made where there is nothing at all."""
+def _refuse_others(store: SharedStore, uri: str) -> None:
+    """
+    Raises:
+        ConfigError: objects that are no corpus are at this address.
+    """
+    others = [key for key in store.list("") if not key.startswith(".")]  # `.probe-…` of another job
+    if others and store.size(MARKER) is None:
+        raise ConfigError(
+            f"objects are here, such as {others[0]}, and no {MARKER}",
+            remedy="choose an address below which nothing is",
+            where=uri,
+        )
+
+
+def _marker(store: SharedStore, uri: str, own: bytes) -> bytes:
+    """`corpus.json` of the bucket: `own`, or that of another job that was first."""
     for _ in range(MOST_TRIES):
         try:
             return store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
         except SourceError as error:
             if error.code is not Code.MISSING_FILE:
                 raise
-        if not new_uid:
-            raise ConfigError(
-                f"not a corpus (no {MARKER})",
-                remedy="correct the address, or make the corpus with `eicorpus ingest --out`",
-                where=uri,
-            )
-        # Another job makes the corpus at this moment: the marker is looked for once more.
-        if (others := store.list("")) and store.version(MARKER) is None:
-            raise ConfigError(
-                f"objects are here, such as {others[0]}, and no {MARKER}",
-                remedy="choose an address below which nothing is",
-                where=uri,
-            )
-        new = {
-            "format_version": FORMAT_VERSION,
-            "uid": new_uid,
-            "created_by_recipe": recipe_digest,
-        }
+        _refuse_others(store, uri)
         with suppress(UnknownOutcome):
-            store.create(MARKER, (json.dumps(new, indent=2) + "\n").encode())
+            store.create(MARKER, own)
     raise UnknownOutcome(
         "the store does not say whether the corpus was made",
         remedy="run the same command again when the store answers",
@@ -547,21 +671,34 @@ def _marker(store: SharedStore, uri: str, new_uid: str, recipe_digest: str) -> b
     )
 
 
-class DamagedCopy(ConfigError):
-    """An object of a bucket is not what was committed."""
+def _uid_in(marker: bytes) -> str:
+    try:
+        return str(parse_json(marker, limits=MARKER_LIMITS)["uid"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot be read: {error!r}", where=MARKER) from error
+
+
+class DamagedCopy(PipelineError):
+    """An object of a bucket is not what was committed, or is gone."""
+
+    exit_code = 1
 
 
 def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile]:
-    """Files that rows of these parts name: data, videos, latents."""
+    """Files that rows of these parts name: data, videos, latents.
+
+    Raises:
+        OutsideCorpus, DamagedCatalog: a row names no file of a dataset.
+    """
     files: list[MediaFile] = []
     for part in tables.get("artifacts", ()):
-        rows = read_table(part.file(root), ["kind", "path", "num_bytes", "sha256"])
+        rows = _checked("artifacts", part.file(root), ["kind", "path", "num_bytes", "sha256"])
         files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
     for part in tables.get("latents", ()):
         path = part.file(root)
         has_packs = "pack_offset" in read_schema(path).names
         names = ["path", "num_bytes", "sha256", *(["pack_offset"] if has_packs else [])]
-        rows = read_table(path, names)
+        rows = _checked("latents", path, names)
         is_packed = pc.is_valid(rows["pack_offset"]) if has_packs else None
         if is_packed is not None:
             packs = pc.unique(rows.filter(is_packed)["path"]).to_pylist()
@@ -569,6 +706,12 @@ def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile
             rows = rows.filter(pc.invert(is_packed))
         files += _files(rows)
     return list(dict.fromkeys(files))
+
+
+def _checked(table: str, path: Path, names: list[str]) -> pa.Table:
+    rows = read_table(path, names)
+    check_paths(table, rows)
+    return rows
 
 
 def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
@@ -585,4 +728,10 @@ def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
 def _files(rows: pa.Table) -> Iterator[MediaFile]:
     columns = [rows[name].to_pylist() for name in ("path", "num_bytes", "sha256")]
     for path, num_bytes, sha256 in zip(*columns, strict=True):
+        if None in (path, num_bytes, sha256) or num_bytes < 0:
+            raise DamagedCatalog(
+                "a row names a file without its path, size or sha256",
+                remedy="treat this corpus as damaged and do not use it",
+                where=str(path)[:200],
+            )
         yield MediaFile(path, num_bytes, sha256)

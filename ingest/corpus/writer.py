@@ -36,8 +36,9 @@ def recover(
     done = finish_erasures(corpus, disk, current)
     done += _remove_orphan_files(corpus, disk, datasets)
     done += _remove_orphan_packs(corpus, disk)
-    done += _remove_orphan_parts(corpus, disk)
-    done += _remove_half_files(corpus, disk)
+    if read_link(corpus.root) is None:  # into a working copy another process may be copying files
+        done += _remove_orphan_parts(corpus, disk)
+        done += _remove_half_files(corpus, disk)
     sweep_submissions(corpus, disk)
     done += _remove_orphan_staging(corpus, disk, current)
     for dataset in own_datasets(corpus.root, datasets):

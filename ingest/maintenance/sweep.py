@@ -48,7 +48,10 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         state, entry = _appended(copy, state, LogEntry(number=1, run_id=run_id, kind="sweep"))
         entries.append(entry)
         written_s |= {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
-    now_s = max(written_s.values(), default=0.0)
+        # By the entry alone: what others commit while we list was uploaded by writers who know of the sweep.
+        now_s = written_s.get(commit_log.key_of(entry.number), 0.0)
+    else:
+        now_s = max(written_s.values(), default=0.0)
     sealed = _stale_lanes(entries, written_s, now_s - stale_s)
     if not dry_run:
         for lane, token in sealed.items():
@@ -82,7 +85,7 @@ def _first_number(copy: WorkingCopy) -> int:
 def _appended(copy: WorkingCopy, state: Snapshot, new: LogEntry) -> tuple[Snapshot, LogEntry]:
     """The state after an entry of ours, whatever others commit meanwhile."""
     while True:
-        entry = replace(new, number=state.number + 1)
+        entry = replace(new, number=state.number + 1, parent=state.commit_id)
         standing = copy.log.append(entry)
         state = following(state, standing)
         if standing.commit_id == entry.commit_id:

@@ -25,7 +25,7 @@ from ingest.storage.file_tree import entries_below
 from ingest.storage.rooted import Rooted
 from ingest.storage.store import Store
 from ingest.storage.unsynced import Unsynced
-from schemas.errors import InvariantError, TransientError, system_error_text
+from schemas.errors import Code, InvariantError, SourceError, TransientError, system_error_text
 from schemas.paths import OutsideCorpus, refused, within
 from schemas.regular_file import open_regular, read_regular
 
@@ -103,7 +103,11 @@ class LocalStorage(Store):
         with open_regular(path) as file:
             self._write_pieces(self._place_for(key), _pieces(file))
 
-    def get_file(self, key: str, path: Path) -> str:
+    def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str:
+        size = self.size(key)
+        if size is not None and max_bytes is not None and size > max_bytes:
+            message = f"{size} bytes; expected at most {max_bytes}"
+            raise SourceError(Code.TOO_LARGE, message, where=key)
         with open_regular(self.local_path(key)) as file:
             return write_pieces(path, _pieces(file), self.system)
 

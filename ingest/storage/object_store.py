@@ -20,7 +20,7 @@ from typing import Any
 
 from ingest.storage.local import write_pieces
 from ingest.storage.object_error import ObjectReplaced, is_past_end, translated
-from ingest.storage.store import ObjectVersion, Store
+from ingest.storage.store import Store
 from ingest.storage.store_uri import StoreUri, object_store_uri
 from schemas.errors import Code, ConfigError, InvariantError, SourceError
 from schemas.paths import OutsideCorpus, key_names
@@ -107,34 +107,6 @@ class ObjectStore(Store):
                 return False
         return True
 
-    def version(self, key: str) -> ObjectVersion | None:
-        """An object as it is now, for `replace`. None where there is none."""
-        path = self._checked(key)
-        try:
-            with self._translated(key):
-                about = self._obstore.head(self._client, path)
-        except SourceError as error:
-            if error.code is Code.MISSING_FILE:
-                return None
-            raise
-        return ObjectVersion(size=int(about["size"]), etag=str(about["e_tag"]))
-
-    def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool:
-        """Replace an object only if it is still the one that was looked at. False when it is not, or when it is gone. Sent once, as `create`.
-
-        Raises:
-            UnknownOutcome: no answer came, so the object may have these bytes.
-        """
-        path = self._checked(key)
-        with self._translated(key, is_create=True) as errors:
-            try:
-                mode = {"e_tag": known.etag}
-                client = self._client_that_sends_once
-                self._obstore.put(client, path, data, mode=mode, use_multipart=False)
-            except (errors.PreconditionError, FileNotFoundError):
-                return False
-        return True
-
     def size(self, key: str) -> int | None:
         entry = self.entry(key)
         return None if entry is None else int(entry["size"])
@@ -158,12 +130,18 @@ class ObjectStore(Store):
             size = path.stat().st_size
             self._upload(target, file, size)
 
-    def get_file(self, key: str, path: Path, *, e_tag: str | None = None) -> str:
+    def get_file(
+        self, key: str, path: Path, *, max_bytes: int | None = None, e_tag: str | None = None
+    ) -> str:
         """As `Store.get_file`, of the version with this ETag where one is given, else ObjectReplaced."""
         source = self._checked(key)
         options = {"if_match": e_tag} if e_tag else None
         with self._translated(key):
             answer = self._obstore.get(self._client, source, options=options)
+            size = int(answer.meta["size"])
+            if max_bytes is not None and size > max_bytes:
+                message = f"{size} bytes; expected at most {max_bytes}"
+                raise SourceError(Code.TOO_LARGE, message, where=key)
             is_small = int(answer.meta["size"]) <= PART_BYTES
             pieces = (
                 iter((bytes(answer.bytes()),)) if is_small else self._ranges(source, answer.meta)

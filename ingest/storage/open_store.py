@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from ingest.storage.local import LocalStorage
@@ -29,7 +30,15 @@ def open_store(uri: str | Path) -> Store:
     return ObjectStore(object_store_uri(str(uri)))
 
 
-def probe(store: Store) -> None:
+class Creates(Protocol):
+    """What a probe tries of a `Store`."""
+
+    def create(self, key: str, data: bytes) -> bool: ...
+    def get(self, key: str, *, max_bytes: int) -> bytes: ...
+    def delete(self, key: str) -> None: ...
+
+
+def probe(store: Creates) -> None:
     """Try what a commit relies on, before any work: of two creates of one object, the second is refused. Leaves nothing behind.
 
     Raises:

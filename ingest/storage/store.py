@@ -9,7 +9,6 @@ file: `LocalStorage.local_path`, or a copy by `Store.get_file`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,13 +65,13 @@ class Store(Protocol):
         """As `put`, of a local file of any size. Raises as `open_regular` for the file."""
         ...
 
-    def get_file(self, key: str, path: Path) -> str:
+    def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str:
         """Make or replace a local file by the bytes of an object. Returns their SHA-256.
 
         The file appears whole or not at all, also where several processes make the same one. Its folder exists.
 
         Raises:
-            SourceError: MISSING_FILE.
+            SourceError: MISSING_FILE, or TOO_LARGE over `max_bytes`.
             TransientError: reading failed, or the object was replaced meanwhile.
         """
         ...
@@ -96,14 +95,6 @@ class Store(Protocol):
             OSError: some of it is lost. Nothing that relies on it may be published.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectVersion:
-    """An object as it was when it was looked at. `etag`: differs when its bytes were replaced."""
-
-    size: int
-    etag: str
 
 
 class Gettable(Protocol):

@@ -68,7 +68,7 @@ def command(
     options = options_from(option or [], dataset)
     with raw_data(path, cache_dir.expanduser(), cache_gb) as raw:
         request = Request(
-            source=source_at(source, raw.root, options, "doctor", uri=raw.uri),
+            source=source_at(source, raw.root, options, "doctor", uri=raw.uri or path),
             root=raw.root,
             options=options,
             recipe=recipe_from(config),

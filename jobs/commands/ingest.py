@@ -146,7 +146,7 @@ def command(
     with raw_data(path, cache_dir.expanduser(), cache_gb) as raw:
         more = ("--out", str(out))
         request = Request(
-            source=source_at(source, raw.root, options, "ingest", *more, uri=raw.uri),
+            source=source_at(source, raw.root, options, "ingest", *more, uri=raw.uri or path),
             root=raw.root,
             options=options,
             recipe=recipe_from(config),

@@ -16,7 +16,7 @@ from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.commands.peer import peer as reference_reader
 from jobs.machine import usable_cores
 from jobs.stages.verify import failure_of, run_verify
-from jobs.ui.options import AsJson, CorpusWithFiles, Threads
+from jobs.ui.options import AsJson, CorpusWithFiles, Threads, VerifiedCorpus
 from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from jobs.ui.progress import ProgressLine
 
@@ -24,7 +24,7 @@ SHOWN_FINDINGS = 200
 
 
 def command(
-    corpus: CorpusWithFiles,
+    corpus: VerifiedCorpus,
     as_format: Annotated[
         ExportFormat | None,
         typer.Option("--as", help="CORPUS is the folder of an export in this format."),

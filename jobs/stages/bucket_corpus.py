@@ -8,13 +8,10 @@ from pathlib import Path
 from ingest.corpus.layout import LINK
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete
-from ingest.recipe import Recipe
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
-from ingest.storage.open_store import probe
 from ingest.storage.store_uri import object_store_uri
-from jobs.run_context import new_corpus_uid
 from jobs.stages.hub_pull import Pulled
 from jobs.stages.verify import run_verify
 from jobs.ui.options import BucketUse
@@ -40,13 +37,18 @@ def opened(uri: str, use: BucketUse, cache: Path) -> Path:
             remedy=f"a manifest is at CORPUS/{MANIFESTS}/NAME",
             where=uri,
         )
-    copy = _attached(corpus, cache, creates=use is BucketUse.CREATES)
-    if use is BucketUse.CREATES:
+    copy = _attached(corpus, cache, may_be_absent=use is BucketUse.CREATES)
+    if not copy.link.corpus_uid:
         return copy.root
     with progress_of("reading the commit log"):
         current = copy.refresh()
+    if use is BucketUse.CREATES:
+        return copy.root
     copy.fetch_manifests()
-    if use in (BucketUse.FILES, BucketUse.MANIFEST):
+    if use is BucketUse.OBJECTS:
+        with progress_of("listing the bucket"):
+            copy.check_objects(current)
+    if use is not BucketUse.CATALOG:
         with progress_of("copying files of the corpus"):
             complete(copy, current)
     return within(copy.root, f"{MANIFESTS}/{manifest}") if manifest else copy.root
@@ -69,7 +71,7 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
             revision="",
             findings=None,
         )
-    copy = attach(folder, str(store.uri), store)
+    copy = attach(folder, str(store.uri), store, is_pull=True)
     with progress_of("copying the corpus"):
         complete(copy, copy.refresh())
         copy.fetch_manifests()
@@ -88,15 +90,11 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
     )
 
 
-def _attached(uri: str, cache: Path, *, creates: bool) -> WorkingCopy:
+def _attached(uri: str, cache: Path, *, may_be_absent: bool) -> WorkingCopy:
     place = object_store_uri(uri)
     if place.scheme == "memory":
         raise ConfigError("memory:// is gone when the command ends", where=uri)
-    store = ObjectStore(place)
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
     name = f"{(place.prefix or place.bucket).rpartition('/')[2]}-{digest}"
     root = within(cache, f"{ROOM}/{name}")
-    if not creates:
-        return attach(root, str(place), store)
-    probe(store)
-    return attach(root, str(place), store, new_uid=new_corpus_uid(), recipe_digest=Recipe().digest)
+    return attach(root, str(place), ObjectStore(place), may_be_absent=may_be_absent)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import MARKER, CorpusLayout, open_corpus
 from ingest.corpus.snapshot import load
+from ingest.corpus.working_copy import read_link
 from ingest.corpus.writer import UNFINISHED
 from ingest.export.bucket import Bucket
 from ingest.export.datasets.plan import FREE
@@ -115,6 +116,7 @@ def run_push(
             unrecorded=unrecorded,
         )
     stored = hub.look()
+    _check_target(source, hub, stored)
     erased = erased_at(corpus, hub.address) if corpus else set()
     _left_over(source, hub, stored, erased, replaces=replaces)
     if stored is not None and is_private and not stored.is_private:
@@ -139,6 +141,19 @@ def run_push(
         deleted=deleted,
         unrecorded=unrecorded,
     )
+
+
+def _check_target(source: Source, hub: Hub, stored: Stored | None) -> None:
+    """
+    Raises:
+        ConfigError: a corpus in a bucket is there, to which other machines may have added.
+    """
+    if isinstance(hub, Bucket) and stored is not None and MARKER in stored.files:
+        raise ConfigError(
+            "a corpus is there already, and other machines may have added to it",
+            remedy="add to it with `eicorpus ingest --out`, or push to an address below which nothing is",
+            where=hub.address,
+        )
 
 
 def _corpus_of(source: Source) -> tuple[CorpusLayout | None, str]:
@@ -180,6 +195,12 @@ def source_at(root: Path) -> Source:
     if (root / PAGE).is_file():
         return _export_at(root)
     corpus = open_corpus(root)
+    if (link := read_link(root)) is not None:
+        raise ConfigError(
+            f"a working copy of {link.uri}, which lacks most files",
+            remedy=f"copy the corpus down with `eicorpus pull {link.uri} DIR`, and push that",
+            where=str(root),
+        )
     _check_idle(root)
     current = load(corpus.root)
     columns = ["source", "licence", "licence_class", "hours", "uid"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.yaml_text import read_yaml
 
+LONGEST_PAUSE_S = 2.0
 MOST_ROUNDS = 20  # of planning again because other machines were first
 
 
@@ -69,6 +71,7 @@ def run_ingest(
     *,
     on_plan: Callable[[Plan], None] = lambda plan: None,
     new_context: Callable[[Progress], RunContext] = new_run,
+    pause: Callable[[float], None] = time.sleep,
 ) -> IngestResult:
     """Plan and run against the corpus at `out`, which is created if it is missing. Shows progress on standard error.
 
@@ -76,13 +79,14 @@ def run_ingest(
 
     Args:
         on_plan: called with the plan before the work.
-        new_context: identity and clocks of a run.
+        new_context: identity and clocks of a run. pause: waits so many seconds.
     """
     for _ in range(MOST_ROUNDS - 1):
         try:
             return _run_ingest(request, out, executor, limits, on_plan, new_context)
         except Conflict:
             on_plan = _was_shown
+            pause(random.uniform(0, LONGEST_PAUSE_S))  # not all of them at the same moment again
     return _run_ingest(request, out, executor, limits, on_plan, new_context)
 
 

@@ -152,6 +152,7 @@ def _once(corpus: CorpusLayout, built: Built, on: _ExecutorFor | None) -> _Publi
                 f"{built.facts.name} was published without statistics, and manifests are immutable"
             )
             raise ConfigError(problem, remedy="choose another name, or add --no-stats")
+        _share(corpus, published, folder)  # a run that was stopped may not have
         return published, folder, False
     disk = LocalStorage(corpus.root)
     with building(corpus.root, disk):
@@ -171,9 +172,12 @@ def _version(corpus: CorpusLayout, built: Built, on: _ExecutorFor | None) -> _Pu
     with building(corpus.root, disk):
         if folder.exists():
             make_newest(corpus.root, name, version, disk)
-            return load_facts(folder), folder, False
+            facts = load_facts(folder)
+            _share(corpus, facts, folder)
+            return facts, folder, False
         facts = _with_statistics(corpus, built, on, disk)
         publish_version(corpus.root, facts, built.rows, disk)
+    _share(corpus, facts, folder)
     return facts, folder, True
 
 

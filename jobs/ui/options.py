@@ -27,6 +27,7 @@ class BucketUse(StrEnum):
 
     CATALOG = "catalog"  # SQL over episodes, without their files
     FILES = "files"  # all files of all episodes, and manifests
+    OBJECTS = "objects"  # as FILES, after a look at every object of the bucket
     CREATES = "creates"  # it may not be there yet
     MANIFEST = "manifest"  # the path of a manifest in it, and all files
 
@@ -43,6 +44,11 @@ CorpusWithFiles = Annotated[
     Path,
     typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
     BucketUse.FILES,
+]
+VerifiedCorpus = Annotated[
+    Path,
+    typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
+    BucketUse.OBJECTS,
 ]
 LocalCorpus = Annotated[
     Path,
@@ -257,7 +263,7 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
     def placed(*args: Any, **options: Any) -> Any:
         for name, value in options.items():
             if isinstance(value, Path) and ":/" in str(value):
-                options[name] = _working_copy(command, name, value)
+                options[name] = _working_copy(command, name, value, options.get("cache_dir"))
             for path in _paths(options[name]):
                 check_local(path, f"--{name.replace('_', '-')}")
         return command(*args, **options)
@@ -265,7 +271,9 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
     return placed
 
 
-def _working_copy(command: Callable[..., Any], name: str, value: Path) -> Path:
+def _working_copy(
+    command: Callable[..., Any], name: str, value: Path, cache_dir: Path | None
+) -> Path:
     """The folder of the working copy where `value` is the URI of a bucket and the command takes one; else `value`."""
     from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of  # not for `--help`
 
@@ -280,7 +288,7 @@ def _working_copy(command: Callable[..., Any], name: str, value: Path) -> Path:
     from jobs.stages.bucket_corpus import opened  # obstore, which local corpora do not need
 
     scheme, _, rest = str(value).partition(":")
-    cache = Path(os.environ.get(CACHE_ENV) or CACHE_FOLDER).expanduser()
+    cache = (cache_dir or Path(os.environ.get(CACHE_ENV) or CACHE_FOLDER)).expanduser()
     return opened(f"{scheme.lower()}://{rest.lstrip('/')}", uses[0], cache)
 
 

@@ -77,7 +77,7 @@ def test_of_two_writers_of_one_number_one_wins_and_the_other_sees_it(log: Commit
     ours, theirs = adding(1, "a"), adding(1, "b")
     assert log.append(ours) == ours
     assert log.append(theirs) == ours
-    assert log.append(replace(theirs, number=2)).number == 2
+    assert log.append(replace(theirs, number=2, parent=ours.commit_id)).number == 2
     assert names(log.latest()) == ["a", "b"]
 
 
@@ -120,7 +120,8 @@ def test_a_lost_create_that_another_writer_was_faster_than_is_theirs(
 def test_a_start_reads_one_checkpoint_and_what_is_after_it(store: Counting, log: CommitLog) -> None:
     state = Snapshot()
     for number in range(1, 31):
-        state = following(state, log.append(adding(number, f"p{number:02d}")))
+        entry = adding(number, f"p{number:02d}", parent=state.commit_id)
+        state = following(state, log.append(entry))
         if number in (10, 20):
             log.write_checkpoint(state)
     store.read.clear()
@@ -128,7 +129,7 @@ def test_a_start_reads_one_checkpoint_and_what_is_after_it(store: Counting, log:
     assert store.read == [snapshot.key_of(20), *(key_of(n) for n in range(21, 32))]
     store.read.clear()
     assert log.latest(known=state) == state
-    assert store.read == [key_of(31)]
+    assert store.read == [key_of(30), key_of(31), key_of(31)]
 
 
 def test_a_change_moves_behind_what_others_added() -> None:

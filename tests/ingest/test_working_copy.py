@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import publishing, snapshot
-from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry
-from ingest.corpus.layout import LINK, CorpusLayout
+from ingest.corpus import commit_log, publishing, snapshot
+from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
+from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach, read_link
+from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.sweep import sweep
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from schemas.catalog import TABLES
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 
 Attach = Callable[[str], WorkingCopy]
 
@@ -36,7 +37,16 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 @pytest.fixture
 def machine(tmp_path: Path, store: ObjectStore) -> Attach:
     """The working copy of a machine of this name."""
-    return lambda name: attach(tmp_path / name, str(store.uri), store, new_uid=f"uid-{name}")
+
+    def made(name: str) -> WorkingCopy:
+        root = tmp_path / name
+        copy = attach(root, str(store.uri), store, may_be_absent=True)
+        if not copy.link.corpus_uid:
+            open_or_create(root, uid=f"uid-{name}", recipe_digest="", disk=LocalStorage(root))
+            copy.refresh()
+        return copy
+
+    return made
 
 
 def row(table: str, **values: Any) -> dict[str, Any]:
@@ -126,14 +136,28 @@ def test_media_are_uploaded_before_the_commit_and_leave_the_disk(
     assert other.fetch(state) == 0
 
 
-def test_what_lies_in_the_own_lane_and_was_not_committed_is_replaced(
+def test_what_a_stopped_run_left_in_the_lane_is_kept_and_the_session_gets_another_lane(
     machine: Attach, store: ObjectStore
 ) -> None:
+    """Nothing is ever replaced, so a request of the stopped run that is still under way cannot matter."""
+    one = machine("one")
+    parent, path = one.claim("run"), lane_path(one)
+    store.put(path, b"of a stopped run")
+    with pytest.raises(LaneLost, match="new lane"):
+        commit(one, parent, "artifacts", media(one, path, b"rows"))
+    assert store.get(path, max_bytes=99) == b"of a stopped run"
+    again = WorkingCopy(one.root, store)
+    parent = again.claim("next")
+    assert again.link.lane == "lane-2"
+    commit(again, parent, "artifacts", media(again, lane_path(again), b"rows"))
+    assert store.get(lane_path(again), max_bytes=9) == b"rows"
+
+
+def test_equal_bytes_of_a_stopped_run_are_taken(machine: Attach, store: ObjectStore) -> None:
     one = machine("one")
     parent = one.claim("run")
-    store.put(lane_path(one), b"of a stopped run")
-    commit(one, parent, "artifacts", media(one, lane_path(one), b"rows"))
-    assert store.get(lane_path(one), max_bytes=9) == b"rows"
+    store.put(lane_path(one), b"rows")
+    assert commit(one, parent, "artifacts", media(one, lane_path(one), b"rows")).number == 2
 
 
 @pytest.mark.parametrize(
@@ -190,7 +214,7 @@ def test_a_late_entry_of_the_session_before_finds_its_number_taken(
 ) -> None:
     one = machine("one")
     one.claim("first")
-    late = LogEntry(number=2, run_id="first", lane=one.link.lane, token=1)
+    late = LogEntry(number=2, run_id="first", lane=one.link.lane, token=1, parent="")
     WorkingCopy(one.root, store).claim("second")
     assert CommitLog(store=store).append(late).kind == "claim"
 
@@ -219,7 +243,7 @@ def test_another_corpus_at_the_same_address_is_named(machine: Attach, store: Obj
 def test_an_address_with_something_else_is_refused(store: ObjectStore, tmp_path: Path) -> None:
     store.put("photos/1.jpg", b"")
     with pytest.raises(ConfigError, match=r"photos/1.jpg"):
-        attach(tmp_path / "w", str(store.uri), store, new_uid="u")
+        attach(tmp_path / "w", str(store.uri), store, may_be_absent=True)
     with pytest.raises(ConfigError, match="not a corpus"):
         attach(tmp_path / "w", str(store.uri), store)
     assert not (tmp_path / "w").exists()
@@ -231,7 +255,7 @@ def test_a_folder_that_is_something_else_is_refused(
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.jpg").touch()
     machine("one")
-    with pytest.raises(ConfigError, match="no working copy"):
+    with pytest.raises(ConfigError, match="not empty"):
         attach(tmp_path / "photos", str(store.uri), store)
     with pytest.raises(ConfigError, match="is a working copy of"):
         attach(tmp_path / "one", "memory://other/c", store)
@@ -266,10 +290,10 @@ def test_a_sweep_deletes_what_no_commit_names_and_a_stale_lane_is_sealed(
     store.put("catalog/segments/part-1.parquet", b"uploaded, not committed")
     looked = sweep(one, stale_s=-1, run_id="r", dry_run=True)
     assert set(looked.keys) == {lane_path(one, 1), "catalog/segments/part-1.parquet"}
-    assert store.version(lane_path(one, 1)) is not None
+    assert store.size(lane_path(one, 1)) is not None
     swept = sweep(one, stale_s=-1, run_id="r")
     assert (swept.keys, swept.sealed) == (looked.keys, (one.link.lane,))
-    assert store.version(lane_path(one, 1)) is None
+    assert store.size(lane_path(one, 1)) is None
     assert store.get(lane_path(one), max_bytes=9) == b"rows"
     sealed = one.link.lane
     with pytest.raises(LaneLost):
@@ -307,6 +331,7 @@ def test_an_erasure_in_a_working_copy_is_refused(machine: Attach) -> None:
 def test_a_manifest_has_one_publisher(machine: Attach, store: ObjectStore) -> None:
     one, other = machine("one"), machine("other")
     state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    other.refresh()
     for copy, text in ((one, b"one"), (other, b"other")):
         for name in ("manifest.parquet", "manifest.json"):
             LocalStorage(copy.root).put(f"manifests/m/{name}", text)
@@ -314,8 +339,159 @@ def test_a_manifest_has_one_publisher(machine: Attach, store: ObjectStore) -> No
     one.share_manifest(one.root / "manifests/m", state.number)
     with pytest.raises(Conflict, match="another manifest"):
         other.share_manifest(other.root / "manifests/m", state.number)
-    assert store.version(snapshot.key_of(state.number)) is not None
+    assert store.size(snapshot.key_of(state.number)) is not None
     third = machine("third")
     third.refresh()
     third.fetch_manifests()
     assert (third.root / "manifests/m/manifest.json").read_bytes() == b"one"
+
+
+def test_a_seal_just_before_a_claim_is_seen(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, cleaner = machine("one"), machine("cleaner")
+    one.claim("first")
+    lane, refresh = one.link.lane, WorkingCopy.refresh
+
+    def sealed_meanwhile(self: WorkingCopy) -> Snapshot:
+        monkeypatch.setattr(WorkingCopy, "refresh", refresh)
+        sweep(cleaner, stale_s=-1, run_id="r")
+        return refresh(self)
+
+    monkeypatch.setattr(WorkingCopy, "refresh", sealed_meanwhile)
+    again = WorkingCopy(one.root, store)
+    again.claim("second")
+    assert again.link.lane != lane
+
+
+def test_a_sweep_leaves_what_is_uploaded_after_its_entry(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer knows of the sweep and uploads; a third commits while the sweep lists: the upload is newer than the sweep."""
+    one, writer, third = machine("one"), machine("writer"), machine("third")
+    listing = ObjectStore.entries
+
+    def entries(self: ObjectStore, prefix: str = "", *, after: str | None = None) -> Any:
+        if prefix == "catalog" and not uploaded:
+            uploaded.append("catalog/segments/part-2.parquet")
+            store.put(uploaded[0], b"of the writer")
+            commit(third, third.refresh(), "runs", row("runs", run_id="r"))
+        return listing(self, prefix, after=after)
+
+    uploaded: list[str] = []
+    writer.refresh()
+    monkeypatch.setattr(ObjectStore, "entries", entries)
+    assert sweep(one, stale_s=1e9, run_id="r").keys == ()
+    assert store.size(uploaded[0]) is not None
+
+
+def test_a_bucket_that_went_back_is_noticed(machine: Attach, store: ObjectStore) -> None:
+    one, other = machine("one"), machine("other")
+    state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    state = commit(one, state, "segments", row("segments", uid="b", start=0))
+    store.delete("catalog/_log/00000002.json")
+    with pytest.raises(OtherHistory, match="commit 2"):
+        one.refresh()
+    newer = commit(other, other.refresh(), "segments", row("segments", uid="c", start=0))
+    assert newer.number == 2
+    with pytest.raises(OtherHistory, match="commit 2"):
+        one.claim("run")
+
+
+def test_a_recovery_leaves_what_another_process_copies(machine: Attach) -> None:
+    one, other = machine("one"), machine("other")
+    state = commit(other, other.refresh(), "segments", row("segments", uid="a", start=0))
+    (part,) = state.parts("segments")
+    one.refresh()
+    (
+        one.root / snapshot.key_of(1)
+    ).unlink()  # a reader has copied the part and not yet kept the state
+    with writing(CorpusLayout(one.root), LocalStorage(one.root), always_recovers=True):
+        assert (one.root / part.path).exists()
+
+
+def test_a_catalog_file_that_is_gone_is_copied_again(machine: Attach) -> None:
+    one = machine("one")
+    state = commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
+    (part,) = state.parts("segments")
+    (one.root / part.path).unlink()
+    assert uids(one.refresh(), one) == ["a"]
+
+
+def test_a_pull_that_is_not_finished_commits_nothing(
+    machine: Attach, store: ObjectStore, tmp_path: Path
+) -> None:
+    machine("one").refresh()
+    pulled = attach(tmp_path / "pulled", str(store.uri), store, is_pull=True)
+    with pytest.raises(ConfigError, match="has not finished"):
+        commit(pulled, pulled.refresh(), "segments", row("segments", uid="a", start=0))
+    with pytest.raises(ConfigError, match="has not finished"):
+        pulled.claim("run")
+
+
+HOSTILE_FILES: dict[str, dict[str, Any]] = {
+    "no path": {"path": None},
+    "no size": {"num_bytes": None},
+    "no digest": {"sha256": None},
+    "the link": {"path": ".remote.json"},
+    "a snapshot": {"path": "catalog/_snapshots/99999999.json"},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_FILES)
+def test_a_row_that_names_no_file_of_a_dataset_is_refused(machine: Attach, case: str) -> None:
+    one = machine("one")
+    good: dict[str, Any] = {
+        "uid": "u",
+        "kind": "data",
+        "path": lane_path(one),
+        "num_bytes": 1,
+        "sha256": "0" * 64,
+    }
+    link = (one.root / LINK).read_bytes()
+    bad = row("artifacts", **(good | HOSTILE_FILES[case]))
+    part = write_part(LocalStorage(one.root), one.root, "artifacts", [bad])
+    with pytest.raises(ConfigError):
+        one.fetch(replace(one.refresh(), tables={"artifacts": (part,)}))
+    assert (one.root / LINK).read_bytes() == link
+
+
+def test_an_object_larger_than_committed_is_not_copied(machine: Attach, store: ObjectStore) -> None:
+    one = machine("one")
+    state = commit(one, one.claim("run"), "artifacts", media(one, lane_path(one), b"rows"))
+    store.put(lane_path(one), b"rows and more")
+    with pytest.raises(SourceError, match="expected at most 4"):
+        one.fetch(state)
+
+
+def test_objects_that_are_gone_are_named_though_copies_are_here(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    state = commit(one, one.claim("run"), "artifacts", media(one, lane_path(one), b"rows"))
+    one.fetch(state)
+    one.check_objects(state)
+    store.delete(lane_path(one))
+    with pytest.raises(DamagedCopy, match="1 objects"):
+        one.check_objects(state)
+
+
+def test_a_start_uses_a_checkpoint_that_is_newer_than_its_state(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_log, "CHECKPOINT_EVERY", 5)
+    one, other = machine("one"), machine("other")
+    state = one.refresh()
+    other.refresh()
+    for number in range(12):
+        state = commit(one, state, "segments", row("segments", uid=f"u{number}", start=0))
+    asked: list[str] = []
+    get = ObjectStore.get
+
+    def asking(self: ObjectStore, key: str, *, max_bytes: int) -> bytes:
+        asked.append(key)
+        return get(self, key, max_bytes=max_bytes)
+
+    monkeypatch.setattr(ObjectStore, "get", asking)
+    assert other.refresh().number == 12
+    assert [key[-7:-5] for key in asked if "_log" in key] == ["11", "12", "13"]

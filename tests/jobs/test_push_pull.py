@@ -252,7 +252,7 @@ def test_places_that_do_not_fit_are_refused(corpus: Path, export: Path, tmp_path
     assert "neither a corpus nor" in refused("pull", (corpus / "catalog").as_uri(), tmp_path / "x")
     assert "nothing is there" in refused("pull", (tmp_path / "no").as_uri(), tmp_path / "x")
     assert "not a corpus" in refused("push", tmp_path, (tmp_path / "x").as_uri())
-    for address in ("s3://bucket/x", "hf://OWNER/NAME", "hf://datasets/name", "file://host/x"):
+    for address in ("ftp://host/x", "hf://OWNER/NAME", "hf://datasets/name", "file://host/x"):
         assert "is no address" in refused("pull", address, tmp_path / "x")
     assert "@REVISION" in refused("push", export, "hf://datasets/a/b@v1")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.storage.store import ObjectVersion
 from schemas.errors import Code, SourceError, TransientError, UnknownOutcome
 from tests.simulation.scheduler import Died, Process, Scheduler
+
+PAGE = 5  # keys of a listing
 
 
 class Broken(AssertionError):
@@ -40,7 +40,6 @@ class Faults:
 @dataclass
 class Object:
     data: bytes
-    etag: str
     at_s: float
 
 
@@ -52,7 +51,6 @@ class Bucket:
     faults: Faults
     objects: dict[str, Object] = field(default_factory=dict)
     sha256_of: dict[str, str] = field(default_factory=dict)
-    num_changes: int = 0
 
     def change(self, key: str, data: bytes | None) -> None:
         """Make, replace or delete an object.
@@ -65,8 +63,7 @@ class Bucket:
         if data is None:
             self.objects.pop(key, None)
             return
-        self.num_changes += 1
-        self.objects[key] = Object(data, f"e{self.num_changes}", self.scheduler.now_s)
+        self.objects[key] = Object(data, self.scheduler.now_s)
         if key.startswith("catalog/_log/"):
             self._promise(json.loads(data))
 
@@ -115,16 +112,16 @@ class SimStore:
             raise SourceError(Code.TOO_LARGE, "too large", where=key)
         return bytes(stored.data)
 
-    def get_file(self, key: str, path: Path) -> str:
-        data = self.get(key, max_bytes=1 << 30)
+    def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str:
+        data = self.get(key, max_bytes=1 << 30 if max_bytes is None else max_bytes)
         if self._happens(self.bucket.faults.torn_read):
             data = data[: len(data) // 2]
         path.write_bytes(data)
         return _sha256(data)
 
-    def version(self, key: str) -> ObjectVersion | None:
+    def size(self, key: str) -> int | None:
         stored = self._read(lambda: self.bucket.objects.get(key))
-        return None if stored is None else ObjectVersion(size=len(stored.data), etag=stored.etag)
+        return None if stored is None else len(stored.data)
 
     def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         lag_s = self.scheduler.random.uniform(0, self.bucket.faults.listing_lag_s)
@@ -142,15 +139,20 @@ class SimStore:
 
         return self._read(listed)
 
-    def entries(self, prefix: str) -> list[dict[str, Any]]:
-        def listed() -> list[dict[str, Any]]:
-            return [
-                {"key": key, "size": len(each.data), "modified_s": each.at_s}
-                for key, each in sorted(self.bucket.objects.items())
-                if key.startswith(f"{prefix}/")
-            ]
+    def entries(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """A page at a time, each as the store is when it is asked for it."""
+        last = f"{prefix}/"
 
-        return self._read(listed)
+        def page() -> list[tuple[str, Object]]:
+            after = [
+                key for key in self.bucket.objects if key > last and key.startswith(f"{prefix}/")
+            ]
+            return [(key, self.bucket.objects[key]) for key in sorted(after)[:PAGE]]
+
+        while found := self._read(page):
+            for key, each in found:
+                yield {"key": key, "size": len(each.data), "modified_s": each.at_s}
+            last = found[-1][0]
 
     def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None:
         try:
@@ -164,16 +166,6 @@ class SimStore:
     def create(self, key: str, data: bytes) -> bool:
         def effect() -> bool:
             if key in self.bucket.objects:
-                return False
-            self.bucket.change(key, data)
-            return True
-
-        return bool(self._write(effect))
-
-    def replace(self, key: str, data: bytes, known: ObjectVersion) -> bool:
-        def effect() -> bool:
-            stored = self.bucket.objects.get(key)
-            if stored is None or stored.etag != known.etag:
                 return False
             self.bucket.change(key, data)
             return True
@@ -239,6 +231,3 @@ class SimStore:
 
     def _send_late(self, effect: Callable[[], Any]) -> None:
         self.scheduler.later(self.scheduler.random.uniform(0.01, 60), effect)
-
-
-IN_ONE_THREAD = threading.Lock()  # schedules patch modules; one at a time in a process

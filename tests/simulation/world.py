@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.overhead import Instant
-from ingest.corpus import publishing, working_copy
+from ingest.corpus import commit_log, publishing, working_copy
 from ingest.corpus.digest import corpus_digest
 from ingest.corpus.working_copy import DamagedCopy, attach
 from ingest.maintenance.sweep import sweep
@@ -126,6 +126,7 @@ def play(seed: int) -> Played:
         _scratch() as folder,
         mock.patch.object(publishing, "store_of", lambda uri: stores[uri]),
         mock.patch.object(working_copy, "AT_ONCE", 1),
+        mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
         mock.patch.object(stage, "IngestProgress", _Quiet),
     ):
         (folder / "count").write_text(str(episodes))
@@ -191,23 +192,33 @@ def _job(
 
     def body() -> None:
         machine = 0
-        sweeps = random.random() < 0.2  # a job that only cleans up
+        sweeps = (
+            not uri.endswith("0") and random.random() < 0.3
+        )  # before it ingests, it cleans up beside the others
 
         while True:
             process = Process(uri)
             stores[uri] = SimStore(bucket, process)
             root = folder / uri[-5:] / str(machine)
             try:
-                attach(root, uri, stores[uri], new_uid=uri, recipe_digest="")
-                if sweeps:
-                    copy = publishing.working_copy(root)
-                    assert copy is not None
-                    for _ in range(3):
-                        scheduler.sleep(random.uniform(1, 60))
-                        sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
-                    sweeps = False
+                copy = attach(root, uri, stores[uri], may_be_absent=True)
+                if sweeps and not copy.link.corpus_uid:
+                    shutil.rmtree(root)  # a command that cleans up makes no corpus
+                    scheduler.sleep(random.uniform(1, 20))
+                    continue
+                for _ in range(3 * sweeps):
+                    scheduler.sleep(random.uniform(1, 60))
+                    sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
+                sweeps = False
                 workers = Workers(scheduler, random.randint(1, 3))
-                done = stage.run_ingest(request, root, workers, Limits(), new_context=context)
+                done = stage.run_ingest(
+                    request,
+                    root,
+                    workers,
+                    Limits(),
+                    new_context=context,
+                    pause=scheduler.sleep,
+                )
                 if not done.failure and done.tally.adds_up:
                     return
                 raise Broken(f"{uri} ends with {done.failure or 'a tally that does not add up'}")
