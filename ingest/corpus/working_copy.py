@@ -179,7 +179,7 @@ class WorkingCopy:
         return state
 
     def _check_uid(self) -> None:
-        self._found()
+        self._make_corpus()
         try:
             raw = get_json(self.store, MARKER, limits=MARKER_LIMITS)
             uid = str(raw["uid"])
@@ -320,7 +320,7 @@ class WorkingCopy:
             TransientError: the store does not answer.
         """
         self._check_writes()
-        self._found()
+        self._make_corpus()
         place = _place_of(self.root)
         own = self.link.lane if self.link.place == place else ""
         state = before = self.refresh()
@@ -362,7 +362,7 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _found(self) -> None:
+    def _make_corpus(self) -> None:
         """Make the corpus in the bucket, if it is not there yet: by the marker of this folder, or that of another job that was first.
 
         Raises:
@@ -372,9 +372,9 @@ class WorkingCopy:
             return
         probe(self.store)
         marker = self._disk.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
-        made = _marker(self.store, self.link.uri, marker)
-        self._disk.put(MARKER, made, is_durable=True)
-        self._relink(corpus_uid=_uid_in(made))
+        stored = _marker(self.store, self.link.uri, marker)
+        self._disk.put(MARKER, stored, is_durable=True)
+        self._relink(corpus_uid=_uid_in(stored))
 
     def behind(self, current: Snapshot) -> Snapshot:
         """The state now, before a commit on top of `current` is made. The same object where there is no new commit.
@@ -401,7 +401,7 @@ class WorkingCopy:
             UnknownOutcome: the store does not say whether the commit was made; the next start finds out.
         """
         self._check_writes()
-        self._found()
+        self._make_corpus()
         state = parent
         entry = LogEntry(
             number=parent.number + 1,
