@@ -27,6 +27,7 @@ from ingest.executors.node_proof import shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
+from ingest.raw_data.bucket_source import let_go
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import RunRow, SourceRow, VerdictRow
@@ -165,6 +166,7 @@ def ingest(
             is_doubtful=is_doubtful,
             num_work=len(plan.todo),
         ):
+            let_go(request.bucket)  # what planning has opened would fill the cache of the workers
             for work, result in executor.run(run.next_work, guarded):
                 run.take(work, result, placement_of(executor))
             run.hand_over_all()
