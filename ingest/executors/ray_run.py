@@ -10,7 +10,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.executors.inline import Placement, timed
+from ingest.executors.inline import DRIVER, Placement, timed
 from ingest.executors.local import LISTEN_S
 from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
@@ -20,7 +20,6 @@ from schemas.outcome import WorkerFailure
 if TYPE_CHECKING:
     from ingest.executors.ray import RayExecutor
 
-DRIVER = "the driver"  # where the second look takes place
 TURN_S = 1.0  # without a result, until the cluster is looked at again
 
 AHEAD_S = 2.0  # of work that waits at each slot: while the driver commits, no worker may run out
