@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ingest.executors.crash_report import CrashReport, oom_kills, report_of
+from ingest.executors.crash_report import CrashReport, is_more, oom_kills, report_of
 from ingest.executors.inline import Placement
 from ingest.executors.local import OOM_KILLED_HOW
 from ingest.executors.node_proof import SharedView, code_id, is_answered, nothing_is_doubtful
@@ -357,7 +357,7 @@ class RayExecutor:
             crash = f"worker process was killed by {report.crash}"
             return self._failure(report, Code.WORKER_DIED, crash)
         kills = self._oom_kills(report.node_id)
-        if kills is not None and kills > report.oom_kills:
+        if kills is not None and is_more(kills, report.oom_kills):
             return self._failure(report, Code.OOM_KILLED, OOM_KILLED_HOW)
         known = "the kernel reports no kill for memory" if kills is not None else "its node does not answer"  # fmt: skip
         ended = f"worker process was killed by SIGKILL or has ended itself ({known})"
@@ -383,7 +383,7 @@ class RayExecutor:
     def _report(self, reference: Any) -> CrashReport | None:
         return report_of(self._view, reference.task_id().hex())
 
-    def _oom_kills(self, node_id: str) -> int | None:
+    def _oom_kills(self, node_id: str) -> tuple[int, ...] | None:
         """The counter of the kernel of a node now; None where it does not answer."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -394,14 +394,14 @@ class RayExecutor:
             _, problem, count = ray.get(task, timeout=COUNT_S)
         except ray.exceptions.RayError:
             return None
-        return None if problem else int(count)
+        return None if problem else tuple(count)
 
     def node_name(self, node_id: str) -> str:
         """Host name, address and id of a node, also of one that is gone."""
         return self.cluster.names.get(node_id, node_id)
 
 
-def count_oom_kills(work: None, disk: LocalStorage) -> int:
+def count_oom_kills(work: None, disk: LocalStorage) -> tuple[int, ...]:
     """A worker body: `oom_kills` of the node that it runs on."""
     return oom_kills()
 

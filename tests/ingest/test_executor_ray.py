@@ -137,7 +137,9 @@ def ended(
     executor, _ = executor_on(NODES, time_limit_s=12)
     executor._cluster.drained = drained or set()  # type: ignore[union-attr]
     executor._view = SharedView(folder=str(folder), nonce="1")
-    monkeypatch.setattr(executor, "_oom_kills", lambda node_id: kills_now)
+    monkeypatch.setattr(
+        executor, "_oom_kills", lambda node_id: None if kills_now is None else (kills_now, 0, 2)
+    )
     (folder / "watch.w1").write_bytes(watch)
 
     def get(reference: Dead) -> None:
@@ -155,9 +157,9 @@ CRASHED = ray.exceptions.WorkerCrashedError()
 @pytest.mark.parametrize(
     ("watch", "waited_s", "code"),
     [
-        (b"task-1 a 0\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
-        (b"task-1 a 0\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
-        (b"task-2 a 0\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
+        (b"task-1 a 0,0,2\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
+        (b"task-1 a 0,0,2\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
+        (b"task-2 a 0,0,2\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
     ],
 )
 def test_a_crash_after_a_long_wait_is_no_time_limit(
@@ -171,14 +173,16 @@ def test_the_causes_of_a_crash_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray reports one error for the three."""
-    signal = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n" + SEGFAULT, kills_now=6)
+    signal = ended(
+        monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n" + SEGFAULT, kills_now=6
+    )
     assert (signal.code, signal.node) == (Code.WORKER_DIED, "a")
     assert signal.how == "worker process was killed by SIGSEGV at read.py:7 in load"
-    kernel = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=6)
+    kernel = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=6)
     assert kernel.code is Code.OOM_KILLED
-    killed = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=5)
+    killed = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=5)
     assert (killed.code, "no kill for memory" in killed.how) == (Code.WORKER_DIED, True)
-    silent = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=None)
+    silent = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=None)
     assert (silent.code, "does not answer" in silent.how) == (Code.WORKER_DIED, True)
 
 
@@ -190,12 +194,12 @@ def test_the_memory_monitor_of_ray_is_not_the_limit_of_the_episode(
         "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1) "
         "where the task was running was 15.21GB / 16.00GB (0.95), which exceeds the threshold"
     )
-    failure = ended(monkeypatch, tmp_path, full, watch=b"task-1 b 0\n")
+    failure = ended(monkeypatch, tmp_path, full, watch=b"task-1 b 0,0,2\n")
     assert (failure.code, failure.node, failure.node_lost) == (Code.NODE_MEMORY_FULL, "b", False)
     assert failure.how.endswith("memory of its node was full (15.21GB / 16.00GB used)")
 
 
-@pytest.mark.parametrize("watch", [b"task-1 b 0\n", b""], ids=["begun", "not begun"])
+@pytest.mark.parametrize("watch", [b"task-1 b 0,0,2\n", b""], ids=["begun", "not begun"])
 def test_a_node_that_was_preempted_is_not_one_that_was_lost(
     watch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
