@@ -135,7 +135,8 @@ class RayExecutor:
         self._num_left = num_work
 
     def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
-        """As `inline.Monitored`."""
+        """As `inline.Monitored`. Also an episode that deaths have quarantined has ended, and needs no room."""
+        self._num_left = max(self._num_left - 1, 0)
         self._num_waiting = waiting
         if self._series is not None:
             self._series.outcome(tags, seconds)
@@ -157,10 +158,6 @@ class RayExecutor:
                 NODES: len(self.excluded),
             }
         )
-
-    def has_ended(self) -> None:
-        """One of the expected pieces of work."""
-        self._num_left = max(self._num_left - 1, 0)
 
     def slots(self) -> int:
         """How many episodes the cluster works on at once; it may grow."""

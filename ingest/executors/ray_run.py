@@ -145,7 +145,6 @@ class Run:
         if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:
-            self.executor.has_ended()
             node = self.executor.node_name(node_id)
             self.executor.latest = Placement(node=node, seconds=seconds)
             yield flying.work, result
@@ -158,6 +157,5 @@ class Run:
                 self.executor.exclude(
                     node_id, f"it reports a file as missing that the driver can read ({problem})"
                 )
-            self.executor.has_ended()
             self.executor.latest = Placement(node=DRIVER)
             yield work, result

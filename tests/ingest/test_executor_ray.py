@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 
+from ingest.executors.inline import Placement
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
 from ingest.executors.ray_autoscaler import AGAIN_S, MOST
@@ -18,6 +19,8 @@ from ingest.executors.ray_run import ahead
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure
+from tests.faults.runs import run
+from tests.faults.toy import write_toy
 
 NODES = [Node(id=name, name=name, cpus=1, memory_mib=4000) for name in ("a", "b")]
 
@@ -238,12 +241,35 @@ def test_the_autoscaler_is_asked_from_the_plan_and_for_less_as_it_is_done(
     assert requests == [[{"CPU": 1, "memory": 1000 << 20}] * 10]
     for at_s, ended in ((4.0, 9), (20.0, 0), (26.0, 0)):  # not at every look
         for _ in range(ended):
-            executor.has_ended()
+            executor.observe({}, 0.0, 0)
         clock.now_s = at_s
         executor.check()
     assert [len(each) for each in requests] == [10, 1]
     executor.close()
     assert [len(each) for each in requests] == [10, 1, 0]
+
+
+class Deadly:
+    """Every worker process ends without an answer; what is observed goes to `executor`."""
+
+    name = "deadly"
+    latest = Placement()
+
+    def __init__(self, executor: RayExecutor) -> None:
+        self.observe = executor.observe
+
+    def run(self, next_work: Callable[[], Any], body: Any) -> Iterator[Any]:
+        while (work := next_work()) is not None:
+            yield work, WorkerFailure(code=Code.WORKER_DIED, how="killed")
+
+
+def test_an_episode_that_deaths_quarantine_needs_no_room_any_more(tmp_path: Path) -> None:
+    executor, _ = executor_on(NODES)
+    executor.expect(5)
+    raw = write_toy(tmp_path / "raw", dict.fromkeys("abc", "good"))
+    deadly: Any = Deadly(executor)
+    assert run(raw, tmp_path / "corpus", executor=deadly).quarantined == 3
+    assert executor._num_left == 5 - 3  # each died twice
 
 
 def test_a_request_is_bounded_and_made_only_where_an_autoscaler_runs(
