@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import ray
 
+from ingest.executors.crash_report import CrashReport
 from ingest.executors.inline import Placement
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
 from ingest.executors.ray_autoscaler import AGAIN_S, MOST
-from ingest.executors.ray_cluster import Node
+from ingest.executors.ray_cluster import ANSWER_S, Cluster, Node
 from ingest.executors.ray_run import ahead
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
@@ -189,6 +191,102 @@ def test_the_causes_of_a_crash_are_told_apart(
     assert (silent.code, "does not answer" in silent.how) == (Code.WORKER_DIED, True)
 
 
+NODE = "ab" * 28
+
+
+def counting(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, ...] | None]
+) -> tuple[RayExecutor, list[str], SimpleNamespace]:
+    """An executor whose nodes answer in this order, None: not in time; what was done; and the clock."""
+    executor, _ = executor_on(NODES)
+    done: list[str] = []
+    clock = SimpleNamespace(now_s=100.0)
+
+    def get(task: str, timeout: float) -> Any:
+        assert timeout <= 2
+        done.append("asked")
+        answer = answers.pop(0)
+        if answer is None:
+            clock.now_s += timeout
+            raise ray.exceptions.GetTimeoutError("late")
+        return NODE, "", answer
+
+    monkeypatch.setattr(executor, "submission", lambda **options: lambda work, body: "task")
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "cancel", lambda task, force: done.append("cancelled"))
+    monkeypatch.setattr("ingest.executors.ray.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return executor, done, clock
+
+
+def test_a_node_that_does_not_answer_is_asked_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred workers may end with one node, and the driver waits for each."""
+    executor, done, clock = counting(monkeypatch, [None, (1, 0, 0)])
+    report = CrashReport(node_id=NODE, oom_kills=(0, 0, 0))
+    assert [executor._oom_kills(report) for _ in range(100)] == [None] * 100
+    assert done == ["asked", "cancelled"]
+    clock.now_s += 1.0
+    assert executor._oom_kills(report) == (1, 0, 0)
+    assert [executor._oom_kills(report) for _ in range(100)] == [(1, 0, 0)] * 100
+    assert done == ["asked", "cancelled", "asked"]
+
+
+def test_counters_that_are_older_than_a_kill_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor, done, _ = counting(monkeypatch, [(1, 0, 0), (2, 0, 0)])
+    assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (1, 0, 0)
+    assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (2, 0, 0)
+    assert done == ["asked", "asked"]
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The head of a cluster: `answers` before it says more, `drained` is what it says; and the threads that asked."""
+    head = SimpleNamespace(answers=threading.Event(), drained=set(), threads=[])
+
+    def look(cluster: Cluster) -> None:
+        head.threads.append(threading.current_thread())
+        head.answers.wait(60)
+        cluster.drained |= head.drained
+
+    context = SimpleNamespace(gcs_address="head:6379")
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(Cluster, "_look", look)
+    head.cluster = Cluster()
+    head.cluster.watch()
+    yield head
+    head.answers.set()
+    head.cluster.close()
+
+
+def test_a_head_that_does_not_answer_holds_the_driver_up_once(
+    head: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float | None] = []
+    wait_for = threading.Condition.wait_for
+
+    def recorded(self: Any, predicate: Any, timeout: float | None = None) -> bool:
+        waited.append(timeout)
+        return wait_for(self, predicate, 0.1)
+
+    monkeypatch.setattr(threading.Condition, "wait_for", recorded)
+    assert not any(head.cluster.is_drained("a") for _ in range(100))
+    assert waited == [ANSWER_S]
+    assert threading.current_thread() not in head.threads
+
+
+def test_why_a_node_has_gone_is_looked_up_when_it_is_asked(head: SimpleNamespace) -> None:
+    head.drained.add("a")
+    head.answers.set()
+    assert head.cluster.is_drained("a")
+    assert not head.cluster.is_drained("b")
+    assert threading.current_thread() not in head.threads
+
+
 def test_the_memory_monitor_of_ray_is_not_the_limit_of_the_episode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +305,7 @@ def test_a_node_that_was_preempted_is_not_one_that_was_lost(
     watch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the task has not begun, the node is in the message of Ray."""
-    node_id = "b" if watch else "ab" * 28
+    node_id = "b" if watch else NODE
     gone = ray.exceptions.NodeDiedError(
         f"Task failed because the node it was running on is dead or unavailable. Node IP: 1.2.3.4, node ID: {node_id}. "
         "This can happen if the node was preempted, had a hardware failure, or its raylet crashed unexpectedly."
