@@ -188,9 +188,9 @@ class Cluster:
         with self._turn:
             if self._thread is None or self._is_late:
                 return
-            wanted = self._num_begun + 1
+            next_look = self._num_begun + 1
             self._wake.set()
-            self._is_late = not self._turn.wait_for(lambda: self._num_ended >= wanted, ANSWER_S)
+            self._is_late = not self._turn.wait_for(lambda: self._num_ended >= next_look, ANSWER_S)
 
     def _look(self) -> None:
         import ray
