@@ -83,7 +83,7 @@ fidelity: setup  ## how exactly poses and pictures come back, against the genera
 fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/results/fuzz.md); SECONDS_EACH=600 for longer
 	$(RUN) tests.fuzz --seconds $(SECONDS_EACH)
 
-test-s3: setup  ## the contract of a store and raw data by URI, on an S3 server on loopback (moto)
+test-s3: setup  ## the contract of a store and raw data by URI, on an S3 server on loopback (moto); the other tests of corpora in buckets are in test-all
 	$(RUN) pytest -q tests/ingest/test_store.py tests/ingest/test_object_store.py tests/ingest/test_raw_data.py tests/jobs/test_ingest_uri.py
 
 power: setup  ## cut the power of a real ext4 (needs root) and of a simulated disk, and interrupt ingest, at many moments (docs/concepts/durability.md)

@@ -50,11 +50,11 @@ def by_dataset(corpus: Path, current: Snapshot) -> Iterator[tuple[str, NumberedE
     """(path, episodes) of each dataset that has any, by path.
 
     Raises:
-        DamagedCatalog: a row lacks one of the columns.
+        DamagedCatalog: a row lacks one of the columns, or a text of its tasks.
     """
     rows = current.read(corpus, "episodes", _COLUMNS)
     for name in _COLUMNS:
-        if rows[name].null_count:
+        if rows[name].null_count or (name == "tasks" and pc.list_flatten(rows[name]).null_count):
             problem = f"column {name} of an episode is empty"
             raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where="table episodes")
     erased = places(tombstones(corpus, current))

@@ -28,12 +28,15 @@ SIGNALS = {
 OOM_COUNTERS = ("proc/vmstat", "sys/fs/cgroup/memory.events", "sys/fs/cgroup/memory/memory.oom_control")  # fmt: skip
 
 
+COUNTS = re.compile(rf"[0-9]{{1,20}}(,[0-9]{{1,20}}){{{len(OOM_COUNTERS) - 1}}}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashReport:
     """What the process of a task wrote before and when it ended."""
 
     node_id: str
-    oom_kills: int  # of its node before the work
+    oom_kills: tuple[int, ...]  # of its node before the work
     text: str = ""  # of faulthandler
 
     @property
@@ -53,7 +56,7 @@ class CrashReport:
 
 def heading(task_id: str, node_id: str) -> str:
     """What a process writes before the work of a task."""
-    return f"{task_id} {node_id} {oom_kills()}\n"
+    return f"{task_id} {node_id} {','.join(map(str, oom_kills()))}\n"
 
 
 def report_of(view: SharedView | None, task_id: str) -> CrashReport | None:
@@ -64,14 +67,28 @@ def report_of(view: SharedView | None, task_id: str) -> CrashReport | None:
         with path.open("rb") as file:
             head, _, rest = file.read(REPORT_BYTES).decode(errors="replace").partition("\n")
         words = head.split()
-        if len(words) == 3 and words[0] == task_id and words[2].isdecimal():
-            return CrashReport(node_id=words[1], oom_kills=int(words[2]), text=rest)
+        if len(words) == 3 and words[0] == task_id and COUNTS.fullmatch(words[2]):
+            kills = tuple(map(int, words[2].split(",")))
+            return CrashReport(node_id=words[1], oom_kills=kills, text=rest)
     return None
 
 
-def oom_kills(root: Path = Path("/")) -> int:
-    """A number that grows when the kernel kills a process of this machine or container because memory is full."""
-    return sum(_counted(root / name) for name in OOM_COUNTERS)
+def oom_kills(root: Path = Path("/")) -> tuple[int, ...]:
+    """How often the kernel has killed a process of this machine or container because memory is full, by each of `OOM_COUNTERS`.
+
+    They count the same kills, so their sum says nothing.
+    """
+    return tuple(_counted(root / name) for name in OOM_COUNTERS)
+
+
+def is_more(now: tuple[int, ...], before: tuple[int, ...]) -> bool:
+    """Whether the kernel has killed between two `oom_kills`."""
+    return any(a > b for a, b in zip(now, before, strict=True))
+
+
+def plus_one(before: tuple[int, ...], now: tuple[int, ...]) -> tuple[int, ...]:
+    """`before` with one kill more, in each counter that has seen it."""
+    return tuple(min(a, b + 1) for a, b in zip(now, before, strict=True))
 
 
 def _counted(path: Path) -> int:

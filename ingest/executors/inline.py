@@ -22,6 +22,7 @@ from schemas.outcome import WorkerFailure
 MIB = 1024 * 1024
 EPISODE_MIB = 256  # the least that is left for an episode
 STEP_MIB = 64  # advice is rounded up to a multiple of this
+DRIVER = "the driver"  # the node of a result that the driver itself looked for
 
 
 def data_mib() -> int:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from ingest.executors.crash_report import oom_kills
+from ingest.executors.crash_report import is_more, oom_kills, plus_one
 from ingest.executors.inline import Placement, exit_reason, memory_limit, timed
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
@@ -93,8 +93,9 @@ class LocalPool:
 
     def _expired(self, exit_code: int) -> WorkerFailure:
         """Of a process that ended without an answer. Each kill of the kernel for memory accounts for one of them."""
-        if exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills:
-            self._oom_kills += 1
+        kills = oom_kills()
+        if exit_code == -signal.SIGKILL and is_more(kills, self._oom_kills):
+            self._oom_kills = plus_one(self._oom_kills, kills)
             return WorkerFailure(code=Code.OOM_KILLED, how=OOM_KILLED_HOW)
         return WorkerFailure(code=Code.WORKER_DIED, how=exit_reason(exit_code))
 

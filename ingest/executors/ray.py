@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ingest.executors.crash_report import CrashReport, oom_kills, report_of
+from ingest.executors.crash_report import CrashReport, is_more, oom_kills, report_of
 from ingest.executors.inline import Placement
 from ingest.executors.local import OOM_KILLED_HOW
 from ingest.executors.node_proof import SharedView, code_id, is_answered, nothing_is_doubtful
@@ -32,7 +32,8 @@ PROVE_S = (
 )
 PROBES = 3  # of a node whose worker process ends while it proves itself
 SHOWN_NODES = 3  # of many, in one message
-COUNT_S = 10.0  # for a node to answer how often its kernel has killed for memory
+COUNT_S = 2.0  # for a node to answer how often its kernel has killed for memory
+RECENT_S = 1.0  # an answer, or that there was none, holds for the other workers that ended with it
 NODE_ID = re.compile(r"\b[0-9a-f]{56}\b")
 
 W = TypeVar("W")
@@ -71,6 +72,9 @@ class RayExecutor:
         self.latest = Placement()
         self._series: RaySeries | None = None
         self._num_waiting = 0
+        self._counted: dict[
+            str, tuple[float, tuple[int, ...] | None]
+        ] = {}  # node id -> when, kills
 
     # --- the cluster ---------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,8 @@ class RayExecutor:
         self._num_left = num_work
 
     def observe(self, tags: Mapping[str, str], seconds: float, waiting: int) -> None:
-        """As `inline.Monitored`."""
+        """As `inline.Monitored`. Also an episode that deaths have quarantined has ended, and needs no room."""
+        self._num_left = max(self._num_left - 1, 0)
         self._num_waiting = waiting
         if self._series is not None:
             self._series.outcome(tags, seconds)
@@ -157,10 +162,6 @@ class RayExecutor:
                 NODES: len(self.excluded),
             }
         )
-
-    def has_ended(self) -> None:
-        """One of the expected pieces of work."""
-        self._num_left = max(self._num_left - 1, 0)
 
     def slots(self) -> int:
         """How many episodes the cluster works on at once; it may grow."""
@@ -356,8 +357,8 @@ class RayExecutor:
         if report.crash:
             crash = f"worker process was killed by {report.crash}"
             return self._failure(report, Code.WORKER_DIED, crash)
-        kills = self._oom_kills(report.node_id)
-        if kills is not None and kills > report.oom_kills:
+        kills = self._oom_kills(report)
+        if kills is not None and is_more(kills, report.oom_kills):
             return self._failure(report, Code.OOM_KILLED, OOM_KILLED_HOW)
         known = "the kernel reports no kill for memory" if kills is not None else "its node does not answer"  # fmt: skip
         ended = f"worker process was killed by SIGKILL or has ended itself ({known})"
@@ -383,8 +384,18 @@ class RayExecutor:
     def _report(self, reference: Any) -> CrashReport | None:
         return report_of(self._view, reference.task_id().hex())
 
-    def _oom_kills(self, node_id: str) -> int | None:
-        """The counter of the kernel of a node now; None where it does not answer."""
+    def _oom_kills(self, report: CrashReport) -> tuple[int, ...] | None:
+        """The counters of the kernel of a node after a worker process of it has ended; None where it does not answer."""
+        counted_s, kills = self._counted.get(report.node_id, (-RECENT_S, None))
+        is_recent = time.monotonic() - counted_s < RECENT_S
+        # Counters that have not grown may be older than the end of this process.
+        if is_recent and (kills is None or is_more(kills, report.oom_kills)):
+            return kills
+        kills = self._asked_kills(report.node_id)
+        self._counted[report.node_id] = (time.monotonic(), kills)
+        return kills
+
+    def _asked_kills(self, node_id: str) -> tuple[int, ...] | None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -392,16 +403,19 @@ class RayExecutor:
         task = self.submission(num_cpus=0, scheduling_strategy=on_node)(None, count_oom_kills)
         try:
             _, problem, count = ray.get(task, timeout=COUNT_S)
+        except ray.exceptions.GetTimeoutError:
+            ray.cancel(task, force=True)
+            return None
         except ray.exceptions.RayError:
             return None
-        return None if problem else int(count)
+        return None if problem else tuple(count)
 
     def node_name(self, node_id: str) -> str:
         """Host name, address and id of a node, also of one that is gone."""
         return self.cluster.names.get(node_id, node_id)
 
 
-def count_oom_kills(work: None, disk: LocalStorage) -> int:
+def count_oom_kills(work: None, disk: LocalStorage) -> tuple[int, ...]:
     """A worker body: `oom_kills` of the node that it runs on."""
     return oom_kills()
 

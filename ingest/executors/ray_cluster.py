@@ -89,6 +89,7 @@ def _lack(nodes: Sequence[Node], cpus: int, least_mib: int) -> str:
 
 CONNECT_S = 10.0  # to reach a cluster
 REFRESH_S = 1.0  # between two looks
+ANSWER_S = 2.0  # that the driver waits for a look of the thread
 # Without an answer of the head. Ray itself ends this process after 60 s, without a word of ours; a head that is
 # restarted (KubeRay with fault tolerance) is back before.
 HEAD_S = 40.0
@@ -113,8 +114,13 @@ class Cluster:
         self.is_lost = False
         self._silent_since: float | None = None
         self._looked_s = 0.0
-        self._ended = threading.Event()
+        self._ended, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._turn = threading.Condition()
+        self._num_begun = self._num_ended = 0  # looks of the thread
+        self._is_late = (
+            False  # whether the driver has waited in vain for the look that is under way
+        )
 
     def watch(self) -> None:
         """Keep `nodes` fresh until `close`."""
@@ -124,6 +130,7 @@ class Cluster:
 
     def close(self) -> None:
         self._ended.set()
+        self._wake.set()
         if self._thread is not None and not self.is_lost:
             self._thread.join()
 
@@ -162,12 +169,28 @@ class Cluster:
     def _refresh(self) -> None:
         import ray
 
-        while not self._ended.wait(REFRESH_S):
+        while True:
+            self._wake.wait(REFRESH_S)
+            self._wake.clear()
+            if self._ended.is_set():
+                return
+            with self._turn:
+                self._num_begun += 1
             if self._silent_since is None and ray.is_initialized():  # a question would start a Ray
-                try:
+                with suppress(ray_error()):
                     self._look()
-                except ray.exceptions.RayError:
-                    continue
+            with self._turn:
+                self._num_ended, self._is_late = self._num_begun, False
+                self._turn.notify_all()
+
+    def _await_look(self) -> None:
+        """Let the thread look now, and wait `ANSWER_S` for it at most; not again where it has not answered yet."""
+        with self._turn:
+            if self._thread is None or self._is_late:
+                return
+            next_look = self._num_begun + 1
+            self._wake.set()
+            self._is_late = not self._turn.wait_for(lambda: self._num_ended >= next_look, ANSWER_S)
 
     def _look(self) -> None:
         import ray
@@ -185,8 +208,7 @@ class Cluster:
         A node may be gone before its head reports why.
         """
         if node_id not in self.drained and self._silent_since is None:
-            with suppress(ray_error()):
-                self._look()
+            self._await_look()
         return node_id in self.drained
 
 

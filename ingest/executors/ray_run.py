@@ -10,7 +10,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.executors.inline import Placement, timed
+from ingest.executors.inline import DRIVER, Placement, timed
 from ingest.executors.local import LISTEN_S
 from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
@@ -20,7 +20,6 @@ from schemas.outcome import WorkerFailure
 if TYPE_CHECKING:
     from ingest.executors.ray import RayExecutor
 
-DRIVER = "the driver"  # where the second look takes place
 TURN_S = 1.0  # without a result, until the cluster is looked at again
 
 AHEAD_S = 2.0  # of work that waits at each slot: while the driver commits, no worker may run out
@@ -146,7 +145,6 @@ class Run:
         if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:
-            self.executor.has_ended()
             node = self.executor.node_name(node_id)
             self.executor.latest = Placement(node=node, seconds=seconds)
             yield flying.work, result
@@ -159,6 +157,5 @@ class Run:
                 self.executor.exclude(
                     node_id, f"it reports a file as missing that the driver can read ({problem})"
                 )
-            self.executor.has_ended()
             self.executor.latest = Placement(node=DRIVER)
             yield work, result

@@ -6,19 +6,21 @@ source pixels over `DECODE_PX_PER_S` plus its output pixels over `ENCODE_PX_PER_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.registry import adapter_for
+from ingest.executors.local import LocalPool
 from ingest.executors.node_proof import spread
 from ingest.pipeline.plan import Plan, Request
 from ingest.pipeline.process import is_required
-from ingest.recipe import Recipe
+from ingest.raw_data.bucket_source import BucketSource, let_go, reading
+from ingest.recipe import Limits, Recipe
+from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
 from ingest.video.camera_video import frame_clock, frame_size
 from ingest.video.scale import output_size
 from schemas.episode import EpisodeRef
-from schemas.errors import PipelineError
 
 DECODE_PX_PER_S = 272e6
 ENCODE_PX_PER_S = 57e6
@@ -49,15 +51,21 @@ class IngestCost:
     num_objects: int  # files of episodes; each is one PUT in a bucket
 
 
-def ingest_cost(plan: Plan, request: Request) -> IngestCost | None:
-    """None where none of the probed episodes can be read."""
+def ingest_cost(plan: Plan, request: Request, limits: Limits) -> IngestCost | None:
+    """None where none of the probed episodes can be read. They are read in a worker process, under the limits of a run."""
     todo = [ref for ref in plan.todo if ref.problem is None]
-    probed = list(_probed(spread(todo, PROBED), request))
+    let_go(request.bucket)
+    return estimate(todo, _probed(spread(todo, PROBED), request, limits), request.recipe)
+
+
+def estimate(
+    todo: Sequence[EpisodeRef], probed: Sequence[EpisodeCost], recipe: Recipe
+) -> IngestCost | None:
+    """Of episodes, by those that were probed."""
     duration_s = sum(each.duration_s for each in probed)
     if not duration_s:
         return None
-    mean_s = duration_s / len(probed)
-    hours = plan.hours or mean_s * len(todo) / 3600
+    hours = _recorded_s(todo, duration_s / len(probed), recipe) / 3600
     per_recorded_s = hours * 3600 / duration_s
     cameras = sum(each.num_cameras for each in probed) / len(probed)
     return IngestCost(
@@ -69,13 +77,49 @@ def ingest_cost(plan: Plan, request: Request) -> IngestCost | None:
     )
 
 
-def _probed(refs: Iterable[EpisodeRef], request: Request) -> Iterable[EpisodeCost]:
-    """What cannot be read is quarantined by the run and costs next to nothing."""
-    for ref in refs:
-        try:
-            yield _cost_of(ref, request.source, request.recipe)
-        except (PipelineError, OSError):
-            continue
+def _recorded_s(todo: Sequence[EpisodeRef], probed_mean_s: float, recipe: Recipe) -> float:
+    """Lengths of the metadata. An episode without one that can be true has the mean of the others, or of the probed."""
+    hints_s = [ref.duration_hint_s for ref in todo]
+    known_s = [each for each in hints_s if 0 < each <= recipe.max_episode_s]
+    mean_s = sum(known_s) / len(known_s) if known_s else probed_mean_s
+    return sum(known_s) + mean_s * (len(todo) - len(known_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """What a worker process reads one episode for."""
+
+    ref: EpisodeRef
+    source: str
+    recipe: Recipe
+    bucket: BucketSource | None
+
+
+def _probed(refs: Sequence[EpisodeRef], request: Request, limits: Limits) -> list[EpisodeCost]:
+    """What cannot be read is set aside by the run and costs next to nothing."""
+    if not refs:
+        return []
+    with LocalPool(1, limits) as pool:
+        futures = [
+            pool.submit(
+                _cost_or_none,
+                _Probe(
+                    ref=ref, source=request.source, recipe=request.recipe, bucket=request.bucket
+                ),
+            )
+            for ref in refs
+        ]
+        costs = [pool.result(future) for future in futures]
+    return [cost for cost in costs if isinstance(cost, EpisodeCost)]
+
+
+def _cost_or_none(probe: _Probe, disk: LocalStorage) -> EpisodeCost | None:
+    """A worker body."""
+    try:
+        with reading(probe.bucket):
+            return _cost_of(probe.ref, probe.source, probe.recipe)
+    except Exception:  # noqa: BLE001  the run itself names what is wrong with an episode
+        return None
 
 
 def _cost_of(ref: EpisodeRef, source: str, recipe: Recipe) -> EpisodeCost:

@@ -22,11 +22,12 @@ from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.working_copy import lane_of
 from ingest.corpus.writer import recover
-from ingest.executors.inline import Executor, Monitored, Placement, placement_of
+from ingest.executors.inline import DRIVER, Executor, Monitored, Placement, placement_of
 from ingest.executors.node_proof import shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
+from ingest.raw_data.bucket_source import let_go
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import RunRow, SourceRow, VerdictRow
@@ -165,6 +166,7 @@ def ingest(
             is_doubtful=is_doubtful,
             num_work=len(plan.todo),
         ):
+            let_go(request.bucket)  # what planning has opened would fill the cache of the workers
             for work, result in executor.run(run.next_work, guarded):
                 run.take(work, result, placement_of(executor))
             run.hand_over_all()
@@ -304,7 +306,9 @@ class _Run:
         self.observed.observe(tags, placement.seconds, len(self.ready))
 
     def _watch_nodes(self, node: str, result: Outcome) -> None:
-        """Name a node once that quarantines far more than the others."""
+        """Name a node once that quarantines far more than the others. What is absent says nothing of one, nor does an unknown place."""
+        if node in ("", DRIVER) or result.code in ABSENT:
+            return
         is_quarantined = result.state is State.QUARANTINED
         self.node_rates.count(node, is_quarantined=is_quarantined)
         if not is_quarantined or node in self.tally.suspect_nodes:

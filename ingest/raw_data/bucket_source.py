@@ -106,6 +106,12 @@ def reading(source: BucketSource | None) -> Iterator[None]:
             opened.cache.unpin()
 
 
+def let_go(source: BucketSource | None) -> None:
+    """Let what this process has used be evicted, also within `reading`: it may be what worker processes need room for."""
+    if source is not None:
+        _opened(source).cache.unpin()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """A source in this process."""

@@ -174,7 +174,7 @@ def _ingest(
 ) -> None:
     count = resources.num_workers
     if is_dry_run:
-        _dry_run(request, out, count, as_json=as_json)
+        _dry_run(request, out, count, limits, as_json=as_json)
         return
 
     def tell(plan: Plan) -> None:
@@ -185,9 +185,9 @@ def _ingest(
     _show(done, address_of(out), as_json=as_json)
 
 
-def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> None:
+def _dry_run(request: Request, out: Path, workers: int, limits: Limits, *, as_json: bool) -> None:
     plan = plan_ingest(request, out)
-    cost = ingest_cost(plan, request)
+    cost = ingest_cost(plan, request, limits)
     if as_json:
         answer_json(plan_as_json(plan, workers) | {"cost": cost_as_json(cost)})
     else:

@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus.snapshot import Snapshot
-from ingest.pipeline.cost import BYTES_PER_PX, DECODE_PX_PER_S, ENCODE_PX_PER_S, ingest_cost
+from ingest.pipeline.cost import (
+    BYTES_PER_PX,
+    DECODE_PX_PER_S,
+    ENCODE_PX_PER_S,
+    EpisodeCost,
+    IngestCost,
+    estimate,
+    ingest_cost,
+)
 from ingest.pipeline.plan import Request, make_plan
-from ingest.recipe import Recipe
-from tests.faults.runs import TOY
+from ingest.recipe import Limits, Recipe
+from schemas.episode import EpisodeRef
+from tests.faults.runs import LIMITS, TOY
 from tests.faults.toy import write_toy
 
 MEASURED = json.loads(
@@ -32,11 +41,10 @@ def test_the_constants_are_those_of_the_benchmark(case: str) -> None:
     assert seconds == pytest.approx(1 / MEASURED[f"ours_fps_{case}"], rel=0.08)
 
 
+@pytest.mark.slow
 def test_a_plan_by_hand(tmp_path: Path) -> None:
     """Of ten toy episodes three are probed: 48 × 32 PNG at 10 Hz, nothing to scale. Metadata says 1 s for each."""
-    raw = write_toy(tmp_path, dict.fromkeys("abcdefghij", "good"))
-    request = Request(source=TOY, root=raw, options={}, recipe=Recipe())
-    cost = ingest_cost(make_plan(request, None, Snapshot()), request)
+    cost = cost_of(tmp_path, dict.fromkeys("abcdefghij", "good"))
     assert cost is not None
     assert (cost.num_probed, cost.num_objects) == (3, 20)
     assert cost.hours == pytest.approx(10 / 3600)
@@ -46,7 +54,46 @@ def test_a_plan_by_hand(tmp_path: Path) -> None:
     assert cost.video_bytes == pytest.approx(10 * px_per_s * BYTES_PER_PX, abs=1)
 
 
-def test_what_cannot_be_read_gives_no_estimate(tmp_path: Path) -> None:
-    raw = write_toy(tmp_path, dict.fromkeys("abc", "quarantine"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["quarantine", "crash", "segfault", "oom"])
+def test_what_cannot_be_read_is_not_probed_and_harms_no_one(kind: str, tmp_path: Path) -> None:
+    assert cost_of(tmp_path / "all", dict.fromkeys("abc", kind)) is None
+    cost = cost_of(tmp_path / "one", {"a": "good", "b": kind, "c": "good"})
+    assert cost is not None
+    assert cost.num_probed == 2
+
+
+@pytest.mark.slow
+def test_a_probe_that_hangs_ends_with_its_time_limit(tmp_path: Path) -> None:
+    limits = LIMITS.model_copy(update={"time_limit_s": 0.5})
+    assert cost_of(tmp_path, {"a": "hang"}, limits) is None
+
+
+def cost_of(folder: Path, kinds: dict[str, str], limits: Limits = LIMITS) -> IngestCost | None:
+    raw = write_toy(folder, kinds)
     request = Request(source=TOY, root=raw, options={}, recipe=Recipe())
-    assert ingest_cost(make_plan(request, None, Snapshot()), request) is None
+    return ingest_cost(make_plan(request, None, Snapshot()), request, limits)
+
+
+@pytest.mark.parametrize(
+    ("hints_s", "total_s"),
+    [
+        ([0, 0, 0, 0], 4 * 5),  # as the probed one
+        ([10, 0, 20, 0], 10 + 20 + 2 * 15),
+        ([10, float("inf"), float("nan"), -1], 4 * 10),  # of damaged metadata
+        ([1, 2, 3, 4], 10),
+    ],
+)
+def test_an_episode_without_a_length_has_the_mean(hints_s: list[float], total_s: float) -> None:
+    todo = [
+        EpisodeRef(
+            source="toy", dataset="toy", episode_id=str(n), root="", duration_hint_s=float(hint)
+        )
+        for n, hint in enumerate(hints_s)
+    ]
+    probed = EpisodeCost(duration_s=5.0, core_s=1.0, video_bytes=1000.0, num_cameras=2)
+    cost = estimate(todo, [probed], Recipe())
+    assert cost is not None
+    assert cost.hours * 3600 == pytest.approx(total_s)
+    assert cost.core_hours * 3600 == pytest.approx(total_s / 5)
+    assert (cost.video_bytes, cost.num_objects) == (total_s * 200, 12)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 import pytest
 import ray
 
+from ingest.executors.crash_report import CrashReport
+from ingest.executors.inline import Placement
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
 from ingest.executors.ray_autoscaler import AGAIN_S, MOST
-from ingest.executors.ray_cluster import Node
+from ingest.executors.ray_cluster import ANSWER_S, Cluster, Node
 from ingest.executors.ray_run import ahead
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure
+from tests.faults.runs import run
+from tests.faults.toy import write_toy
 
 NODES = [Node(id=name, name=name, cpus=1, memory_mib=4000) for name in ("a", "b")]
 
@@ -137,7 +142,9 @@ def ended(
     executor, _ = executor_on(NODES, time_limit_s=12)
     executor._cluster.drained = drained or set()  # type: ignore[union-attr]
     executor._view = SharedView(folder=str(folder), nonce="1")
-    monkeypatch.setattr(executor, "_oom_kills", lambda node_id: kills_now)
+    monkeypatch.setattr(
+        executor, "_oom_kills", lambda node_id: None if kills_now is None else (kills_now, 0, 2)
+    )
     (folder / "watch.w1").write_bytes(watch)
 
     def get(reference: Dead) -> None:
@@ -155,9 +162,9 @@ CRASHED = ray.exceptions.WorkerCrashedError()
 @pytest.mark.parametrize(
     ("watch", "waited_s", "code"),
     [
-        (b"task-1 a 0\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
-        (b"task-1 a 0\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
-        (b"task-2 a 0\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
+        (b"task-1 a 0,0,2\nTimeout (0:00:12)!\n", 13.0, Code.TIME_LIMIT),
+        (b"task-1 a 0,0,2\n", 13.0, Code.WORKER_DIED),  # it crashed after a long wait for a CPU
+        (b"task-2 a 0,0,2\nTimeout (0:00:12)!\n", 1.0, Code.WORKER_DIED),
     ],
 )
 def test_a_crash_after_a_long_wait_is_no_time_limit(
@@ -171,15 +178,113 @@ def test_the_causes_of_a_crash_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray reports one error for the three."""
-    signal = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n" + SEGFAULT, kills_now=6)
+    signal = ended(
+        monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n" + SEGFAULT, kills_now=6
+    )
     assert (signal.code, signal.node) == (Code.WORKER_DIED, "a")
     assert signal.how == "worker process was killed by SIGSEGV at read.py:7 in load"
-    kernel = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=6)
+    kernel = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=6)
     assert kernel.code is Code.OOM_KILLED
-    killed = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=5)
+    killed = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=5)
     assert (killed.code, "no kill for memory" in killed.how) == (Code.WORKER_DIED, True)
-    silent = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5\n", kills_now=None)
+    silent = ended(monkeypatch, tmp_path, CRASHED, watch=b"task-1 a 5,0,2\n", kills_now=None)
     assert (silent.code, "does not answer" in silent.how) == (Code.WORKER_DIED, True)
+
+
+NODE = "ab" * 28
+
+
+def counting(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, ...] | None]
+) -> tuple[RayExecutor, list[str], SimpleNamespace]:
+    """An executor whose nodes answer in this order, None: not in time; what was done; and the clock."""
+    executor, _ = executor_on(NODES)
+    done: list[str] = []
+    clock = SimpleNamespace(now_s=100.0)
+
+    def get(task: str, timeout: float) -> Any:
+        assert timeout <= 2
+        done.append("asked")
+        answer = answers.pop(0)
+        if answer is None:
+            clock.now_s += timeout
+            raise ray.exceptions.GetTimeoutError("late")
+        return NODE, "", answer
+
+    monkeypatch.setattr(executor, "submission", lambda **options: lambda work, body: "task")
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "cancel", lambda task, force: done.append("cancelled"))
+    monkeypatch.setattr("ingest.executors.ray.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return executor, done, clock
+
+
+def test_a_node_that_does_not_answer_is_asked_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred workers may end with one node, and the driver waits for each."""
+    executor, done, clock = counting(monkeypatch, [None, (1, 0, 0)])
+    report = CrashReport(node_id=NODE, oom_kills=(0, 0, 0))
+    assert [executor._oom_kills(report) for _ in range(100)] == [None] * 100
+    assert done == ["asked", "cancelled"]
+    clock.now_s += 1.0
+    assert executor._oom_kills(report) == (1, 0, 0)
+    assert [executor._oom_kills(report) for _ in range(100)] == [(1, 0, 0)] * 100
+    assert done == ["asked", "cancelled", "asked"]
+
+
+def test_counters_that_are_older_than_a_kill_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor, done, _ = counting(monkeypatch, [(1, 0, 0), (2, 0, 0)])
+    assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (1, 0, 0)
+    assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (2, 0, 0)
+    assert done == ["asked", "asked"]
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The head of a cluster: `answers` before it says more, `drained` is what it says; and the threads that asked."""
+    head = SimpleNamespace(answers=threading.Event(), drained=set(), threads=[])
+
+    def look(cluster: Cluster) -> None:
+        head.threads.append(threading.current_thread())
+        head.answers.wait(60)
+        cluster.drained |= head.drained
+
+    context = SimpleNamespace(gcs_address="head:6379")
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(Cluster, "_look", look)
+    head.cluster = Cluster()
+    head.cluster.watch()
+    yield head
+    head.answers.set()
+    head.cluster.close()
+
+
+def test_a_head_that_does_not_answer_holds_the_driver_up_once(
+    head: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float | None] = []
+    wait_for = threading.Condition.wait_for
+
+    def recorded(self: Any, predicate: Any, timeout: float | None = None) -> bool:
+        waited.append(timeout)
+        return wait_for(self, predicate, 0.1)
+
+    monkeypatch.setattr(threading.Condition, "wait_for", recorded)
+    assert not any(head.cluster.is_drained("a") for _ in range(100))
+    assert waited == [ANSWER_S]
+    assert threading.current_thread() not in head.threads
+
+
+def test_why_a_node_has_gone_is_looked_up_when_it_is_asked(head: SimpleNamespace) -> None:
+    head.drained.add("a")
+    head.answers.set()
+    assert head.cluster.is_drained("a")
+    assert not head.cluster.is_drained("b")
+    assert threading.current_thread() not in head.threads
 
 
 def test_the_memory_monitor_of_ray_is_not_the_limit_of_the_episode(
@@ -190,17 +295,17 @@ def test_the_memory_monitor_of_ray_is_not_the_limit_of_the_episode(
         "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1) "
         "where the task was running was 15.21GB / 16.00GB (0.95), which exceeds the threshold"
     )
-    failure = ended(monkeypatch, tmp_path, full, watch=b"task-1 b 0\n")
+    failure = ended(monkeypatch, tmp_path, full, watch=b"task-1 b 0,0,2\n")
     assert (failure.code, failure.node, failure.node_lost) == (Code.NODE_MEMORY_FULL, "b", False)
     assert failure.how.endswith("memory of its node was full (15.21GB / 16.00GB used)")
 
 
-@pytest.mark.parametrize("watch", [b"task-1 b 0\n", b""], ids=["begun", "not begun"])
+@pytest.mark.parametrize("watch", [b"task-1 b 0,0,2\n", b""], ids=["begun", "not begun"])
 def test_a_node_that_was_preempted_is_not_one_that_was_lost(
     watch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the task has not begun, the node is in the message of Ray."""
-    node_id = "b" if watch else "ab" * 28
+    node_id = "b" if watch else NODE
     gone = ray.exceptions.NodeDiedError(
         f"Task failed because the node it was running on is dead or unavailable. Node IP: 1.2.3.4, node ID: {node_id}. "
         "This can happen if the node was preempted, had a hardware failure, or its raylet crashed unexpectedly."
@@ -234,12 +339,35 @@ def test_the_autoscaler_is_asked_from_the_plan_and_for_less_as_it_is_done(
     assert requests == [[{"CPU": 1, "memory": 1000 << 20}] * 10]
     for at_s, ended in ((4.0, 9), (20.0, 0), (26.0, 0)):  # not at every look
         for _ in range(ended):
-            executor.has_ended()
+            executor.observe({}, 0.0, 0)
         clock.now_s = at_s
         executor.check()
     assert [len(each) for each in requests] == [10, 1]
     executor.close()
     assert [len(each) for each in requests] == [10, 1, 0]
+
+
+class Deadly:
+    """Every worker process ends without an answer; what is observed goes to `executor`."""
+
+    name = "deadly"
+    latest = Placement()
+
+    def __init__(self, executor: RayExecutor) -> None:
+        self.observe = executor.observe
+
+    def run(self, next_work: Callable[[], Any], body: Any) -> Iterator[Any]:
+        while (work := next_work()) is not None:
+            yield work, WorkerFailure(code=Code.WORKER_DIED, how="killed")
+
+
+def test_an_episode_that_deaths_quarantine_needs_no_room_any_more(tmp_path: Path) -> None:
+    executor, _ = executor_on(NODES)
+    executor.expect(5)
+    raw = write_toy(tmp_path / "raw", dict.fromkeys("abc", "good"))
+    deadly: Any = Deadly(executor)
+    assert run(raw, tmp_path / "corpus", executor=deadly).quarantined == 3
+    assert executor._num_left == 5 - 3  # each died twice
 
 
 def test_a_request_is_bounded_and_made_only_where_an_autoscaler_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,26 @@ def test_a_planted_mistake_is_named(
     shutil.copytree(exports[name], out)
     plant(dataset_of(out, name))
     assert any(told in each for each in found(out)) == bool(told), found(out)
+
+
+def test_a_length_that_no_file_has_takes_no_memory(
+    exports: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(exports["lerobot-v3"], out)
+    length = 3_000_000
+    v3._rows(
+        dataset_of(out, "lerobot-v3") / v3.EPISODES, lambda rows: rows[1].update(length=length)
+    )
+    tracemalloc.start()
+    try:
+        told = [each for each in found(out) if "episode 1" in each]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert any(f"its length is {length}" in each for each in told), told
+    assert not any(".mp4" in each for each in told)
+    assert peak < 8 * length  # less than any list of its numbers
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingest.executors.inline import Placement
+from ingest.executors.inline import DRIVER, Placement
 from ingest.pipeline.node_rates import LEAST, NodeRates
 from ingest.pipeline.process import Work, guarded
 from ingest.storage.local import LocalStorage
+from schemas.errors import Code
 from schemas.outcome import Outcome
 from tests.faults.runs import facts, run
 from tests.faults.toy import write_toy
@@ -40,6 +42,48 @@ def test_five_times_the_rate_of_the_others(
     assert list(rates.suspects()) == (["a"] if is_suspect else [])
     if is_suspect:
         assert f"node a quarantines {bad} of {results} episodes" in rates.suspects()["a"]
+
+
+class Lossy:
+    """Half of the results are absences that the driver confirmed, or deaths of which no process reported its node."""
+
+    name = "lossy"
+    latest = Placement()
+
+    def __init__(self, node: str, code: Code) -> None:
+        self.node, self.code = node, code
+
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome]]:
+        while (work := next_work()) is not None:
+            is_lost = work.ref.at("kind") == "quarantine"
+            self.latest = Placement(node=self.node if is_lost else "good")
+            result = guarded(work, LocalStorage())
+            yield work, replace(result, code=self.code.value) if is_lost else result
+
+
+@pytest.mark.parametrize(
+    ("node", "code"),
+    [
+        (DRIVER, Code.MISSING_SHARD),
+        ("", Code.WORKER_DIED),
+        ("one", Code.MISSING_FILE),
+        ("one", Code.TRUNCATED),
+    ],
+)
+def test_only_a_node_is_named_and_not_for_what_is_absent(
+    node: str, code: Code, tmp_path: Path
+) -> None:
+    kinds = {f"{number:02}": "quarantine" if number % 2 else "short" for number in range(24)}
+    warnings: list[str] = []
+    raw = write_toy(tmp_path / "raw", kinds)
+    executor: Any = Lossy(node, code)
+    tally = run(raw, tmp_path / "corpus", executor=executor, warn=warnings.append)
+    assert tally.quarantined == 12
+    suspects = ["one"] if code is Code.TRUNCATED else []
+    assert list(tally.suspect_nodes) == suspects
+    assert len(warnings) == len(suspects)
 
 
 class TwoNodes:

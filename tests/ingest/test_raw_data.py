@@ -14,15 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.raw_file import RangeReader, raw_file_of
+from ingest.pipeline.process import Work, guarded
 from ingest.raw_data import bucket_source, object_cache, object_tree
 from ingest.raw_data.bucket_source import BucketSource, fetch_metadata, listed, reading
 from ingest.raw_data.object_cache import ObjectCache
 from ingest.raw_data.object_tree import make_placeholder
+from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.open_store import open_store
 from schemas.av_options import open_video
@@ -36,6 +39,8 @@ from schemas.regular_file import (
     open_regular,
     read_regular,
 )
+from tests.faults.runs import run
+from tests.faults.toy import write_toy
 from tests.pickling import travelled
 from tests.s3_server import BUCKET, put_raw
 
@@ -184,6 +189,39 @@ def test_what_was_used_longest_ago_is_evicted(raw: Raw) -> None:
     evicted = Path(source.root, "b")
     assert evicted.stat().st_size == 10 * KB
     assert evicted.stat().st_blocks == 0
+
+
+class AnotherProcess:
+    """An executor whose worker has another view of the cache, and needs all of it."""
+
+    name = "another process"
+
+    def __init__(self, source: BucketSource, store: ObjectStore) -> None:
+        self.source, self.store = source, store
+
+    def run(self, next_work: Callable[[], Work | None], body: Any) -> Iterator[Any]:
+        worker = ObjectCache(Path(self.source.folder), self.source.max_bytes)
+        worker.use(self.store, self.source.tree, Path(self.source.root, "large"), "large")
+        worker.unpin()
+        while (work := next_work()) is not None:
+            yield work, guarded(work, LocalStorage())
+
+
+def test_what_planning_has_opened_takes_no_room_from_workers(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The driver reads until its run ends. It never waits for a file itself, so it never makes room."""
+    monkeypatch.setattr(object_cache, "WAIT_S", 0.5)
+    written = write_toy(tmp_path / "written", {"a": "quarantine"})
+    raw.store.put_file("episodes.json", written / "episodes.json")
+    raw.fill("large", size=1000 * KB)
+    source = raw.listed(max_bytes=1000 * KB)
+    worker = AnotherProcess(source, raw.store)
+    with reading(source):
+        read(source.root, "episodes.json")  # as to detect the source
+        root = Path(source.root)
+        tally = run(root, tmp_path / "corpus", executor=worker, bucket=source, uri=raw.uri)  # type: ignore[arg-type]
+    assert tally.quarantined == 1
 
 
 def test_a_file_in_use_is_not_evicted(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,10 +90,12 @@ def test_no_episodes_are_no_datasets(tmp_path: Path) -> None:
     assert counted(tmp_path, snapshot.Snapshot()) == {}
 
 
-@pytest.mark.parametrize("column", ["dataset_path", "tasks"])
-def test_an_episode_without_a_number_is_damage(column: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"), [("dataset_path", None), ("tasks", None), ("tasks", ["a", None])]
+)
+def test_an_episode_without_a_number_is_damage(column: str, value: Any, tmp_path: Path) -> None:
     rows = rows_of(6, 0)["episodes"]
-    rows[3][column] = None
+    rows[3][column] = value
     current = commit(tmp_path, {"episodes": rows})
     with pytest.raises(DamagedCatalog):
         counted(tmp_path, current)

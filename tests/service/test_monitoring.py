@@ -10,8 +10,10 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
+from ingest.executors.inline import DRIVER
 from ingest.executors.ray_series import HELP, NODES, OLDEST, OUTCOMES, TAGS
 from ingest.pipeline.node_rates import LEAST, TIMES
+from ingest.pipeline.run import ABSENT
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.metrics import stage_of
@@ -63,6 +65,14 @@ def test_every_series_of_an_alert_on_ray_is_one_of_the_executor() -> None:
         for label in re.findall(r"(\w+)=", rule["expr"]) + re.findall(r"by \((\w+)\)", rule["expr"])
     }
     assert labels <= set(TAGS)
+    selectors = re.findall(rf"{OUTCOMES}([^)]*)\)", group["rules"][0]["expr"])
+    assert len(selectors) == 8
+    for selector in selectors:
+        nodes, codes = (re.search(rf'{name}!~"([^"]*)"', selector) for name in ("node", "code"))
+        assert nodes is not None
+        assert codes is not None
+        assert set(nodes[1].split("|")) == {"", DRIVER}
+        assert set(codes[1].split("|")) == set(ABSENT)
     assert f">= {TIMES:g} *" in group["rules"][0]["expr"]
     assert f">= {LEAST}" in group["rules"][0]["expr"]
 

@@ -39,6 +39,7 @@ class _Dataset:
         self.files, self.prefix = files, files.prefix
         self.ranges = Ranges()
         self.info: dict[str, Any] = {}
+        self.is_counted = False  # whether the episode has as many rows as it says
         # An episode is in the file of the one before it, or in the next.
         self.table = lru_cache(maxsize=1)(files.table)
         self.shown = lru_cache(maxsize=16)(self._shown)
@@ -56,8 +57,9 @@ class _Dataset:
             place = f"{self.prefix}meta/episodes: episode {num_episodes}"
             if row["episode_index"] != num_episodes:
                 yield f"{place} is numbered {row['episode_index']}: not numbered 0 to N - 1"
+            self.is_counted = False
             yield from findings(place, partial(self._rows, row, num_rows, place))
-            for key in self.videos:
+            for key in self.videos if self.is_counted else ():
                 yield from findings(place, partial(self._pictures, row, key, place))
             num_episodes, num_rows = num_episodes + 1, num_rows + row["length"]
         for name, counted in (("total_episodes", num_episodes), ("total_frames", num_rows)):
@@ -107,6 +109,7 @@ class _Dataset:
         if len(own["index"]) != row["length"]:
             yield f"{place}: {len(own['index'])} rows in {data}; its length is {row['length']}"
             return
+        self.is_counted = True
         yield from self._numbers(row, own, before, place)
         for name, values in own.items():
             if values.dtype.kind == "f":
@@ -168,9 +171,10 @@ class _Dataset:
         lasts = (row[f"videos/{key}/to_timestamp"] - row[f"videos/{key}/from_timestamp"]) * fps
         if abs(lasts - length) > TOLERANCE_S * fps:
             yield f"{place}: {key} lasts {lasts:.3g} pictures, not {length}"
-        missing = sorted(set(range(round(begins), round(begins) + length)) - self.shown(file))
-        if missing:
-            yield f"{place}: {file} has no picture {missing[0]}"
+        first, shown = round(begins), self.shown(file)
+        missing = next((n for n in range(first, first + length) if n not in shown), None)
+        if missing is not None:
+            yield f"{place}: {file} has no picture {missing}"
         mean: Any = row.get(f"stats/{key}/mean")
         if np.shape(mean) != (3, 1, 1) or not 0 <= np.min(mean) <= np.max(mean) <= 1:
             yield f"{place}: {key} has no statistics of three colours, [3][1][1] in [0, 1]"
