@@ -157,11 +157,11 @@ class LatentUnit:
     pack: str = ""
 
     @staticmethod
-    def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str) -> LatentUnit:
-        """A pack is named by what it holds, so that a run that was killed is repeated into the same name, and no committed pack is
-        replaced but by its like.
+    def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str, run_id: str) -> LatentUnit:
+        """Other runs have other names: the files that fail are not in the pack, so the same plan may give other offsets, and no
+        committed pack is replaced. What a killed run left is removed by recovery.
         """
-        names = [encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
+        names = [run_id, encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return LatentUnit(
             files=files, pack=f"{files[0].dataset_path}/{pack_file(encoder_id, digest)}"
@@ -176,8 +176,10 @@ class LatentUnit:
         return replace(self, pack=f"{folder}/{digest[:16]}.tar")
 
 
-def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Iterator[LatentUnit]:
-    """Neighbours of one dataset in a pack. The same files give the same packs."""
+def units_of(
+    files: Iterator[PlannedLatentFile], packing: Packing | None, run_id: str
+) -> Iterator[LatentUnit]:
+    """Neighbours of one dataset in a pack. The same files give the same packs within a run."""
     group: list[PlannedLatentFile] = []
     num_bytes = 0
     for file in files:
@@ -186,12 +188,12 @@ def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Ite
             continue
         is_full = num_bytes >= packing.pack_bytes or len(group) == MAX_FILES
         if group and (is_full or file.dataset_path != group[0].dataset_path):
-            yield LatentUnit.packed(tuple(group), packing.encoder_id)
+            yield LatentUnit.packed(tuple(group), packing.encoder_id, run_id)
             group, num_bytes = [], 0
         group.append(file)
         num_bytes += packing.num_bytes(file)
     if group and packing is not None:
-        yield LatentUnit.packed(tuple(group), packing.encoder_id)
+        yield LatentUnit.packed(tuple(group), packing.encoder_id, run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
-from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
+from ingest.maintenance.pack_latents import pack_latents, plan_packs
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
@@ -68,21 +68,16 @@ def command(
 def _pack(corpus: CorpusLayout, pack_bytes: int, *, is_dry: bool, as_json: bool) -> None:
     if is_dry:
         before = after = snapshot.load(corpus.root)
-        packs = plan_packs(corpus, before, pack_bytes)
-        tally = PackTally(
-            files=sum(len(pack.rows) for pack in packs),
-            packs=len(packs),
-            num_bytes=sum(pack.num_bytes for pack in packs),
-        )
+        tally = plan_packs(corpus, before, pack_bytes).expected()
     else:
         disk = LocalStorage(corpus.root)
         with writing(corpus, disk, always_recovers=True):
             before = snapshot.load(corpus.root)
-            packs = plan_packs(corpus, before, pack_bytes)
-            needed = sum(pack.num_bytes for pack in packs)
-            refuse_without_room(corpus.root, needed, "run `eicorpus gc` first")
-            with progress_of("compact"):
-                tally, after = pack_latents(corpus, disk, before, packs, new_run_id())
+            plan = plan_packs(corpus, before, pack_bytes)
+            expected = plan.expected()
+            refuse_without_room(corpus.root, expected.num_bytes, "run `eicorpus gc` first")
+            with progress_of("compact") as done:
+                tally, after = pack_latents(corpus, disk, before, plan, new_run_id(), done)
     answer = {
         "snapshot": after.number,
         "committed": after != before,
@@ -95,12 +90,12 @@ def _pack(corpus: CorpusLayout, pack_bytes: int, *, is_dry: bool, as_json: bool)
     if as_json:
         answer_json(answer)
         return
-    done = f"{tally.packed} of {tally.files}" if after != before else f"{tally.files}"
+    packed = f"{tally.packed} of {tally.files}" if after != before else f"{tally.files}"
     stdout.print(
-        f"{done} files of latents in {tally.packs} packs ({size_text(tally.num_bytes)})",
+        f"{packed} files of latents in {tally.packs} packs ({size_text(tally.num_bytes)})",
         markup=False,
     )
     for why, count in tally.left_out.items():
         stdout.print(f"left out: {count} {why}, {tally.first_left_out} first", markup=False)
     outcome = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
-    stdout.print(outcome if packs else "nothing to pack")
+    stdout.print(outcome if tally.packs else "nothing to pack")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -57,8 +58,8 @@ def forgotten(corpus: Path, uid: str, disk: LocalStorage | None = None) -> None:
 
 def pack_all(corpus: Path, pack_bytes: int = BIG, run_id: str = "pack-1") -> PackTally:
     opened, current = open_corpus(corpus), snapshot.load(corpus)
-    packs = plan_packs(opened, current, pack_bytes)
-    return pack_latents(opened, LocalStorage(corpus), current, packs, run_id)[0]
+    plan = plan_packs(opened, current, pack_bytes)
+    return pack_latents(opened, LocalStorage(corpus), current, plan, run_id)[0]
 
 
 def collected(corpus: Path) -> tuple[str, ...]:
@@ -210,6 +211,62 @@ def test_what_is_not_as_committed_stays_where_it_is_and_is_counted(loose: Path) 
     assert (tally.files, tally.packed) == (3, 1)
     assert tally.left_out == {"differs from the catalog": 1, "missing": 1}
     assert sorted(checks(loose)) == ["latents_changed", "latents_missing"]
+
+
+def test_a_file_that_comes_back_moves_nothing_that_an_older_snapshot_names(loose: Path) -> None:
+    """Its pack is made anew, with other offsets, under another name."""
+    missing = loose / rows_of(loose)[0]["path"]
+    held = missing.read_bytes()
+    missing.unlink()
+    pack_all(loose)
+    older = [row for row in rows_of(loose) if row["run_id"] == "pack-1"]
+    before = [bytes_of_row(loose, row) for row in older]
+    missing.write_bytes(held)
+    assert pack_all(loose, run_id="pack-2").packed == 3
+    assert [bytes_of_row(loose, row) for row in older] == before
+    for row in older:
+        assert hashlib.sha256(bytes_of_row(loose, row)).hexdigest() == row["sha256"]
+    assert len(packs_of(loose)) == 2
+    assert checks(loose, deep=True) == []
+    after = tree(loose)
+    pack_all(loose, run_id="pack-3")
+    assert tree(loose) == after
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "one bit", "a folder"])
+def test_a_run_that_leaves_the_same_file_out_again_changes_nothing(
+    loose: Path, damage: str
+) -> None:
+    path = loose / rows_of(loose)[1]["path"]
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(data[:-1])
+    if damage == "one bit":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    if damage == "a folder":
+        path.mkdir()
+    assert (pack_all(loose).packed, pack_all(loose, run_id="pack-1").packed) == (2, 0)
+    before = tree(loose)
+    tally = pack_all(loose, run_id="pack-2")
+    assert (tally.files, tally.packs, tally.left_out.total()) == (1, 0, 1)
+    assert tree(loose) == before
+
+
+def test_no_two_runs_give_a_pack_the_same_name(loose: Path) -> None:
+    """A file may change between the look and the copy: then the pack holds less than its plan."""
+    plan = plan_packs(open_corpus(loose), snapshot.load(loose), BIG)
+    [pack] = plan.packs(PackTally(), reads=True)
+    assert pack.path("pack-1") != pack.path("pack-2")
+
+
+def test_what_is_expected_is_what_sizes_tell(loose: Path) -> None:
+    (loose / rows_of(loose)[1]["path"]).unlink()
+    tally = plan_packs(open_corpus(loose), snapshot.load(loose), BIG).expected()
+    assert (tally.files, tally.packed, tally.packs) == (3, 0, 1)
+    assert tally.left_out == {"missing": 1}
+    done = pack_all(loose)
+    assert (done.packs, done.num_bytes, done.left_out) == (1, tally.num_bytes, tally.left_out)
 
 
 def test_many_bytes_are_committed_in_several_snapshots(
