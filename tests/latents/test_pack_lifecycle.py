@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ import pytest
 
 from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
+from ingest.corpus.latent_packs import replaced_latents
 from ingest.corpus.layout import open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.writer import recover
 from ingest.maintenance import pack_latents as packing_module
 from ingest.maintenance.erase import forget
@@ -175,6 +178,60 @@ def test_nothing_is_collected_that_a_snapshot_still_needs(loose: Path) -> None:
     opened = open_corpus(loose)
     assert not plan_gc(opened, keep=2, older_than_s=0.0, now_s=1e12).latents
     assert len(plan_gc(opened, keep=1, older_than_s=0.0, now_s=1e12).latents) == 3
+
+
+@pytest.mark.parametrize("place", ["data", "video", "meta", "latents of another encoder"])
+def test_no_row_of_a_stranger_makes_it_delete_what_is_no_file_of_latents(
+    loose: Path, place: str
+) -> None:
+    """A replaced row names a file of an episode."""
+    dataset = loose / rows_of(loose, "episodes")[0]["dataset_path"]
+    path = {
+        "data": next(dataset.rglob("*.parquet")),
+        "video": next(dataset.rglob("*.mp4")),
+        "meta": dataset / "meta" / "info.json",
+        "latents of another encoder": dataset
+        / "latents/other-0/chunk-000/a/episode_000000.safetensors",
+    }[place]
+    if not path.exists():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+
+    def lie(rows: list[dict[str, Any]]) -> None:
+        named = path.relative_to(loose).as_posix()
+        rows.append(rows[0] | {"run_id": "a", "path": named})
+
+    recommit(loose, lie)
+    assert not collected(loose)
+    assert path.is_file()
+
+
+def test_what_each_kept_snapshot_reads_is_needed(
+    loose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old rows in a kept snapshot, newer ones in two others; each part is read once."""
+    before = {row["path"] for row in rows_of(loose)}
+    pack_all(loose, run_id="pack-1", pack_bytes=1)
+    first = {row["path"] for row in rows_of(loose)} - before
+    pack_all(loose, run_id="pack-2")
+    every = load_all(loose)
+    corpus = open_corpus(loose)
+    assert not replaced_latents(corpus, every, every)
+    assert set(replaced_latents(corpus, every, every[-1:])) == before | first
+    assert set(replaced_latents(corpus, every, every[-2:])) == before
+    assert set(replaced_latents(corpus, every, [every[-1], every[-3]])) == first
+    assert set(replaced_latents(corpus, every, every[:1])) == {
+        row["path"] for row in rows_of(loose)
+    }
+    read, parts_read = Snapshot.read, []
+
+    def watched(self: Snapshot, root: Path, name: str, columns: Sequence[str]) -> pa.Table:
+        parts_read.extend(self.parts(name))
+        return read(self, root, name, columns)
+
+    monkeypatch.setattr(Snapshot, "read", watched)
+    replaced_latents(corpus, every, every)
+    assert len(parts_read) == len(set(parts_read)) == 3
 
 
 # --- compact ---------------------------------------------------------------------------------------------------------
