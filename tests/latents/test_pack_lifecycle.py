@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.latent_packs import replaced_latents
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.writer import recover
 from ingest.maintenance import pack_latents as packing_module
@@ -223,9 +223,10 @@ def test_what_each_kept_snapshot_reads_is_needed(
     assert set(replaced_latents(corpus, every, every[:1])) == {
         row["path"] for row in rows_of(loose)
     }
-    read, parts_read = Snapshot.read, []
+    read = Snapshot.read
+    parts_read: list[Part] = []
 
-    def watched(self: Snapshot, root: Path, name: str, columns: Sequence[str]) -> pa.Table:
+    def watched(self: Snapshot, root: Path, name: str, columns: list[str]) -> pa.Table:
         parts_read.extend(self.parts(name))
         return read(self, root, name, columns)
 
