@@ -19,7 +19,7 @@ from ingest.corpus.layout import open_corpus
 from ingest.corpus.writer import writing
 from ingest.latents import encode_file, run
 from ingest.latents.encode_file import Decoded, LatentMaker
-from ingest.latents.plan import LatentUnit, todo_of, units_of
+from ingest.latents.plan import LatentUnit, PlannedLatentFile, todo_of, units_of
 from ingest.latents.token_file import read_latents, read_mean_patches
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
@@ -102,10 +102,15 @@ def test_no_picture_is_encoded_in_a_batch_that_is_not_full_but_the_last(
     assert [size % 4 for size in sizes[:-1]] == [0] * (len(sizes) - 1)
 
 
+def size_in_pack(encoder: ImageEncoder, file: PlannedLatentFile) -> int:
+    how = packing(encoder, 1)
+    return file.num_pictures(how.grid_stride) * how.picture_bytes
+
+
 def test_packs_are_closed_at_their_size_and_hold_one_dataset(tiny: ImageEncoder) -> None:
     files = [planned_file(30, episode_index=n) for n in range(5)]
     other = replace(planned_file(30, episode_index=0), dataset_path="e")
-    size = packing(tiny, 1).num_bytes(files[0])
+    size = size_in_pack(tiny, files[0])
     units = list(units_of(iter([*files, other]), packing(tiny, 2 * size), "a"))
     assert [[f.episode_index for f in unit.files] for unit in units] == [[0, 1], [2, 3], [4], [0]]
     assert units[3].pack.startswith("e/latents/")
@@ -307,7 +312,7 @@ def test_the_power_goes_after_any_write(
 ) -> None:
     """For every number of operations: what is committed is whole, and the next run ends in the rows of an undisturbed one."""
     monkeypatch.setattr(run, "BATCH_FILES", 1)
-    size = packing(tiny, 1).num_bytes(planned_file(21)) + 1
+    size = size_in_pack(tiny, planned_file(21)) + 1
     whole = Path(shutil.copytree(built, tmp_path / "whole"))
     disk = CuttingDisk(10**6)
     encode(whole, tiny, disk=disk, pack_bytes=size)
