@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.latent_packs import replaced_latents
@@ -20,6 +21,7 @@ from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.writer import recover
+from ingest.curation.manifests.issue import IssueKind
 from ingest.maintenance import pack_latents as packing_module
 from ingest.maintenance.erase import forget
 from ingest.maintenance.gc import collect_garbage, plan_gc
@@ -27,7 +29,10 @@ from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
+from ingest.verify.manifest import verify_manifest
 from schemas.catalog import TABLES
+from schemas.manifest import ROW_SCHEMA, load_rows
+from tests.curation.manifest_cases import invoke, policy
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
 from tests.latents.corpora import encode, rows_of
@@ -392,3 +397,24 @@ def test_a_member_under_another_name_is_seen(packed: Path) -> None:
     data[:512] = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
     pack.write_bytes(data)
     assert checks(packed) == ["latents_differ"]
+
+
+@pytest.mark.parametrize("lie", [{"sha256": "0" * 64}, {"num_bytes": 512}])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_rows_of_a_manifest_that_say_other_things_of_one_place_are_all_compared(
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lie: dict[str, Any],
+    is_first: bool,
+) -> None:
+    assert invoke("tier", str(packed), "--policy", policy(tmp_path)).exit_code == 0
+    rows = load_rows(build_manifest(packed, "told", with_statistics=False)).to_pylist()
+    [latent] = rows[0]["latents"]
+    lied = rows[0] | {"latents": [latent | lie]}
+    table = pa.Table.from_pylist([lied, *rows] if is_first else [*rows, lied], ROW_SCHEMA)
+    monkeypatch.setattr("ingest.verify.manifest.load_rows", lambda folder: table)
+    flaws = verify_manifest(open_corpus(packed), "corpus", "told").flaws
+    [changed] = [each for each in flaws if each.fault is IssueKind.FILE_CHANGED]
+    assert changed.what == latent["path"]
+    assert str(next(iter(lie.values()))) in changed.message
