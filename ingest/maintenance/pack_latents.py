@@ -28,7 +28,7 @@ from schemas.latents import TEXT_CAMERA
 
 _KEY = ["uid", "camera", "encoder_id"]
 _COPY_BYTES = 1 << 20
-_PIECE_ROWS = 1 << 16
+_PIECE_ROWS = 1 << 12  # that are objects at once
 DIFFERS = "differs from the catalog"
 COMMIT_BYTES = 4 << 30  # to a snapshot
 
@@ -131,13 +131,14 @@ class PackPlan:
         self, group: pl.DataFrame, tally: PackTally, *, reads: bool
     ) -> Iterator[tuple[LatentRow, int]]:
         """Rows with the numbers of their episodes. Without reading any file where all that is there is one pack already."""
-        fits = _has_size(self.corpus, group)
+        pieces = group.iter_slices(_PIECE_ROWS)
+        fits = pl.concat([_has_size(self.corpus, piece) for piece in pieces])
         for row, _ in _rows_of(group.filter(~fits)):
             tally.files += 1
             tally.leave_out(row, _wrong(self.corpus, row) or DIFFERS)
-        there = group.filter(fits)
-        is_packed = not there["pack_offset"].null_count() and there["path"].n_unique() == 1
-        for row, number in () if is_packed else _rows_of(there):
+        readable = group.filter(fits)
+        is_packed = not readable["pack_offset"].null_count() and readable["path"].n_unique() == 1
+        for row, number in () if is_packed else _rows_of(readable):
             if reads and (wrong := _wrong(self.corpus, row)):
                 tally.files += 1
                 tally.leave_out(row, wrong)

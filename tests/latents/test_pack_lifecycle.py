@@ -17,7 +17,7 @@ from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.latent_packs import replaced_latents
-from ingest.corpus.layout import open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.writer import recover
@@ -31,6 +31,7 @@ from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from ingest.verify.manifest import verify_manifest
 from schemas.catalog import TABLES
+from schemas.committed_rows import LatentRow
 from schemas.manifest import ROW_SCHEMA, load_rows
 from tests.curation.manifest_cases import invoke, policy
 from tests.faults.disks import CuttingDisk, PowerCut
@@ -321,6 +322,22 @@ def test_no_two_runs_give_a_pack_the_same_name(loose: Path) -> None:
     plan = plan_packs(open_corpus(loose), snapshot.load(loose), BIG)
     [pack] = plan.packs(PackTally(), reads=True)
     assert pack.path("pack-1") != pack.path("pack-2")
+
+
+def test_packs_are_planned_one_at_a_time(loose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more files are looked at, and no more rows are objects, than a pack needs: there may be 10^7."""
+    look = packing_module._wrong
+    looked: list[str] = []
+
+    def watched(corpus: CorpusLayout, row: LatentRow) -> str:
+        looked.append(row.uid)
+        return look(corpus, row)
+
+    monkeypatch.setattr(packing_module, "_wrong", watched)
+    monkeypatch.setattr(packing_module, "_PIECE_ROWS", 1)
+    packs = plan_packs(open_corpus(loose), snapshot.load(loose), 1).packs(PackTally(), reads=True)
+    sizes = [(len(next(packs).rows), len(looked)) for _ in range(3)]
+    assert sizes == [(1, 1), (1, 2), (1, 3)]
 
 
 def test_what_is_expected_is_what_sizes_tell(loose: Path) -> None:
