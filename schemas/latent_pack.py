@@ -26,6 +26,10 @@ _NAME_BYTES = tarfile.LENGTH_NAME  # of a name in one block
 _ERASED = "erased."  # before the name of a member whose bytes `eicorpus forget` replaced by zeros
 _PACKS = "packs"
 _NAME = re.compile(r"[0-9a-f]{16}\.tar")
+_DATASETS = "datasets"
+_FILE = re.compile(
+    r"chunk-[0-9]{3,}/[^/]+/episode_[0-9]{6,}\.safetensors"
+)  # as `latent_file` writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,17 @@ def is_pack_of(path: str, dataset_path: str, encoder_id: str) -> bool:
     folder, _, name = path.rpartition("/")
     place = f"{dataset_path}/{FOLDER}/{encoder_id}/{_PACKS}"
     return folder == place and _NAME.fullmatch(name) is not None
+
+
+def is_place_of(path: str, encoder_id: str) -> bool:
+    """Whether a path, relative to the corpus, is that of a pack or of a file of latents of this encoder, in any dataset."""
+    names = path.split("/")
+    if len(names) < 4 or names[0] != _DATASETS or {"", ".", ".."} & set(names):
+        return False
+    dataset_path, place = "/".join(names[:3]), "/".join(names[3:])
+    folder = f"{FOLDER}/{encoder_id}/"
+    is_file = place.startswith(folder) and _FILE.fullmatch(place.removeprefix(folder)) is not None
+    return is_file or is_pack_of(path, dataset_path, encoder_id)
 
 
 def member_before(block: bytes, start: int) -> Member | None:

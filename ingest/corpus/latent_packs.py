@@ -17,7 +17,7 @@ from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage, within
 from schemas.committed_rows import TombstoneRow
 from schemas.errors import ConfigError
-from schemas.latent_pack import BLOCK, END, Member, member_at, members_of
+from schemas.latent_pack import BLOCK, END, Member, is_place_of, member_at, members_of
 from schemas.latents import FOLDER
 from schemas.parquet_file import read_schema, read_table
 
@@ -92,26 +92,41 @@ def replaced_latents(
 ) -> list[str]:
     """Files and packs that lie there, that rows of `snapshots` name, and in which no row of `left` is the newest of its episode, camera and encoder.
 
-    A reader takes the newest. The others were replaced: encoded again, or put into a pack.
+    A reader takes the newest. The others were replaced: encoded again, or put into a pack. A row is a stranger's: what it names is a file
+    of latents only where those of its encoder lie. `left` are some of `snapshots`. Each part is read once.
     """
-    whole = _together(parts_of(snapshots).values())
-    rows = pl.DataFrame(whole.read(corpus.root, "latents", [*_KEY, "path"]))
-    is_replaced = len(rows) > rows.select(_KEY).n_unique()
     packs = set(pack_paths(corpus))
-    if not is_replaced and not packs:
+    parts = parts_of(snapshots)
+    number = {path: each for each, path in enumerate(parts)}
+    if not parts:
+        return sorted(packs)
+    columns = [*_KEY, "path", "run_id"]
+    rows = pl.concat(
+        pl.DataFrame(_alone(part).read(corpus.root, "latents", columns)).with_columns(
+            part=pl.lit(number[path])
+        )
+        for path, part in parts.items()
+    ).with_columns(has_others=pl.col("path").n_unique().over(_KEY) > 1)
+    if not rows["has_others"].any() and not packs:
         return []
-    needed: set[str] = set()
-    for parts in {tuple(each.parts("latents")) for each in left}:
-        columns = [*_KEY, "path", "run_id"]
-        own = pl.DataFrame(_together(parts).read(corpus.root, "latents", columns))
-        newest = own.sort("run_id", maintain_order=True).unique(_KEY, keep="last")
-        needed.update(newest["path"].unique())
-    unneeded = (set(rows["path"].unique()) | packs) - needed
-    return sorted(path for path in unneeded if within(corpus.root, path).is_file())
+    kept = {tuple(number[part.path] for part in each.parts("latents")) for each in left}
+    is_kept = pl.col("part").is_in(sorted({each for own in kept for each in own}))
+    needed = set(rows.filter(is_kept & ~pl.col("has_others"))["path"])
+    others = rows.filter("has_others")
+    of_part = others.partition_by("part", as_dict=True)
+    for own in kept:
+        together = pl.concat([others.clear(), *(of_part[i,] for i in own if (i,) in of_part)])
+        newest = together.sort("run_id", maintain_order=True).unique(_KEY, keep="last")
+        needed.update(newest["path"])
+    named = rows.select("path", "encoder_id").unique()
+    unneeded = named.filter(~pl.col("path").is_in(sorted(needed))).iter_rows()
+    own_files = {path for path, encoder_id in unneeded if is_place_of(path, encoder_id)}
+    replaced = sorted(own_files | (packs - needed))
+    return [path for path in replaced if within(corpus.root, path).is_file()]
 
 
-def _together(parts: Iterable[Part]) -> Snapshot:
-    return Snapshot(tables={"latents": tuple(parts)})
+def _alone(part: Part) -> Snapshot:
+    return Snapshot(tables={"latents": (part,)})
 
 
 def erase_members(

@@ -145,9 +145,6 @@ class Packing:
     picture_bytes: int
     grid_stride: int
 
-    def num_bytes(self, file: PlannedLatentFile) -> int:
-        return file.num_pictures(self.grid_stride) * self.picture_bytes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentUnit:
@@ -157,11 +154,11 @@ class LatentUnit:
     pack: str = ""
 
     @staticmethod
-    def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str) -> LatentUnit:
-        """A pack is named by what it holds, so that a run that was killed is repeated into the same name, and no committed pack is
-        replaced but by its like.
+    def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str, run_id: str) -> LatentUnit:
+        """Other runs have other names: the files that fail are not in the pack, so the same plan may give other offsets, and no
+        committed pack is replaced. What a killed run left is removed by recovery.
         """
-        names = [encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
+        names = [run_id, encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return LatentUnit(
             files=files, pack=f"{files[0].dataset_path}/{pack_file(encoder_id, digest)}"
@@ -176,22 +173,40 @@ class LatentUnit:
         return replace(self, pack=f"{folder}/{digest[:16]}.tar")
 
 
-def units_of(files: Iterator[PlannedLatentFile], packing: Packing | None) -> Iterator[LatentUnit]:
-    """Neighbours of one dataset in a pack. The same files give the same packs."""
+def units_of(
+    files: Iterator[PlannedLatentFile], packing: Packing | None, run_id: str
+) -> Iterator[LatentUnit]:
+    """Neighbours of one dataset in a pack. The same files give the same packs within a run."""
+    if packing is None:
+        yield from (LatentUnit(files=(file,)) for file in files)
+        return
     group: list[PlannedLatentFile] = []
-    num_bytes = 0
+    fill = _Fill(packing)
     for file in files:
-        if packing is None:
-            yield LatentUnit(files=(file,))
-            continue
-        is_full = num_bytes >= packing.pack_bytes or len(group) == MAX_FILES
-        if group and (is_full or file.dataset_path != group[0].dataset_path):
-            yield LatentUnit.packed(tuple(group), packing.encoder_id)
-            group, num_bytes = [], 0
+        if fill.begins_a_pack(file.dataset_path, file.num_pictures(packing.grid_stride)) and group:
+            yield LatentUnit.packed(tuple(group), packing.encoder_id, run_id)
+            group = []
         group.append(file)
-        num_bytes += packing.num_bytes(file)
-    if group and packing is not None:
-        yield LatentUnit.packed(tuple(group), packing.encoder_id)
+    if group:
+        yield LatentUnit.packed(tuple(group), packing.encoder_id, run_id)
+
+
+class _Fill:
+    """Where one pack ends and the next begins, file by file."""
+
+    def __init__(self, packing: Packing) -> None:
+        self._packing = packing
+        self._dataset_path, self._files, self._bytes = "", 0, 0
+
+    def begins_a_pack(self, dataset_path: str, num_pictures: int) -> bool:
+        """Whether the next file is the first of a pack."""
+        is_full = self._bytes >= self._packing.pack_bytes or self._files == MAX_FILES
+        is_first = not self._files or is_full or dataset_path != self._dataset_path
+        if is_first:
+            self._dataset_path, self._files, self._bytes = dataset_path, 0, 0
+        self._files += 1
+        self._bytes += num_pictures * self._packing.picture_bytes
+        return is_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -215,6 +230,14 @@ class LatentTodo:
         """Files to make, by camera."""
         counts = self.due.group_by("camera").len().sort("camera")
         return dict(counts.iter_rows())
+
+    def num_units(self, packing: Packing | None) -> int:
+        """Packs, or files where each is one of its own: as `units_of` gives them."""
+        if packing is None:
+            return len(self)
+        fill = _Fill(packing)
+        columns = self.due.select("dataset_path", -(-pl.col("length") // packing.grid_stride))
+        return sum(fill.begins_a_pack(*each) for each in columns.iter_rows())
 
     def num_pictures(self, grid_stride: int) -> int:
         return int((-(-self.due["length"] // grid_stride)).sum()) if len(self) else 0

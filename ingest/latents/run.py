@@ -62,7 +62,7 @@ def encode_corpus(
     tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
     rows: list[LatentRow] = []
     try:
-        for _, result in making.make(units_of(todo.files(), packing)):
+        for _, result in making.make(units_of(todo.files(), packing, run_id)):
             _count(tally, result, making)
             new_rows = [each.row for each in result.files if each.row is not None]
             rows += [replace(row, run_id=run_id) for row in new_rows]

@@ -234,7 +234,7 @@ def _latents(root: Path, current: Snapshot, rows: Any) -> list[_NamedFile]:
     key = ["path", "pack_offset", "sha256"]
     sizes = pl.DataFrame(current.read(root, "latents", [*key, "num_bytes"])).unique(key)
     named = frame.unnest("latents").select(*key, pl.col("num_bytes").alias("stated"))
-    files = named.unique(["path", "pack_offset"])
+    files = named.unique()  # rows that say other things of one place are all compared
     sized = files.join(sizes, on=key, how="left", nulls_equal=True)
     # of a member of a pack the manifest itself says the size
     whole = sized.with_columns(pl.coalesce("stated", "num_bytes").alias("num_bytes"))

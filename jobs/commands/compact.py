@@ -8,14 +8,15 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
+from ingest.corpus.working_copy import read_link
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
-from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
+from ingest.maintenance.pack_latents import pack_latents, plan_packs
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
-from jobs.ui.output import answer_json, progress_of, size_text, stdout, table
+from jobs.ui.output import answer_json, exit_1, progress_of, size_text, stdout, table
 from schemas.errors import ConfigError
 from schemas.latent_pack import PACK_BYTES
 
@@ -66,23 +67,24 @@ def command(
 
 
 def _pack(corpus: CorpusLayout, pack_bytes: int, *, is_dry: bool, as_json: bool) -> None:
+    if (link := read_link(corpus.root)) is not None:
+        raise ConfigError(
+            "--latents packs the files of a corpus on this machine; this one is in a bucket",
+            remedy=f"run `eicorpus pull {link.uri} DIR`, then `eicorpus compact DIR --latents`",
+            where=link.uri,
+        )
     if is_dry:
         before = after = snapshot.load(corpus.root)
-        packs = plan_packs(corpus, before, pack_bytes)
-        tally = PackTally(
-            files=sum(len(pack.rows) for pack in packs),
-            packs=len(packs),
-            num_bytes=sum(pack.num_bytes for pack in packs),
-        )
+        tally = plan_packs(corpus, before, pack_bytes).expected()
     else:
         disk = LocalStorage(corpus.root)
         with writing(corpus, disk, always_recovers=True):
             before = snapshot.load(corpus.root)
-            packs = plan_packs(corpus, before, pack_bytes)
-            needed = sum(pack.num_bytes for pack in packs)
-            refuse_without_room(corpus.root, needed, "run `eicorpus gc` first")
-            with progress_of("compact"):
-                tally, after = pack_latents(corpus, disk, before, packs, new_run_id())
+            plan = plan_packs(corpus, before, pack_bytes)
+            expected = plan.expected()
+            refuse_without_room(corpus.root, expected.num_bytes, "run `eicorpus gc` first")
+            with progress_of("compact", expected.packs) as done:
+                tally, after = pack_latents(corpus, disk, before, plan, new_run_id(), done)
     answer = {
         "snapshot": after.number,
         "committed": after != before,
@@ -92,15 +94,24 @@ def _pack(corpus: CorpusLayout, pack_bytes: int, *, is_dry: bool, as_json: bool)
         "num_bytes": tally.num_bytes,
         "left_out": dict(tally.left_out),
     }
+    num_out = tally.left_out.total()
+    failure = f"{num_out} of {tally.files} files left out" if num_out and not is_dry else ""
     if as_json:
-        answer_json(answer)
-        return
-    done = f"{tally.packed} of {tally.files}" if after != before else f"{tally.files}"
-    stdout.print(
-        f"{done} files of latents in {tally.packs} packs ({size_text(tally.num_bytes)})",
-        markup=False,
-    )
-    for why, count in tally.left_out.items():
-        stdout.print(f"left out: {count} {why}, {tally.first_left_out} first", markup=False)
-    outcome = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
-    stdout.print(outcome if packs else "nothing to pack")
+        answer_json(answer, failure)
+    else:
+        packed = f"{tally.files - num_out}" if is_dry else f"{tally.packed} of {tally.files}"
+        stdout.print(
+            f"{packed} files of latents in {tally.packs} packs ({size_text(tally.num_bytes)})",
+            markup=False,
+        )
+        for why, count in tally.left_out.items():
+            stdout.print(f"left out: {count} {why}, {tally.first_left_out} first", markup=False)
+        stdout.print(_outcome(after.number, has_packs=tally.packs > 0, is_dry=is_dry))
+    if failure:
+        exit_1(f"{failure}; run `eicorpus verify {corpus.root}`")
+
+
+def _outcome(number: int, *, has_packs: bool, is_dry: bool) -> str:
+    if not has_packs:
+        return "nothing to pack"
+    return "dry run: nothing was changed" if is_dry else f"snapshot {number}"

@@ -149,7 +149,12 @@ def _plan(
     todo = todo_of(corpus, current, held.id, cameras=request.cameras, where=request.where)
     estimate = estimate_cost(todo, held, time.monotonic) if len(todo) else None
     return LatentsPlan(
-        todo=todo, encoder=held, probe=estimate, place=place, cameras=request.cameras
+        todo=todo,
+        encoder=held,
+        probe=estimate,
+        place=place,
+        cameras=request.cameras,
+        packing=_packing(held, request.pack_bytes),
     )
 
 
@@ -180,7 +185,7 @@ def _run(
                 making,
                 run_id=new_run_id(),
                 disk=disk,
-                packing=_packing(held, request.pack_bytes),
+                packing=plan.packing,
                 progress=live.update,
             )
     return ImagesResult(

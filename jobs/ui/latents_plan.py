@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ingest.latents.cost_estimate import STORAGES, CostEstimate, bytes_of
-from ingest.latents.plan import LatentTodo
+from ingest.latents.plan import LatentTodo, Packing
 from ingest.models.encoder import ImageEncoder
 from jobs.machine import free_bytes
 from jobs.ui.output import answer_json, duration, size_text, stderr, stdout
@@ -39,6 +39,7 @@ class LatentsPlan:
     probe: CostEstimate | None
     place: EncodePlace
     cameras: tuple[str, ...] = ()
+    packing: Packing | None = None  # None: each file is an object
 
     @property
     def num_pictures(self) -> int:
@@ -73,8 +74,8 @@ class LatentsPlan:
             "core_hours": both_h if is_on_cpus else decode_h,
             "gpu_hours": 0.0 if is_on_cpus else gpu_h,
             "latents_tb": self.num_bytes / 1e12,
-            "objects": len(self.todo),
-            "puts": len(self.todo),
+            "objects": (objects := self.todo.num_units(self.packing)),
+            "puts": objects,
         }
 
     def _at(self, pictures_per_s: float) -> float | None:
@@ -147,7 +148,7 @@ def plan_lines(plan: LatentsPlan) -> list[str]:
         *_camera_lines(plan),
         f"     {sizes}; stored as {page['dtype']}; {size_text(page['free_bytes'])} free on disk",
         *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
-        _cost_line(plan.cost),
+        _cost_line(page["cost"]),
     ]
 
 

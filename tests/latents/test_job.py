@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus, writer_lock
 from ingest.latents.cost_estimate import CostEstimate
-from ingest.latents.plan import todo_of
+from ingest.latents.plan import todo_of, units_of
 from ingest.latents.run import LatentTally
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
@@ -20,7 +20,7 @@ from jobs.ui.latents_plan import EncodePlace, LatentsPlan, plan_lines
 from jobs.ui.latents_report import shares_of
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
-from tests.latents.corpora import rows_of, videos_of
+from tests.latents.corpora import packing, rows_of, videos_of
 
 TINY = ("--encoder", "dinov3_tiny", "--untrained", "0", "--device", "cpu", "--workers", "0")
 
@@ -89,6 +89,26 @@ def test_what_has_no_room_is_refused(
         )
         assert found.exception.where == str(corpus)
         assert tree(corpus) == before
+
+
+@pytest.mark.parametrize(("pack_mb", "objects"), [("0", 3), ("1", 1)])
+def test_a_dry_run_counts_the_objects_that_a_run_writes(
+    corpus: Path, pack_mb: str, objects: int
+) -> None:
+    cost = told(typed(corpus, *TINY, "--dry-run", "--pack-mb", pack_mb, "--json"))["plan"]["cost"]
+    assert (cost["objects"], cost["puts"]) == (objects, objects)
+    said = typed(corpus, *TINY, "--dry-run", "--pack-mb", pack_mb).stdout
+    assert f"{objects} objects (PUTs)" in said
+
+
+@pytest.mark.parametrize("pack_bytes", [1, 20_000, 30_000, 10**9])
+def test_packs_are_counted_as_they_are_made(
+    corpus: Path, tiny: ImageEncoder, pack_bytes: int
+) -> None:
+    todo = todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id)
+    how = packing(tiny, pack_bytes)
+    assert todo.num_units(how) == len(list(units_of(todo.files(), how, "a")))
+    assert todo.num_units(None) == 3
 
 
 def plan_on(corpus: Path, tiny: ImageEncoder, place: EncodePlace) -> LatentsPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -12,10 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import open_corpus
+from ingest.corpus.latent_packs import replaced_latents
+from ingest.corpus.layout import CorpusLayout, open_corpus
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.writer import recover
+from ingest.curation.manifests.issue import IssueKind
 from ingest.maintenance import pack_latents as packing_module
 from ingest.maintenance.erase import forget
 from ingest.maintenance.gc import collect_garbage, plan_gc
@@ -23,7 +29,11 @@ from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
+from ingest.verify.manifest import verify_manifest
 from schemas.catalog import TABLES
+from schemas.committed_rows import LatentRow
+from schemas.manifest import ROW_SCHEMA, load_rows
+from tests.curation.manifest_cases import invoke, policy
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
 from tests.latents.corpora import encode, rows_of
@@ -57,8 +67,8 @@ def forgotten(corpus: Path, uid: str, disk: LocalStorage | None = None) -> None:
 
 def pack_all(corpus: Path, pack_bytes: int = BIG, run_id: str = "pack-1") -> PackTally:
     opened, current = open_corpus(corpus), snapshot.load(corpus)
-    packs = plan_packs(opened, current, pack_bytes)
-    return pack_latents(opened, LocalStorage(corpus), current, packs, run_id)[0]
+    plan = plan_packs(opened, current, pack_bytes)
+    return pack_latents(opened, LocalStorage(corpus), current, plan, run_id)[0]
 
 
 def collected(corpus: Path) -> tuple[str, ...]:
@@ -176,6 +186,61 @@ def test_nothing_is_collected_that_a_snapshot_still_needs(loose: Path) -> None:
     assert len(plan_gc(opened, keep=1, older_than_s=0.0, now_s=1e12).latents) == 3
 
 
+@pytest.mark.parametrize("place", ["data", "video", "meta", "latents of another encoder"])
+def test_no_row_of_a_stranger_makes_it_delete_what_is_no_file_of_latents(
+    loose: Path, place: str
+) -> None:
+    """A replaced row names a file of an episode."""
+    dataset = loose / rows_of(loose, "episodes")[0]["dataset_path"]
+    path = {
+        "data": next(dataset.rglob("*.parquet")),
+        "video": next(dataset.rglob("*.mp4")),
+        "meta": dataset / "meta" / "info.json",
+        "latents of another encoder": dataset
+        / "latents/other-0/chunk-000/a/episode_000000.safetensors",
+    }[place]
+    if not path.exists():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+
+    def lie(rows: list[dict[str, Any]]) -> None:
+        named = path.relative_to(loose).as_posix()
+        rows.append(rows[0] | {"run_id": "a", "path": named})
+
+    recommit(loose, lie)
+    assert not collected(loose)
+    assert path.is_file()
+
+
+def test_what_each_kept_snapshot_reads_is_needed(
+    loose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old rows in a kept snapshot, newer ones in two others; each part is read once."""
+    before = {row["path"] for row in rows_of(loose)}
+    pack_all(loose, run_id="pack-1", pack_bytes=1)
+    first = {row["path"] for row in rows_of(loose)} - before
+    pack_all(loose, run_id="pack-2")
+    every = load_all(loose)
+    corpus = open_corpus(loose)
+    assert not replaced_latents(corpus, every, every)
+    assert set(replaced_latents(corpus, every, every[-1:])) == before | first
+    assert set(replaced_latents(corpus, every, every[-2:])) == before
+    assert set(replaced_latents(corpus, every, [every[-1], every[-3]])) == first
+    assert set(replaced_latents(corpus, every, every[:1])) == {
+        row["path"] for row in rows_of(loose)
+    }
+    read = Snapshot.read
+    parts_read: list[Part] = []
+
+    def watched(self: Snapshot, root: Path, name: str, columns: list[str]) -> pa.Table:
+        parts_read.extend(self.parts(name))
+        return read(self, root, name, columns)
+
+    monkeypatch.setattr(Snapshot, "read", watched)
+    replaced_latents(corpus, every, every)
+    assert len(parts_read) == len(set(parts_read)) == 3
+
+
 # --- compact ---------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +275,78 @@ def test_what_is_not_as_committed_stays_where_it_is_and_is_counted(loose: Path) 
     assert (tally.files, tally.packed) == (3, 1)
     assert tally.left_out == {"differs from the catalog": 1, "missing": 1}
     assert sorted(checks(loose)) == ["latents_changed", "latents_missing"]
+
+
+def test_a_file_that_comes_back_moves_nothing_that_an_older_snapshot_names(loose: Path) -> None:
+    """Its pack is made anew, with other offsets, under another name."""
+    missing = loose / rows_of(loose)[0]["path"]
+    held = missing.read_bytes()
+    missing.unlink()
+    pack_all(loose)
+    older = [row for row in rows_of(loose) if row["run_id"] == "pack-1"]
+    before = [bytes_of_row(loose, row) for row in older]
+    missing.write_bytes(held)
+    assert pack_all(loose, run_id="pack-2").packed == 3
+    assert [bytes_of_row(loose, row) for row in older] == before
+    for row in older:
+        assert hashlib.sha256(bytes_of_row(loose, row)).hexdigest() == row["sha256"]
+    assert len(packs_of(loose)) == 2
+    assert checks(loose, deep=True) == []
+    after = tree(loose)
+    pack_all(loose, run_id="pack-3")
+    assert tree(loose) == after
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "one bit", "a folder"])
+def test_a_run_that_leaves_the_same_file_out_again_changes_nothing(
+    loose: Path, damage: str
+) -> None:
+    path = loose / rows_of(loose)[1]["path"]
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(data[:-1])
+    if damage == "one bit":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    if damage == "a folder":
+        path.mkdir()
+    assert (pack_all(loose).packed, pack_all(loose, run_id="pack-1").packed) == (2, 0)
+    before = tree(loose)
+    tally = pack_all(loose, run_id="pack-2")
+    assert (tally.files, tally.packs, tally.left_out.total()) == (1, 0, 1)
+    assert tree(loose) == before
+
+
+def test_no_two_runs_give_a_pack_the_same_name(loose: Path) -> None:
+    """A file may change between the look and the copy: then the pack holds less than its plan."""
+    plan = plan_packs(open_corpus(loose), snapshot.load(loose), BIG)
+    [pack] = plan.packs(PackTally(), reads=True)
+    assert pack.path("pack-1") != pack.path("pack-2")
+
+
+def test_packs_are_planned_one_at_a_time(loose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more files are looked at, and no more rows are objects, than a pack needs: there may be 10^7."""
+    look = packing_module._wrong
+    looked: list[str] = []
+
+    def watched(corpus: CorpusLayout, row: LatentRow) -> str:
+        looked.append(row.uid)
+        return look(corpus, row)
+
+    monkeypatch.setattr(packing_module, "_wrong", watched)
+    monkeypatch.setattr(packing_module, "_PIECE_ROWS", 1)
+    packs = plan_packs(open_corpus(loose), snapshot.load(loose), 1).packs(PackTally(), reads=True)
+    sizes = [(len(next(packs).rows), len(looked)) for _ in range(3)]
+    assert sizes == [(1, 1), (1, 2), (1, 3)]
+
+
+def test_what_is_expected_is_what_sizes_tell(loose: Path) -> None:
+    (loose / rows_of(loose)[1]["path"]).unlink()
+    tally = plan_packs(open_corpus(loose), snapshot.load(loose), BIG).expected()
+    assert (tally.files, tally.packed, tally.packs) == (3, 0, 1)
+    assert tally.left_out == {"missing": 1}
+    done = pack_all(loose)
+    assert (done.packs, done.num_bytes, done.left_out) == (1, tally.num_bytes, tally.left_out)
 
 
 def test_many_bytes_are_committed_in_several_snapshots(
@@ -277,3 +414,24 @@ def test_a_member_under_another_name_is_seen(packed: Path) -> None:
     data[:512] = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
     pack.write_bytes(data)
     assert checks(packed) == ["latents_differ"]
+
+
+@pytest.mark.parametrize("lie", [{"sha256": "0" * 64}, {"num_bytes": 512}])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_rows_of_a_manifest_that_say_other_things_of_one_place_are_all_compared(
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lie: dict[str, Any],
+    is_first: bool,
+) -> None:
+    assert invoke("tier", str(packed), "--policy", policy(tmp_path)).exit_code == 0
+    rows = load_rows(build_manifest(packed, "told", with_statistics=False)).to_pylist()
+    [latent] = rows[0]["latents"]
+    lied = rows[0] | {"latents": [latent | lie]}
+    table = pa.Table.from_pylist([lied, *rows] if is_first else [*rows, lied], ROW_SCHEMA)
+    monkeypatch.setattr("ingest.verify.manifest.load_rows", lambda folder: table)
+    flaws = verify_manifest(open_corpus(packed), "corpus", "told").flaws
+    [changed] = [each for each in flaws if each.fault is IssueKind.FILE_CHANGED]
+    assert changed.what == latent["path"]
+    assert str(next(iter(lie.values()))) in changed.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tarfile
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ingest.corpus.layout import open_corpus
 from ingest.corpus.writer import writing
 from ingest.latents import encode_file, run
 from ingest.latents.encode_file import Decoded, LatentMaker
-from ingest.latents.plan import LatentUnit, todo_of, units_of
+from ingest.latents.plan import LatentUnit, PlannedLatentFile, todo_of, units_of
 from ingest.latents.token_file import read_latents, read_mean_patches
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
@@ -101,16 +102,23 @@ def test_no_picture_is_encoded_in_a_batch_that_is_not_full_but_the_last(
     assert [size % 4 for size in sizes[:-1]] == [0] * (len(sizes) - 1)
 
 
+def size_in_pack(encoder: ImageEncoder, file: PlannedLatentFile) -> int:
+    how = packing(encoder, 1)
+    return file.num_pictures(how.grid_stride) * how.picture_bytes
+
+
 def test_packs_are_closed_at_their_size_and_hold_one_dataset(tiny: ImageEncoder) -> None:
     files = [planned_file(30, episode_index=n) for n in range(5)]
     other = replace(planned_file(30, episode_index=0), dataset_path="e")
-    size = packing(tiny, 1).num_bytes(files[0])
-    units = list(units_of(iter([*files, other]), packing(tiny, 2 * size)))
+    size = size_in_pack(tiny, files[0])
+    units = list(units_of(iter([*files, other]), packing(tiny, 2 * size), "a"))
     assert [[f.episode_index for f in unit.files] for unit in units] == [[0, 1], [2, 3], [4], [0]]
     assert units[3].pack.startswith("e/latents/")
     assert len({unit.pack for unit in units}) == 4
-    again = list(units_of(iter(files), packing(tiny, 2 * size)))
+    again = list(units_of(iter(files), packing(tiny, 2 * size), "a"))
     assert [unit.pack for unit in again] == [unit.pack for unit in units[:3]]
+    other_run = units_of(iter(files), packing(tiny, 2 * size), "b")
+    assert not {unit.pack for unit in other_run} & {unit.pack for unit in units}
 
 
 def test_readers_find_a_member(
@@ -279,13 +287,32 @@ def test_a_pack_that_was_never_committed_is_swept_and_others_stay(
     assert packs_of(packed) == [pack]
 
 
+def test_a_pack_that_comes_again_whole_leaves_the_committed_one_as_it_was(
+    corpus: Path, tiny: ImageEncoder
+) -> None:
+    """The first video is missing and comes back, and the files of the others are lost meanwhile: the plan of both runs is the same."""
+    video = videos_of(corpus)[0]
+    held = video.read_bytes()
+    video.unlink()
+    assert encode(corpus, tiny, pack_bytes=BIG).failed == 1
+    [pack] = packs_of(corpus)
+    data = pack.read_bytes()
+    video.write_bytes(held)
+    pack.write_bytes(data[:100])
+    assert encode(corpus, tiny, run_id="latents-2", pack_bytes=BIG).encoded == 3
+    assert len(packs_of(corpus)) == 2
+    pack.write_bytes(data)  # it comes back from a copy
+    for row in rows_of(corpus):
+        assert hashlib.sha256(bytes_of_row(corpus, row)).hexdigest() == row["sha256"]
+
+
 @pytest.mark.slow
 def test_the_power_goes_after_any_write(
     built: Path, tiny: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For every number of operations: what is committed is whole, and the next run ends in the rows of an undisturbed one."""
     monkeypatch.setattr(run, "BATCH_FILES", 1)
-    size = packing(tiny, 1).num_bytes(planned_file(21)) + 1
+    size = size_in_pack(tiny, planned_file(21)) + 1
     whole = Path(shutil.copytree(built, tmp_path / "whole"))
     disk = CuttingDisk(10**6)
     encode(whole, tiny, disk=disk, pack_bytes=size)
@@ -317,7 +344,7 @@ def test_a_unit_of_one_file_and_one_pack_of_it_have_the_same_bytes(
     todo = todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id)
     file = next(todo.files())
     maker = LatentMaker(encoder=tiny, monotonic_s=float)
-    unit = LatentUnit.packed((file,), tiny.id)
+    unit = LatentUnit.packed((file,), tiny.id, "a")
     chunks = encode_file.unit_chunks_of(unit, TINY, 4)
     pieces = [(chunk, encode_file.decode_chunk(chunk, LocalStorage())) for chunk in chunks]
     [packed] = maker.make(unit, pieces).files

@@ -297,6 +297,29 @@ def test_a_path_out_of_the_corpus_is_not_followed(tmp_path: Path) -> None:
         reader.read([row("u", TEXTS[0], (latent,))], np.array([0]))
 
 
+@pytest.mark.parametrize(
+    ("offset", "num_bytes"),
+    [(-512, 0), (-(2**62), 0), (2**62, 0), (10**6, 0), (0, 2**62), (0, 10**6), (0, -(10**6))],
+)
+@pytest.mark.parametrize("with_digest", [False, True])
+def test_a_place_that_does_not_lie_in_its_pack_is_refused_before_it_is_read(
+    tmp_path: Path, offset: int, num_bytes: int, with_digest: bool
+) -> None:
+    """Whatever a manifest says of it."""
+    alone = written(tmp_path)
+    data = (tmp_path / alone.path).read_bytes()
+    (tmp_path / alone.path).write_bytes(bytes(256) + data + bytes(256))
+    good = dataclasses.replace(alone, pack_offset=256, num_bytes=len(data))
+    reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER, with_digest=with_digest)
+    inputs = reader.read([row("u", TEXTS[1], (good,))], np.array([8]))
+    assert inputs["features"].tolist() == [[[8, -8], [9, -9]]]
+    lied = dataclasses.replace(good, pack_offset=256 + offset, num_bytes=len(data) + num_bytes)
+    with pytest.raises(SourceError, match=r"bytes -?\d+ to -?\d+ of a pack of \d+ bytes"):
+        reader.read([row("u", TEXTS[1], (lied,))], np.array([8]))
+    with pytest.raises(ConfigError, match="of a pack"):
+        reader.facts_of(row("u", TEXTS[1], (lied,)))
+
+
 def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -> None:
     mine = Latent(camera="", encoder_id=ENCODER, path="p", sha256="")
     other = dataclasses.replace(mine, encoder_id="text_by_hand-000000000000")

@@ -153,8 +153,13 @@ class CachedReader:
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
         """Raises OSError where the machine cannot read now."""
         path = within(self.corpus, latent.path)
-        size = path.stat().st_size if latent.num_bytes is None else latent.num_bytes
-        if self.with_digest or size <= SMALL_BYTES:
+        size = path.stat().st_size
+        span = span_of(latent.pack_offset, latent.num_bytes)
+        if span is not None and not span.fits(size):  # a manifest is a stranger's
+            place = f"bytes {span.start} to {span.start + span.num_bytes}"
+            problem = f"{place} of a pack of {size} bytes"
+            raise ConfigError(problem, remedy=_again(self.corpus), where=latent.path)
+        if self.with_digest or (size if span is None else span.num_bytes) <= SMALL_BYTES:
             self._check_digest(path, latent)
         return _opened(self.corpus, path, uid, latent)
 
