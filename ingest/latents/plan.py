@@ -155,8 +155,8 @@ class LatentUnit:
 
     @staticmethod
     def packed(files: tuple[PlannedLatentFile, ...], encoder_id: str, run_id: str) -> LatentUnit:
-        """Other runs have other names: the files that fail are not in the pack, so the same plan may give other offsets, and no
-        committed pack is replaced. What a killed run left is removed by recovery.
+        """The same files give the same name. What a killed run left is removed by recovery. `run_id` is "" where one machine at a time
+        encodes.
         """
         names = [run_id, encoder_id, *(f"{f.uid} {f.camera} {f.video_sha256}" for f in files)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
@@ -176,7 +176,7 @@ class LatentUnit:
 def units_of(
     files: Iterator[PlannedLatentFile], packing: Packing | None, run_id: str
 ) -> Iterator[LatentUnit]:
-    """Neighbours of one dataset in a pack. The same files give the same packs within a run."""
+    """Neighbours of one dataset in a pack. The same files and `run_id` give the same packs."""
     if packing is None:
         yield from (LatentUnit(files=(file,)) for file in files)
         return

@@ -7,15 +7,17 @@ file is durable before a snapshot names it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field, replace
 
 from ingest.corpus import publishing, snapshot
+from ingest.corpus.latent_packs import named_packs
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.working_copy import read_link
 from ingest.latents.backends import EncodeBackend
 from ingest.latents.encode_file import EncodeResult, UnitResult
-from ingest.latents.plan import LatentTodo, Packing, units_of
+from ingest.latents.plan import LatentTodo, LatentUnit, Packing, units_of
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import LatentRow
 
@@ -42,6 +44,15 @@ class LatentTally:
     failures: list[str] = field(default_factory=list)  # the first few in full
 
 
+def _newly_named(units: Iterator[LatentUnit], named: Set[str]) -> Iterator[LatentUnit]:
+    """Units with packs that no row names: where files of a committed pack were lost, the same files are planned again."""
+    for each in units:
+        unit = each
+        while unit.pack in named:
+            unit = unit.again()
+        yield unit
+
+
 def encode_corpus(
     todo: LatentTodo,
     current: Snapshot,
@@ -61,8 +72,13 @@ def encode_corpus(
     """
     tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
     rows: list[LatentRow] = []
+    # In a bucket other machines may encode the same files. On one machine the same files give the same names after any stop.
+    named = named_packs(todo.corpus.root, [current])
+    names_by = "" if read_link(todo.corpus.root) is None else run_id
     try:
-        for _, result in making.make(units_of(todo.files(), packing, run_id)):
+        for _, result in making.make(
+            _newly_named(units_of(todo.files(), packing, names_by), named)
+        ):
             _count(tally, result, making)
             new_rows = [each.row for each in result.files if each.row is not None]
             rows += [replace(row, run_id=run_id) for row in new_rows]

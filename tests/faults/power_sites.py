@@ -18,12 +18,22 @@ from tests.faults.power import FATES, KEPT, Disk, Fate, by_chance
 from tests.faults.power_check import Violation, cuts, recorded, telling
 from tests.faults.writers import WRITERS
 
+_WORKING_COPY = "a working copy: the bucket has what was committed, and `tests/simulation` plays the loss of a machine"
 # {call site: why a power cut of this model cannot tell that it is needed}
 BEYOND = {
     "ingest/executors/node_proof.py:shared:0": "read by another machine, whose view of a shared folder is not modelled",
     "ingest/executors/node_proof.py:_of_corpus:0": "read by another machine, whose view of a shared folder is not modelled",
     "ingest/models/hand_landmarker_file.py:write_task:0": "a file outside a corpus",
     "ingest/latents/encode_file.py:_writing:0": "on a cluster another machine writes the file, and the driver's sync does not reach it",
+    "ingest/corpus/working_copy.py:_keep:0": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:_keep:1": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:_relink:0": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:_make_corpus:0": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:attach:0": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:attach:1": _WORKING_COPY,
+    "ingest/corpus/writer.py:complete:0": _WORKING_COPY,
+    "ingest/maintenance/pack_latents.py:_write:0": "no command of these tests packs latents",
+    "ingest/corpus/latent_packs.py:_rewrite:0": "no command of these tests erases an episode from a pack",
     "ingest/corpus/reviews.py:publish_pending:0": "saves time alone: `publish_tables` synchronises again, when reviewers wait",
     "ingest/storage/local.py:put_if_absent:2": "snapshots synchronise just before; of `put_if_absent` alone: tests/ingest/test_storage.py",
 }
