@@ -18,7 +18,7 @@ import pytest
 from ingest.corpus.writer import UNFINISHED
 from ingest.verify.corpus import verify
 from tests.faults.runs import tree
-from tests.faults.toy import GATE, write_toy
+from tests.faults.toy import GATE, WAITING, write_toy
 from tests.faults.writers import INGEST, WRITERS
 from tests.faults.zygote import Zygote
 
@@ -47,10 +47,6 @@ def wait_until(is_true: Callable[[], bool], zygote: Zygote) -> None:
         time.sleep(0.02)
 
 
-def attempts(corpus: Path) -> int:
-    return sum(path.read_text().count('"attempt"') for path in corpus.glob("ledger/*.jsonl"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_ingest_is_sound_before_and_after_its_rerun(
@@ -62,7 +58,7 @@ def test_an_interrupted_ingest_is_sound_before_and_after_its_rerun(
         {"a": "good", "b": "quarantine", "c": "good", "d": "short", "e": "gated", "f": "good"},
     )
     child = zygote.start(INGEST.argv(tmp_path))
-    wait_until(lambda: attempts(corpus) == 5, zygote)  # the fifth waits for its gate
+    wait_until((raw / WAITING).exists, zygote)  # the fifth waits for its gate
     os.kill(child, how)
     assert zygote.wait() == 130, zygote.log.read_text()
     assert verify(corpus) == []

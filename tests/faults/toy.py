@@ -37,6 +37,7 @@ from schemas.rate import instants_ns
 
 DEEP = "a/b/c/d/e"  # deeper than the folders that a plan samples
 GATE = "gate"  # the file at the raw root that lets gated episodes go on
+WAITING = "waiting"  # the file there that says that one has come to the gate
 
 
 def write_toy(root: Path, kinds: Mapping[str, str]) -> Path:
@@ -125,6 +126,7 @@ def _hoard() -> None:
 
 
 def _wait_for(gate: Path) -> None:
+    gate.with_name(WAITING).touch()
     while not gate.exists():
         time.sleep(0.02)
 
