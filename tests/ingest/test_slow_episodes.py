@@ -107,12 +107,12 @@ def made(tmp_path: Path, num: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
     plan: Any = SimpleNamespace(
         todo=refs, forgotten=(), discovered=num, done=0, stale=0, poisoned=(), digest="d", options_digest="", assets=None
     )  # fmt: skip
-    request: Any = SimpleNamespace(source="toy", recipe=None)
+    request: Any = SimpleNamespace(source="toy", recipe=None, bucket=None)
     context = RunContext(
         run_id="r", command="", now=lambda: datetime(2026, 1, 1, tzinfo=UTC), monotonic_s=lambda: clock.now_s
     )  # fmt: skip
     ledger = SimpleNamespace(
-        attempt=lambda *a: None, death=lambda *a: None, ends=lambda ends, facts: list(ends)
+        attempts=lambda *a: None, death=lambda *a: None, ends=lambda ends, facts: list(ends)
     )
     monkeypatch.setattr(loop, "Ledger", lambda *a: ledger)
     monkeypatch.setattr(loop, "staged_before", lambda folder: outcome_of(folder.name.split(".")[0]))
