@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -24,13 +23,14 @@ import typer
 
 from adapters.base import SourceInfo
 from benchmarks import result
+from benchmarks.context import run_context
 from benchmarks.overhead import Tiny
 from benchmarks.raylets import ROOT, Raylets
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
 from ingest.executors.ray import RayExecutor
 from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.run import RunContext, ingest
+from ingest.pipeline.run import ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from schemas.episode import Episode, EpisodeRef
@@ -178,12 +178,7 @@ def slept(address: str, env: dict[str, str], seconds: list[float], num_bare: int
             current=current,
             executor=executor,
             limits=Limits(),
-            context=RunContext(
-                run_id="run",
-                command="benchmark",
-                now=lambda: datetime.now(UTC),
-                monotonic_s=time.monotonic,
-            ),
+            context=run_context(),
             disk=disk,
         )
         if tally.committed != len(seconds):

@@ -7,13 +7,12 @@ The bare loop decodes every picture of the source. Ingest leaves out packets tha
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks import result
-from benchmarks.ingest import Bench, Case, Options, measure, quick
+from benchmarks.ingest import Bench, Case, Options, arguments, measure, quick
 
 # Figure -> what it is, for docs/results/benchmarks.md.
 KEYS = {
@@ -44,10 +43,7 @@ CASES = (
 
 def main() -> None:
     """Measure every case with one worker and print one object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="one short round, not to be quoted")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     num_rounds = 1 if args.quick else 3
     measured_on = result.machine()
     figures: dict[str, Any] = {"rounds": num_rounds}

@@ -244,12 +244,17 @@ def quick(case: Case) -> Case:
     )
 
 
-def main() -> None:
-    """Measure everything and print one object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(about: str) -> argparse.Namespace:
+    """`json` and `quick`. `about`: a module's docstring, whose first line is the help."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one short round, not to be quoted")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure everything and print one object."""
+    args = arguments(__doc__)
     num_rounds = 1 if args.quick else 3
     measured_on = result.machine()
     figures: dict[str, Any] = {"rounds": num_rounds, "not_run": []}

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
@@ -23,11 +22,12 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from adapters.base import SourceInfo
+from benchmarks.context import run_context
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.run import RunContext, ingest
+from ingest.pipeline.run import ingest
 from ingest.recipe import Limits, Recipe, VideoSettings
 from ingest.storage.local import LocalStorage
 from ingest.video.encode import x264_options
@@ -110,12 +110,7 @@ def ours(source: Path, out: Path, short_side_px: int) -> int:
         current=current,
         executor=InlineExecutor(disk),
         limits=Limits(),
-        context=RunContext(
-            run_id="run",
-            command="benchmark",
-            now=lambda: datetime.now(UTC),
-            monotonic_s=time.monotonic,
-        ),
+        context=run_context(),
         disk=disk,
     )
     assert tally.committed == 1

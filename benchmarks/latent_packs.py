@@ -54,7 +54,7 @@ WAYS = ("before", "files", "packs")
 
 
 class Counted:
-    """An encoder that counts the places of its batches. `has_small_batches`: as before packs, whatever is asked for."""
+    """An encoder that counts the slots of its batches. `has_small_batches`: small batches, as before packs, even if full ones are requested."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         self.encoder, self.places, self.has_small_batches = encoder, 0, False

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,12 +20,13 @@ import typer
 
 from adapters.base import SourceInfo
 from benchmarks import result
+from benchmarks.context import run_context
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
 from ingest.corpus.staging import STAGED
 from ingest.pipeline.plan import Request, make_plan
 from ingest.pipeline.process import Work, process
-from ingest.pipeline.run import RunContext, ingest
+from ingest.pipeline.run import ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Licence, Stream, gripper_channel
@@ -146,12 +146,7 @@ def measure(count: int) -> dict[str, float]:
             current=current,
             executor=executor,
             limits=Limits(),
-            context=RunContext(
-                run_id="run",
-                command="benchmark",
-                now=lambda: datetime.now(UTC),
-                monotonic_s=time.monotonic,
-            ),
+            context=run_context(),
             disk=disk,
         )
         ended, cpu_ended = time.perf_counter(), time.process_time()

@@ -69,7 +69,7 @@ class Span:
 
 
 def span_of(pack_offset: int | None, num_bytes: int | None) -> Span | None:
-    """Where a row's file lies in its pack; None for a file of its own."""
+    """The offset and size of a row's file in its pack; None for a single file."""
     return None if pack_offset is None else Span(start=pack_offset, num_bytes=num_bytes or 0)
 
 
@@ -179,7 +179,7 @@ def size_of(facts: LatentFacts) -> int:
 
 
 def sha256_within(file: BinaryIO, span: Span | None) -> str:
-    """In hex: of all of a file, or of what lies there of a member of a pack."""
+    """In hex: of a whole file, or of the bytes of a pack's member that are on disk."""
     at = Span(start=0, num_bytes=file.seek(0, 2)) if span is None else span
     file.seek(at.start)
     digest, left = hashlib.sha256(), at.num_bytes

@@ -117,7 +117,7 @@ def member_before(block: bytes, start: int) -> Member | None:
 
 
 def members_of(file: BinaryIO, *, where: str) -> Iterator[Member]:
-    """The members of a pack, by their heads. The file is a stranger's: each member lies in it, behind the one before.
+    """The members of a pack, by their heads. The file is not trusted: each member must end inside it and begin after the one before.
 
     Raises:
         ConfigError: it is no pack, or was cut.

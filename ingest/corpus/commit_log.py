@@ -260,7 +260,7 @@ class CommitLog:
             raise _damaged(key, error) from error
 
     def after(self, number: int) -> Iterator[LogEntry]:
-        """Every commit after `number`, in order. Each is asked for by name: a listing may lag behind."""
+        """Every commit after `number`, in order. Each is read by its key, because a listing can be out of date."""
         for following in range(number + 1, number + MOST_ENTRIES):
             entry = self.entry(following)
             if entry is None:

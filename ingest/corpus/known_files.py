@@ -23,6 +23,7 @@ _FILES = (
     LINK,
     REPORT,
     ".unfinished",  # ingest/corpus/writer.py
+    ".copying",  # ingest/corpus/working_copy.py
     ".nodes",  # ingest/executors/node_proof.py
     "ledger/*.jsonl",
     "quarantine/*.jsonl",

@@ -52,7 +52,7 @@ class PackWriter:
 
 
 def pack_paths(corpus: CorpusLayout, dataset_path: str = "datasets/*/*") -> Iterator[str]:
-    """Packs that lie there, of a dataset or of all, relative to the corpus. Links are not followed."""
+    """Paths of the packs on disk, of one dataset or of all, relative to the corpus. Links are not followed."""
     for path in sorted(corpus.root.glob(f"{dataset_path}/{FOLDER}/*/packs/*.tar")):
         relative = path.relative_to(corpus.root).as_posix()
         if within(corpus.root, relative).is_file():
@@ -90,7 +90,7 @@ _KEY = ["uid", "camera", "encoder_id"]
 def replaced_latents(
     corpus: CorpusLayout, snapshots: Iterable[Snapshot], left: Iterable[Snapshot]
 ) -> list[str]:
-    """Files and packs that lie there, that rows of `snapshots` name, and in which no row of `left` is the newest of its episode, camera and encoder.
+    """Files and packs on disk that rows of `snapshots` name, and in which no row of `left` is the newest of its episode, camera and encoder.
 
     A reader takes the newest. The others were replaced: encoded again, or put into a pack. A row is a stranger's: what it names is a file
     of latents only where those of its encoder lie. `left` are some of `snapshots`. Each part is read once.

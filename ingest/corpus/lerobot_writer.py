@@ -136,7 +136,7 @@ def default_stats(
 
 @lru_cache(maxsize=4096)
 def _stamp_stats(length: int, fps: int) -> dict[str, Any]:
-    """Of the timestamps. The lengths of a corpus recur; nobody changes what this returns."""
+    """Statistics of the timestamps, cached because lengths recur in a corpus. Callers must not change the result."""
     # float32, because the rounding of the stored stamps is part of their statistics
     return column_stats((np.arange(length) / fps).astype(np.float32))
 

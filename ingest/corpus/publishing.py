@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ingest.corpus import snapshot
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import Part, Snapshot
-from ingest.corpus.working_copy import SharedStore, WorkingCopy, read_link
+from ingest.corpus.working_copy import SharedStore, WorkingCopy
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.store_uri import object_store_uri

@@ -11,12 +11,10 @@ in a new lane.
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import commit_log, snapshot
-from ingest.corpus.column_checks import DamagedCatalog, check_paths
 from ingest.corpus.commit_log import (
     Change,
     CommitLog,
@@ -34,13 +31,15 @@ from ingest.corpus.commit_log import (
     change_between,
     following,
 )
+from ingest.corpus.committed_files import CommittedFile, committed_files
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS
+from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
+from ingest.storage.lock_file import held_with_others
 from ingest.storage.open_store import probe
-from ingest.storage.store import get_json
-from schemas.catalog import FORMAT_VERSION, TABLES
+from schemas.catalog import TABLES
 from schemas.errors import (
     Code,
     ConfigError,
@@ -52,13 +51,15 @@ from schemas.errors import (
 from schemas.json_text import parse_json
 from schemas.manifest import FACTS_FILE, load_facts
 from schemas.manifest import FOLDER as MANIFESTS
-from schemas.parquet_file import read_schema, read_table
+from schemas.parquet_file import read_table
 from schemas.paths import within
 
+COPYING = ".copying"  # lock: who copies files here holds it with others, who removes unnamed files holds it alone
 T = TypeVar("T")
 AT_ONCE = 16  # transfers
 MOST_MANIFEST_BYTES = 4 << 30
 MOST_PACK_BYTES = 64 << 30  # of latents; a user may ask for larger ones than 256 MB
+LOGS = ("ledger", "quarantine")
 MOST_TRIES = 8  # of one object whose answers get lost
 # Rows say under which number they were committed. A commit that moves to a later number writes them again.
 NUMBERED = ("verdicts", "tiers", "policies", "duplicates", "dedups")
@@ -72,83 +73,6 @@ class SharedStore(commit_log.LogStore, Protocol):
     def size(self, key: str) -> int | None: ...
     def delete(self, key: str) -> None: ...
     def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """`.remote.json`. `place`: where the folder was when it got its lane; a copy of the folder gets a lane of its own.
-
-    corpus_uid: "" until the corpus is made in the bucket. is_pull: a copy that is being made; nothing is committed from it.
-    """
-
-    uri: str
-    corpus_uid: str
-    lane: str = ""
-    token: int = 0
-    place: str = ""
-    is_pull: bool = False
-
-    @property
-    def data(self) -> bytes:
-        raw = {name: getattr(self, name) for name in self.__slots__}
-        return (json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2) + "\n").encode()
-
-
-def read_link(root: Path) -> Link | None:
-    """The link of a working copy. None of a corpus that is no working copy.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    if not (root / LINK).exists():
-        return None
-    try:
-        raw = dict(get_json(LocalStorage(root), LINK, limits=MARKER_LIMITS))
-        return Link(
-            uri=str(raw["uri"]),
-            corpus_uid=str(raw["corpus_uid"]),
-            lane=str(raw["lane"]),
-            token=int(raw["token"]),
-            place=str(raw["place"]),
-            is_pull=bool(raw["is_pull"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"cannot be read: {error!r}",
-            remedy="remove the folder: the bucket has everything that was committed",
-            where=str(root / LINK),
-        ) from error
-
-
-def address_of(root: Path) -> str:
-    """What a user calls a corpus: its URI, or the path of its folder."""
-    link = read_link(root)
-    return str(root) if link is None else link.uri
-
-
-def lane_of(root: Path) -> str:
-    """What ends the names of the datasets that commits of this folder add to. Empty for a corpus of one machine."""
-    link = read_link(root)
-    return "" if link is None else link.lane
-
-
-def _place_of(root: Path) -> str:
-    """What a folder has that no copy of it has."""
-    stat = root.stat()
-    return f"{socket.gethostname()}:{stat.st_dev}:{stat.st_ino}"
-
-
-@dataclass(frozen=True, slots=True)
-class MediaFile:
-    """A file of a dataset that a row of the catalog names. A pack of latents has no size and no sha256 there: its members have."""
-
-    path: str
-    num_bytes: int | None
-    sha256: str
-
-    @property
-    def is_pack(self) -> bool:
-        return self.num_bytes is None
 
 
 class WorkingCopy:
@@ -172,22 +96,23 @@ class WorkingCopy:
             TransientError: the store does not answer.
         """
         self._check_uid()
-        current = snapshot.load(self.root)
-        state = self.log.latest(current)
-        # All parts are looked for: a folder that a backup restored may lack some.
-        self._keep(state, Snapshot(), is_new=state is not current)
+        with self._copying():
+            current = snapshot.load(self.root)
+            state = self.log.latest(current)
+            # All parts are looked for: a folder that a backup restored may lack some.
+            self._keep(state, Snapshot(), is_new=state is not current)
         return state
+
+    def _copying(self) -> AbstractContextManager[None]:
+        """While the block runs, recovery removes no file that is copied and not yet named by a snapshot of the folder."""
+        return held_with_others(self.root / COPYING, sweep=lambda: None)
 
     def _check_uid(self) -> None:
         self._make_corpus()
-        try:
-            raw = get_json(self.store, MARKER, limits=MARKER_LIMITS)
-            uid = str(raw["uid"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"cannot be read: {error!r}", where=f"{self.link.uri}/{MARKER}"
-            ) from error
-        if uid != self.link.corpus_uid:
+        if (
+            _uid_in(self.store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes))
+            != self.link.corpus_uid
+        ):
             raise ConfigError(
                 "this address holds another corpus than the working copy was made of",
                 remedy="remove the working copy, and run the command again",
@@ -205,9 +130,9 @@ class WorkingCopy:
             self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
 
     def _get_parts(self, parts: Iterable[Part]) -> None:
-        self.get_files(MediaFile(part.path, part.num_bytes, part.sha256) for part in parts)
+        self.get_files(CommittedFile(part.path, part.num_bytes, part.sha256) for part in parts)
 
-    def get_files(self, files: Iterable[MediaFile]) -> int:
+    def get_files(self, files: Iterable[CommittedFile]) -> int:
         """Copy files that are not here yet. The number of those that were copied.
 
         Raises:
@@ -221,11 +146,11 @@ class WorkingCopy:
             _each(self._get_file, missing)
         return len(missing)
 
-    def _has(self, file: MediaFile) -> bool:
+    def _has(self, file: CommittedFile) -> bool:
         path = within(self.root, file.path)
         return path.is_file() and (file.is_pack or path.stat().st_size == file.num_bytes)
 
-    def _get_file(self, file: MediaFile) -> None:
+    def _get_file(self, file: CommittedFile) -> None:
         most = MOST_PACK_BYTES if file.num_bytes is None else file.num_bytes
         sha256 = self.store.get_file(file.path, within(self.root, file.path), max_bytes=most)
         if sha256 != file.sha256 and not file.is_pack:
@@ -247,7 +172,7 @@ class WorkingCopy:
             for room in ("catalog", "datasets")
             for e in self.store.entries(room)
         }
-        files = media_of(self.root, current.tables)
+        files = committed_files(self.root, current.tables)
         parts = [part for table in TABLES for part in current.parts(table)]
         named = [(file.path, file.num_bytes) for file in files]
         named += [(part.path, part.num_bytes) for part in parts]
@@ -261,7 +186,8 @@ class WorkingCopy:
 
     def fetch(self, current: Snapshot) -> int:
         """Copy every file of every episode, and latents. The number of files that were copied."""
-        return self.get_files(media_of(self.root, current.tables))
+        with self._copying():
+            return self.get_files(committed_files(self.root, current.tables))
 
     def fetch_manifests(self) -> None:
         """Copy published manifests, and the states that they were built from. Other objects below `manifests/` are left there."""
@@ -321,7 +247,7 @@ class WorkingCopy:
         """
         self._check_writes()
         self._make_corpus()
-        place = _place_of(self.root)
+        place = place_of(self.root)
         own = self.link.lane if self.link.place == place else ""
         state = before = self.refresh()
         if own and any(e.kind == "seal" and e.lane == own for e in self.log.after(self.link.token)):
@@ -343,7 +269,8 @@ class WorkingCopy:
             if standing.kind == "seal" and standing.lane == own:
                 own = ""
         self._keep(state, before)
-        self._relink(lane=entry.lane, token=number, place=place)
+        left = () if entry.lane == self.link.lane else self.link.lanes
+        self._relink(lane=entry.lane, token=number, place=place, left=left or self.link.left)
         return state
 
     def _relink(self, **changes: Any) -> None:
@@ -372,7 +299,7 @@ class WorkingCopy:
             return
         probe(self.store)
         marker = self._disk.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
-        stored = _marker(self.store, self.link.uri, marker)
+        stored = _marker_made(self.store, self.link.uri, marker)
         self._disk.put(MARKER, stored, is_durable=True)
         self._relink(corpus_uid=_uid_in(stored))
 
@@ -411,11 +338,8 @@ class WorkingCopy:
             token=self.link.token,
             parent=parent.commit_id,
         )
-        media = media_of(self.root, entry.change.added)
-        _each(self._place, [file for file in media if not file.is_pack])
-        for file in media:
-            if file.is_pack:  # each is in memory as a whole
-                self._place(file)
+        media = committed_files(self.root, entry.change.added)
+        _each(self._place, media)
         entry = self._uploaded(entry)
         while True:
             standing = self.log.append(entry)
@@ -516,7 +440,7 @@ class WorkingCopy:
     def _put_part(self, part: Part) -> None:
         self.store.put_file(part.path, within(self.root, part.path))
 
-    def _place(self, file: MediaFile) -> None:
+    def _place(self, file: CommittedFile) -> None:
         """Make an object, which no request can replace any more.
 
         Raises:
@@ -555,7 +479,7 @@ class WorkingCopy:
             Conflict: it is of another command.
         """
         if self._is_of_lane(key):
-            self._relink(lane="", token=0)
+            self._relink(lane="", token=0, left=self.link.lanes)
             raise LaneLost(
                 "a stopped run left other bytes under this name; the next session uses a new lane",
                 remedy="run the same command again",
@@ -574,16 +498,18 @@ class WorkingCopy:
 
     def finish(self) -> None:
         """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
-        lane = self.link.lane
-        files = [
+        meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
-            if lane and path.parents[1].name.endswith(f".{lane}")
+            if self.link.lane and path.parents[1].name.endswith(f".{self.link.lane}")
         ]
-        files += [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
-        for path in files:
-            if not path.name.startswith("."):
-                self.store.put_file(path.relative_to(self.root).as_posix(), path)
+        logs = [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
+        sizes = {e["key"]: e["size"] for room in LOGS for e in self.store.entries(room)}
+        for path in (*meta, *logs):
+            key = path.relative_to(self.root).as_posix()
+            # Logs only grow. A file of `meta/` may change and keep its size.
+            if not path.name.startswith(".") and sizes.get(key) != path.stat().st_size:
+                self.store.put_file(key, path)
 
 
 def attach(
@@ -605,38 +531,45 @@ def attach(
         TransientError: the store does not answer.
     """
     link = read_link(root)
-    if link is not None:
-        if link.uri != uri or link.is_pull != is_pull:
-            raise ConfigError(
-                f"is a working copy of {link.uri}", remedy="use another folder", where=str(root)
-            )
+    if link is not None and (link.uri != uri or link.is_pull != is_pull):
+        raise ConfigError(
+            f"is a working copy of {link.uri}", remedy="use another folder", where=str(root)
+        )
+    if link is not None and link.corpus_uid and (root / MARKER).is_file():
         return WorkingCopy(root, store)
-    try:
-        marker = store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
-    except SourceError as error:
-        if error.code is not Code.MISSING_FILE:
-            raise
+    marker = _marker_of(store)
+    if marker is None:
         if not may_be_absent:
             raise ConfigError(
                 f"not a corpus (no {MARKER})",
                 remedy="correct the address, or make the corpus with `eicorpus ingest --out`",
                 where=uri,
-            ) from error
+            )
         _refuse_others(store, uri)
-        marker = b""
     disk = LocalStorage(root)
     disk.make_dir(root)
-    if any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise ConfigError(
-            "the folder is not empty, and no working copy",
-            remedy="use an empty or a new folder",
-            where=str(root),
-        )
-    new = Link(uri=uri, corpus_uid=_uid_in(marker) if marker else "", is_pull=is_pull)
-    disk.put(LINK, new.data, is_durable=True)
-    if marker:
+    if link is None:
+        if any(not entry.name.startswith(".") for entry in root.iterdir()):
+            raise ConfigError(
+                "the folder is not empty, and no working copy",
+                remedy="use an empty or a new folder",
+                where=str(root),
+            )
+        link = Link(uri=uri, corpus_uid="", is_pull=is_pull)
+        disk.put(LINK, link.data, is_durable=True)
+    if marker is not None:  # last: a stop before it is completed by the next command
+        disk.put(LINK, replace(link, corpus_uid=_uid_in(marker)).data, is_durable=True)
         disk.put(MARKER, marker, is_durable=True)
     return WorkingCopy(root, store)
+
+
+def _marker_of(store: SharedStore) -> bytes | None:
+    try:
+        return store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
+    except SourceError as error:
+        if error.code is not Code.MISSING_FILE:
+            raise
+        return None
 
 
 def _refuse_others(store: SharedStore, uri: str) -> None:
@@ -653,14 +586,12 @@ def _refuse_others(store: SharedStore, uri: str) -> None:
         )
 
 
-def _marker(store: SharedStore, uri: str, own: bytes) -> bytes:
+def _marker_made(store: SharedStore, uri: str, own: bytes) -> bytes:
     """`corpus.json` of the bucket: `own`, or that of another job that was first."""
     for _ in range(MOST_TRIES):
-        try:
-            return store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes)
-        except SourceError as error:
-            if error.code is not Code.MISSING_FILE:
-                raise
+        marker = _marker_of(store)
+        if marker is not None:
+            return marker
         _refuse_others(store, uri)
         with suppress(UnknownOutcome):
             store.create(MARKER, own)
@@ -684,36 +615,6 @@ class DamagedCopy(PipelineError):
     exit_code = 1
 
 
-def media_of(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[MediaFile]:
-    """Files that rows of these parts name: data, videos, latents.
-
-    Raises:
-        OutsideCorpus, DamagedCatalog: a row names no file of a dataset.
-    """
-    files: list[MediaFile] = []
-    for part in tables.get("artifacts", ()):
-        rows = _checked("artifacts", part.file(root), ["kind", "path", "num_bytes", "sha256"])
-        files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
-    for part in tables.get("latents", ()):
-        path = part.file(root)
-        has_packs = "pack_offset" in read_schema(path).names
-        names = ["path", "num_bytes", "sha256", *(["pack_offset"] if has_packs else [])]
-        rows = _checked("latents", path, names)
-        is_packed = pc.is_valid(rows["pack_offset"]) if has_packs else None
-        if is_packed is not None:
-            packs = pc.unique(rows.filter(is_packed)["path"]).to_pylist()
-            files += [MediaFile(pack, None, "") for pack in packs]
-            rows = rows.filter(pc.invert(is_packed))
-        files += _files(rows)
-    return list(dict.fromkeys(files))
-
-
-def _checked(table: str, path: Path, names: list[str]) -> pa.Table:
-    rows = read_table(path, names)
-    check_paths(table, rows)
-    return rows
-
-
 def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
     """Several at a time. The first error is raised when those under way have ended."""
     if AT_ONCE == 1 or len(items) == 1:
@@ -723,15 +624,3 @@ def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(transfer, item) for item in items]:
             done.result()
-
-
-def _files(rows: pa.Table) -> Iterator[MediaFile]:
-    columns = [rows[name].to_pylist() for name in ("path", "num_bytes", "sha256")]
-    for path, num_bytes, sha256 in zip(*columns, strict=True):
-        if None in (path, num_bytes, sha256) or num_bytes < 0:
-            raise DamagedCatalog(
-                "a row names a file without its path, size or sha256",
-                remedy="treat this corpus as damaged and do not use it",
-                where=str(path)[:200],
-            )
-        yield MediaFile(path, num_bytes, sha256)

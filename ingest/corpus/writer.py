@@ -18,12 +18,14 @@ from ingest.corpus.latent_packs import orphan_packs
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.publishing import working_copy
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.reviews import publish_pending, sweep_submissions
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
-from ingest.corpus.working_copy import WorkingCopy, read_link
+from ingest.corpus.working_copy import COPYING, WorkingCopy
 from ingest.storage.file_tree import entries_below, paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
+from ingest.storage.lock_file import held_with_others
 from ingest.storage.write_refusal import refused_write
 from schemas.errors import ConfigError, PipelineError
 from schemas.lerobot import CHUNK_SIZE
@@ -35,10 +37,8 @@ def recover(
     """Sweep what no snapshot names and rebuild projections that were cut short. Returns what was done, a line each."""
     done = finish_erasures(corpus, disk, current)
     done += _remove_orphan_files(corpus, disk, datasets)
-    done += _remove_orphan_packs(corpus, disk)
-    if read_link(corpus.root) is None:  # into a working copy another process may be copying files
-        done += _remove_orphan_parts(corpus, disk)
-        done += _remove_half_files(corpus, disk)
+    sweeps = (_remove_orphan_packs, _remove_orphan_parts, _remove_half_files)
+    done += _swept(corpus, disk, *sweeps)
     sweep_submissions(corpus, disk)
     done += _remove_orphan_staging(corpus, disk, current)
     for dataset in own_datasets(corpus.root, datasets):
@@ -108,11 +108,29 @@ def _remove_orphan_files(
     return done
 
 
+_Sweep = Callable[[CorpusLayout, LocalStorage], list[str]]
+
+
+def _swept(corpus: CorpusLayout, disk: LocalStorage, *sweeps: _Sweep) -> list[str]:
+    """What sweeps of unnamed files did. Nothing in a working copy into which another process copies files now."""
+    done: list[str] = []
+
+    def sweep() -> None:
+        done.extend(line for each in sweeps for line in each(corpus, disk))
+
+    if read_link(corpus.root) is None:
+        sweep()
+    else:
+        with held_with_others(corpus.root / COPYING, sweep):
+            pass
+    return done
+
+
 def own_folder(root: Path) -> Callable[[str], bool]:
-    """Whether this folder's commits add to a dataset: to each in a corpus of one machine, to those of its lane in a working copy."""
+    """Whether this folder's commits add to a dataset: to each in a corpus of one machine, to those of its lanes in a working copy."""
     link = read_link(root)
-    ending = "" if link is None else f".{link.lane or 'none'}"
-    return lambda dataset_path: dataset_path.endswith(ending)
+    endings = ("",) if link is None else tuple(f".{lane}" for lane in link.lanes)
+    return lambda dataset_path: dataset_path.endswith(endings)
 
 
 def own_datasets(root: Path, datasets: Mapping[str, Dataset]) -> list[Dataset]:
@@ -247,7 +265,7 @@ def writing(
             disk.sync()  # a name that a killed writer left may not have reached the disk either
             publish_pending(corpus, disk)
             yield (
-                (_remove_half_latents(corpus, disk) if was_left else [])
+                (_swept(corpus, disk, _remove_half_latents) if was_left else [])
                 if block_recovers
                 else _at_start(corpus, disk, is_due=was_left or always_recovers)
             )
@@ -286,7 +304,7 @@ def _check(corpus: CorpusLayout, disk: LocalStorage) -> None:
 def _recovered(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     current = snapshot.load(corpus.root)
     done = recover(corpus, disk, current, datasets_of(corpus.root, current))
-    return done + _remove_half_latents(corpus, disk)
+    return done + _swept(corpus, disk, _remove_half_latents)
 
 
 def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:

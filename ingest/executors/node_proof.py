@@ -75,7 +75,7 @@ class Distributed(Protocol):
         ...
 
     def expect(self, num_work: int) -> None:
-        """How much work the run has: an autoscaler is asked for room for what is left of it."""
+        """The number of episodes of the run. The autoscaler request shrinks as they end."""
         ...
 
     def close(self) -> None:

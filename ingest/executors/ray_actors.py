@@ -213,7 +213,7 @@ class _ActorLoss:
 
 
 class _Queue(Generic[W]):
-    """Works that no actor has: first those whose actor went. `is_over`: there was none when one was asked for last."""
+    """Work that no actor has: first the work of lost actors. `is_over`: the source of work is exhausted."""
 
     def __init__(self, next_work: Callable[[], W | None], again: Callable[[W], W]) -> None:
         self._next_work, self._again = next_work, again

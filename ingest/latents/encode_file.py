@@ -166,7 +166,7 @@ class _EncodeError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
-    """Where a file lies now."""
+    """The file or pack that contains a latent file."""
 
     num_bytes: int
     sha256: str
@@ -230,7 +230,7 @@ class LatentMaker:
         return begun
 
     def finished(self, begun: PendingUnit) -> UnitResult:
-        """Waits until the file or pack lies there, durable.
+        """Returns when the file or pack is durable under its name.
 
         Raises:
             InvariantError: the pieces were not those of the unit.
@@ -328,7 +328,7 @@ class LatentMaker:
     def _writing(
         self, unit: LatentUnit
     ) -> Generator[None, list[_Piece] | None, dict[int, _Written]]:
-        """Takes what is stored of some pictures, then None; then the file or pack exists, and where each file lies is returned."""
+        """Takes what is stored of some pictures, then None; then the file or pack exists, and the place of each file is returned."""
         where = unit.pack or unit.files[0].target(self.encoder.id)
         try:
             path = item_within(Path(unit.files[0].corpus), where)
@@ -414,7 +414,7 @@ class _Filling:
         self._file.add(tensors)
 
     def finish(self) -> dict[int, _Written]:
-        """Where each file lies.
+        """The place of each file.
 
         Raises:
             InvariantError: the last one is not whole.

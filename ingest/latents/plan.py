@@ -115,7 +115,7 @@ class PlannedLatentFile:
         pack: str = "",
         pack_offset: int | None = None,
     ) -> LatentRow:
-        """Of the catalog, but for the run. `num_bytes`, `sha256`: of the file that `facts` heads; `pack_offset`: where it lies in `pack`."""
+        """The catalog row without its run. `num_bytes` and `sha256` are of the file whose header is `facts`; `pack_offset` is its offset in `pack`."""
         return LatentRow(
             uid=self.uid,
             camera=self.camera,

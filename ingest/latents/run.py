@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from ingest.corpus import publishing, snapshot
 from ingest.corpus.latent_packs import named_packs
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.working_copy import read_link
 from ingest.latents.backends import EncodeBackend
 from ingest.latents.encode_file import EncodeResult, UnitResult
 from ingest.latents.plan import LatentTodo, LatentUnit, Packing, units_of

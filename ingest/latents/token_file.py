@@ -51,7 +51,7 @@ class Latents:
 
 
 def read_latents(path: Path, span: Span | None = None) -> Latents:
-    """A whole file of latents. `span`: where it lies in the pack `path`.
+    """Reads a whole file of latents. `span`: its offset and size in the pack `path`.
 
     Raises:
         ConfigError: it is none, or is damaged.

@@ -11,10 +11,10 @@ from ingest.corpus import publishing, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.erasure import INTENT, Intent, folder_of
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.tombstones import tombstones
-from ingest.corpus.working_copy import read_link
 from ingest.corpus.writer import recover
 from ingest.maintenance.erasure_plan import (
     AffectedPart,

@@ -1,4 +1,4 @@
-"""`eicorpus compact --latents`: files of latents that lie alone, and those in small packs, are put into packs of full size. Their bytes do not change.
+"""`eicorpus compact --latents`: single files of latents and small packs become packs of full size. Their bytes do not change.
 
 New rows name the new places, and readers take the newest row. The old files stay for older snapshots and for manifests that name them, until
 `eicorpus gc`. A file that is not what the catalog says is left where it is. A committed pack is never written again: each run has names of its own.
@@ -75,7 +75,7 @@ class PackTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackPlan:
-    """What may be put together: files of one dataset and encoder that lie alone, and members of packs smaller than `pack_bytes`.
+    """What may be put together: single files of one dataset and encoder, and members of packs smaller than `pack_bytes`.
 
     `due`: their newest rows, with the place of the episode, in the order of packs.
     """

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from ingest.corpus import commit_log, snapshot
 from ingest.corpus.commit_log import LogEntry, following
+from ingest.corpus.committed_files import committed_files
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.working_copy import WorkingCopy, media_of
+from ingest.corpus.working_copy import WorkingCopy
 from schemas.catalog import TABLES
 
 MEDIA = (
@@ -110,7 +111,7 @@ def _stale_lanes(
 
 def _named(copy: WorkingCopy, state: Snapshot) -> set[str]:
     """Every key that a commit or a checkpoint names."""
-    named = {file.path for file in media_of(copy.root, state.tables)}
+    named = {file.path for file in committed_files(copy.root, state.tables)}
     named |= {
         part.path
         for entry in copy.log.after(_first_number(copy) - 1)

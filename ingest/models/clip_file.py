@@ -94,7 +94,7 @@ def _loaded(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (*_DAMAGE, zipfile.BadZipFile, OverflowError) as error:
         raise ConfigError(f"no file of tensors ({error})", where=str(path)) from error
-    except Exception as error:
-        if type(error).__name__ == "UnpicklingError":  # of torch's reader of tensors alone
-            raise ConfigError("more than tensors, numbers and texts", where=str(path)) from error
-        raise
+    except (
+        torch.serialization.pickle.UnpicklingError
+    ) as error:  # of torch's reader of tensors alone
+        raise ConfigError("more than tensors, numbers and texts", where=str(path)) from error

@@ -53,7 +53,7 @@ class Request:
 
     @property
     def place(self) -> str:
-        """Where the raw data lies, for the corpus."""
+        """The address of the raw data that the corpus records."""
         return self.uri or str(self.root)
 
 

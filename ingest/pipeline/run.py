@@ -17,10 +17,10 @@ from typing import Any
 from ingest.corpus.commit import Committer, datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import EndFacts, Ledger
+from ingest.corpus.remote_link import lane_of
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_before
 from ingest.corpus.tombstones import FORGOTTEN
-from ingest.corpus.working_copy import lane_of
 from ingest.corpus.writer import recover
 from ingest.executors.inline import DRIVER, Executor, Monitored, Placement, placement_of
 from ingest.executors.node_proof import shared

@@ -32,7 +32,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketSource:
-    """Where raw data lies, and the cache of the machine that reads it."""
+    """The URI of raw data, and the cache of the machine that reads it."""
 
     uri: str
     folder: str  # of the cache

@@ -147,7 +147,7 @@ class ObjectCache:
             os.close(handle)
 
     def _path(self, tree: str, key: str) -> Path:
-        """Where an object of a tree lies. Keys were checked when the tree was made."""
+        """The local path of an object of a tree. Keys were checked when the tree was made."""
         (name,) = os.listdir(self.folder / "trees" / tree)
         root = self.folder / "trees" / tree / name
         return root / key if root.is_dir() else root
@@ -303,7 +303,7 @@ class ObjectCache:
         return used + size - self.max_bytes
 
     def _is_evicted(self, tree: str, key: str, size: int) -> bool:
-        """Whether a placeholder lies there now. Not where a process uses or fetches the file."""
+        """Whether the path is a placeholder now. False while a process uses or fetches the file."""
         lock = open_lock(self._lock_of(tree, key))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -48,7 +48,7 @@ _CREDENTIALS = {
 
 
 class ObjectReplaced(TransientError):
-    """An object is not the version that was asked for."""
+    """The object is another version than the requested one."""
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def translated(errors: Any, uri: StoreUri, key: str, *, is_create: bool = False)
 
 
 def is_past_end(error: Exception) -> bool:
-    """Whether a range was asked for that starts at or after the end of the object."""
+    """Whether a requested range starts at or after the end of the object."""
     text = str(error)
     return _status_of(text) == 416 or "StartTooLarge" in text
 

@@ -79,11 +79,11 @@ class ObjectStore(Store):
         path = self._checked(key)
         if length <= 0:
             return self._nothing_of(key)
-        with self._translated(key):
+        with self._translated(key) as errors:
             options = {"range": (start, start + length)}
             try:
                 return bytes(self._obstore.get(self._client, path, options=options).bytes())
-            except Exception as error:
+            except errors.BaseError as error:
                 if not is_past_end(error):
                     raise
         return self._nothing_of(key)

@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 
 
 def open_store(uri: str | Path) -> Store:
-    """The store at a local path, a `file://` URI or the URI of a bucket. Nothing is made or asked yet.
+    """The store at a local path, a `file://` URI or the URI of a bucket. Nothing is created or requested yet.
 
     Raises:
         ConfigError: an unknown scheme, or a URI that names no bucket or holds a password.

@@ -16,7 +16,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreUri:
-    """Where a store lies. It has no credentials: those come from the environment."""
+    """The address of a store, without credentials: those come from the environment."""
 
     scheme: str
     bucket: str

@@ -166,13 +166,11 @@ class ManifestStage:
 
 
 @dataclass(frozen=True)
-class ExportStage:
-    """The catalog in another table format."""
+class _OfExports:
+    """A target below `exports` of a spec."""
 
-    reads: ClassVar = tuple(TABLES)
     file: SpecFile
     name: str
-    unit: str = "tables"
 
     @property
     def target(self) -> str:
@@ -181,6 +179,14 @@ class ExportStage:
     @property
     def spec(self) -> ExportSpec:
         return self.file.spec.exports[self.name]
+
+
+@dataclass(frozen=True)
+class ExportStage(_OfExports):
+    """The catalog in another table format."""
+
+    reads: ClassVar = tuple(TABLES)
+    unit: str = "tables"
 
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
         folder = self._folder()
@@ -212,20 +218,10 @@ class ExportStage:
 
 
 @dataclass(frozen=True)
-class DatasetExportStage:
+class DatasetExportStage(_OfExports):
     """The newest version of a manifest as datasets of another trainer, in a folder of its own."""
 
-    file: SpecFile
-    name: str
     unit: str = "segments"
-
-    @property
-    def target(self) -> str:
-        return f"exports.{self.name}"
-
-    @property
-    def spec(self) -> ExportSpec:
-        return self.file.spec.exports[self.name]
 
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
         from ingest.export.datasets.run import PAGE, read_page

@@ -8,7 +8,7 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
-from ingest.corpus.working_copy import read_link
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
 from ingest.maintenance.pack_latents import pack_latents, plan_packs

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingest.corpus.working_copy import address_of
+from ingest.corpus.remote_link import address_of
 from ingest.pipeline.cost import ingest_cost
 from ingest.pipeline.plan import Plan, Request
 from ingest.recipe import Limits

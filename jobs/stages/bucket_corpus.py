@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ingest.corpus.layout import LINK
-from ingest.corpus.working_copy import WorkingCopy, attach
+from ingest.corpus.working_copy import COPYING, WorkingCopy, attach
 from ingest.corpus.writer import complete
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
@@ -78,6 +78,7 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
     disk = LocalStorage(folder)
     findings = [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]
     if not findings:
+        disk.delete(COPYING)
         disk.delete(LINK)
         disk.sync()
     files = [path for path in paths_below(folder) if path.is_file()]

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import MARKER, CorpusLayout, open_corpus
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import load
-from ingest.corpus.working_copy import read_link
 from ingest.corpus.writer import UNFINISHED
 from ingest.export.bucket import Bucket
 from ingest.export.datasets.plan import FREE

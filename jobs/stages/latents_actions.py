@@ -179,7 +179,7 @@ def _fresh(
 
 
 def _chosen(fresh: pl.DataFrame, encoder: ActionEncoder) -> pl.DataFrame:
-    """uid, camera, views and num_frames of episodes that have a camera for a view: `views` has the file of each, and the file of latent actions lies under
+    """uid, camera, views and num_frames of episodes that have a camera for a view: `views` has the file of each, and the file of latent actions is under
     the camera of the first.
     """
     out: list[dict[str, object]] = []

@@ -31,6 +31,7 @@ BEYOND = {
     "ingest/corpus/working_copy.py:_make_corpus:0": _WORKING_COPY,
     "ingest/corpus/working_copy.py:attach:0": _WORKING_COPY,
     "ingest/corpus/working_copy.py:attach:1": _WORKING_COPY,
+    "ingest/corpus/working_copy.py:attach:2": _WORKING_COPY,
     "ingest/corpus/writer.py:complete:0": _WORKING_COPY,
     "ingest/maintenance/pack_latents.py:_write:0": "no command of these tests packs latents",
     "ingest/corpus/latent_packs.py:_rewrite:0": "no command of these tests erases an episode from a pack",

@@ -16,12 +16,14 @@ from benchmarks.synthetic import write_part
 from ingest.corpus import commit_log, publishing, snapshot
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
+from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach, read_link
+from ingest.corpus.working_copy import COPYING, DamagedCopy, WorkingCopy, attach
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.sweep import sweep
 from ingest.storage.local import LocalStorage
+from ingest.storage.lock_file import held_with_others
 from ingest.storage.object_store import ObjectStore
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError
@@ -406,8 +408,67 @@ def test_a_recovery_leaves_what_another_process_copies(machine: Attach) -> None:
     (
         one.root / snapshot.key_of(1)
     ).unlink()  # a reader has copied the part and not yet kept the state
-    with writing(CorpusLayout(one.root), LocalStorage(one.root), always_recovers=True):
+    corpus, disk = CorpusLayout(one.root), LocalStorage(one.root)
+    with (
+        held_with_others(one.root / COPYING, lambda: None),
+        writing(corpus, disk, always_recovers=True),
+    ):
         assert (one.root / part.path).exists()
+    with writing(corpus, disk, always_recovers=True):
+        assert not (one.root / part.path).exists()
+
+
+def test_files_of_a_lane_that_was_left_are_removed(machine: Attach, store: ObjectStore) -> None:
+    one = machine("one")
+    parent, path = one.claim("run"), lane_path(one)
+    store.put(path, b"of a stopped run")
+    with pytest.raises(LaneLost):
+        commit(one, parent, "artifacts", media(one, path, b"rows"))
+    again = WorkingCopy(one.root, store)
+    again.claim("next")
+    assert (again.link.lane, again.link.left) == ("lane-2", ("lane-1",))
+    with writing(CorpusLayout(one.root), LocalStorage(one.root), always_recovers=True):
+        assert not (one.root / path).exists()
+
+
+def test_a_folder_made_before_the_corpus_takes_that_of_another_machine(
+    machine: Attach, store: ObjectStore, tmp_path: Path
+) -> None:
+    """As a dry run leaves it: a link without a corpus."""
+    early = attach(tmp_path / "early", str(store.uri), store, may_be_absent=True)
+    assert (early.link.corpus_uid, store.list("")) == ("", [])
+    machine("one")
+    later = attach(tmp_path / "early", str(store.uri), store)
+    assert later.link.corpus_uid == "uid-one"
+    assert later.refresh().number == 0
+
+
+def test_a_stop_while_a_working_copy_is_made_is_completed(
+    machine: Attach, store: ObjectStore
+) -> None:
+    one = machine("one")
+    (one.root / "corpus.json").unlink()
+    assert attach(one.root, str(store.uri), store).link.corpus_uid == "uid-one"
+    assert (one.root / "corpus.json").is_file()
+
+
+def test_logs_are_sent_once(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = machine("one")
+    LocalStorage(one.root).put("ledger/run-1.jsonl", b"{}")
+    one.finish()
+    sent: list[str] = []
+    put_file = ObjectStore.put_file
+
+    def sending(self: ObjectStore, key: str, path: Path) -> None:
+        sent.append(key)
+        put_file(self, key, path)
+
+    monkeypatch.setattr(ObjectStore, "put_file", sending)
+    LocalStorage(one.root).put("ledger/run-2.jsonl", b"{}")
+    one.finish()
+    assert sent == ["ledger/run-2.jsonl"]
 
 
 def test_a_catalog_file_that_is_gone_is_copied_again(machine: Attach) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.corpus.working_copy import read_link
+from ingest.corpus.remote_link import read_link
 from ingest.verify.digest import digest
 from tests.faults import several_writers
 from tests.generators.corpus import write_catalog

@@ -48,7 +48,7 @@ def planned_file(
 
 
 def alone(file: PlannedLatentFile) -> LatentUnit:
-    """To lie under a name of its own."""
+    """For a single file."""
     return LatentUnit(files=(file,))
 
 

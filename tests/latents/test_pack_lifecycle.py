@@ -139,7 +139,7 @@ def test_a_pack_that_cannot_be_read_is_removed_with_the_episode(packed: Path) ->
 def test_the_power_goes_while_an_episode_is_erased(
     built: Path, tiny: ImageEncoder, tmp_path: Path
 ) -> None:
-    """After any operation: the next writer finishes it, or it was never asked; no pack is ever half."""
+    """The power goes after any operation: the next writer finishes the erasure or it never began, and no pack is half-written."""
     base = Path(shutil.copytree(built, tmp_path / "base"))
     encode(base, tiny, pack_bytes=BIG)
     uid = uid_of(base, 1)

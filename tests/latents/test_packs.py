@@ -261,7 +261,7 @@ def test_numbers_that_are_none_fail_their_file_only(
 def test_a_pack_that_was_cut_is_made_anew_from_where_it_was_cut(
     packed: Path, tiny: ImageEncoder
 ) -> None:
-    """Members that still lie in it stay."""
+    """Members that are still in it stay."""
     [pack] = packs_of(packed)
     before = {uid: row["sha256"] for uid, row in by_uid(packed).items()}
     last = max(rows_of(packed), key=lambda row: row["pack_offset"])

@@ -10,8 +10,9 @@ from unittest import mock
 
 from ingest.corpus import commit_log
 from ingest.corpus.commit_log import Change, CommitLog, LogEntry
+from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.working_copy import MediaFile, WorkingCopy
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.maintenance import sweep as sweeping
 from schemas.errors import UnknownOutcome
 
@@ -37,7 +38,7 @@ def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     return standing
 
 
-def _put_over(self: WorkingCopy, file: MediaFile) -> None:
+def _put_over(self: WorkingCopy, file: CommittedFile) -> None:
     """Media are put, whatever lies there: a late request of a dead process replaces what was committed."""
     self.store.put(file.path, (self.root / file.path).read_bytes())
 
@@ -66,7 +67,7 @@ def _commit_before_upload() -> Iterator[None]:
     real = WorkingCopy.commit
 
     def commit(self: WorkingCopy, parent: Snapshot, tables: Any, run_id: str) -> Snapshot:
-        waiting: list[MediaFile] = []
+        waiting: list[CommittedFile] = []
         with mock.patch.object(WorkingCopy, "_place", lambda self, file: waiting.append(file)):
             state = real(self, parent, tables, run_id)
         for file in waiting:

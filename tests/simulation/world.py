@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -20,15 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.overhead import Instant
-from ingest.corpus import commit_log, publishing, working_copy
+from ingest.corpus import commit_log, publishing, snapshot, working_copy
 from ingest.corpus.digest import corpus_digest
-from ingest.corpus.working_copy import DamagedCopy, attach
+from ingest.corpus.remote_link import read_link
+from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach
 from ingest.maintenance.sweep import sweep
 from ingest.pipeline.plan import Request
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import RunContext
 from ingest.recipe import Limits, Recipe
 from jobs.stages import ingest as stage
+from schemas.catalog import TABLES
 from schemas.errors import TransientError
 from schemas.outcome import Outcome
 from tests.simulation.scheduler import Died, Process, Scheduler
@@ -132,11 +134,14 @@ def play(seed: int) -> Played:
         (folder / "count").write_text(str(episodes))
         for number in range(jobs):
             scheduler.spawn(_job(folder, f"sim://job-{number}", scheduler, bucket, stores, counts))
+        scheduler.spawn(_reader(folder / "job-0/0", scheduler, bucket))
         try:
             scheduler.run(until_s=LIMIT_S)
             if scheduler.problems:
                 raise scheduler.problems[0]
             digest = judged(bucket, episodes)
+            for root in folder.glob("job-*/*"):
+                _check_whole(root)
         except (Exception, Died) as error:  # noqa: BLE001 - whatever it is, the schedule has found it
             problem, digest = f"{type(error).__name__}: {error}", ""
     entries = [key for key in bucket.objects if key.startswith("catalog/_log/")]
@@ -230,6 +235,33 @@ def _job(
             scheduler.sleep(random.uniform(1, 20))
 
     return body
+
+
+def _reader(root: Path, scheduler: Scheduler, bucket: Bucket) -> Callable[[], None]:
+    """Another process that brings the folder of a job up to date, for a query, say."""
+    random = scheduler.random
+
+    def body() -> None:
+        for _ in range(4):
+            scheduler.sleep(random.uniform(1, 40))
+            link = read_link(root)
+            if link is not None and link.corpus_uid:
+                with suppress(TransientError, DamagedCopy, Died):
+                    WorkingCopy(root, SimStore(bucket, Process("reader"))).refresh()
+
+    return body
+
+
+def _check_whole(root: Path) -> None:
+    """
+    Raises:
+        Broken: a working copy lacks catalog files of its state.
+    """
+    current = snapshot.load(root)
+    parts = [part for table in TABLES for part in current.parts(table)]
+    missing = [part.path for part in parts if not (root / part.path).is_file()]
+    if missing:
+        raise Broken(f"{root.parent.name} lacks {len(missing)} of {len(parts)} catalog files")
 
 
 def judged(bucket: Bucket, episodes: int) -> str:

@@ -24,7 +24,7 @@ class VerifiedFiles:
         self._seen, self._lock = array("q"), Lock()  # hashes of this process, sorted
 
     def other_digest(self, path: Path, sha256: str, span: Span | None = None) -> str:
-        """The sha256 that the file has instead, or nothing. `span`: where it lies in the pack `path`.
+        """The sha256 that the file has instead, or nothing. `span`: its offset and size in the pack `path`.
 
         Raises:
             OSError: it cannot be read.

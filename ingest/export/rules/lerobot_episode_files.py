@@ -187,7 +187,7 @@ def _video_findings(dataset: DatasetV21, number: int, length: int) -> Iterator[s
 
 
 def six_statistics(name: str, width: int, stats: Any) -> Iterator[str]:
-    """LDA and GR00T cut every statistic as they cut the vector, so `count` is beyond its end; all six are asked for."""
+    """LDA and GR00T slice every statistic like the vector, for which `count` is too short: exactly six statistics are allowed."""
     names = {"mean", "std", "min", "max", "q01", "q99"}
     if not isinstance(stats, dict) or set(stats) != names:
         yield f"{name} has not exactly the six statistics {', '.join(sorted(names))}"

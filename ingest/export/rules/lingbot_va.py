@@ -283,7 +283,7 @@ def _relative(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 class _Norm:
-    """Rule 11, over all clips: how many trained values lie below q01 and above q99 of their channel."""
+    """Rule 11, over all clips: how many trained values are below q01 and above q99 of their channel."""
 
     def __init__(self, config: _Config) -> None:
         self.config = config
