@@ -9,4 +9,5 @@ __all__ = [
     "plan",
     "process",
     "run",
+    "tally",
 ]

@@ -7,8 +7,8 @@ does and the two corpora are equal to the byte.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,16 +27,16 @@ from ingest.executors.node_proof import shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
+from ingest.pipeline.tally import ABSENT, Tally, tally_of
 from ingest.raw_data.bucket_source import let_go
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.committed_rows import RunRow, SourceRow, VerdictRow
 from schemas.episode import EpisodeRef
-from schemas.errors import Code, InvariantError, TransientError
+from schemas.errors import InvariantError, TransientError
 from schemas.outcome import Outcome, State, WorkerFailure
 
 STAGING_LOST = "staging_lost"
-ABSENT = (Code.MISSING_FILE.value, Code.MISSING_SHARD.value, Code.MISSING_VIDEO.value)
 # Outcomes that wait for their turn: an episode that takes its limit of 1800 s lets 256 workers end 920,000 others of half a second.
 MAX_WAITING = 1_000_000
 MAX_IN_MEMORY = 1_000  # of those; others that are staged are read from their staging folders again
@@ -45,56 +45,6 @@ MAX_ATTEMPTS = 20  # of one episode in one run, machines that went away included
 # say nothing of their episode.
 RECORDED_AHEAD = 32
 BATCH_EPISODES = 1000  # to a snapshot, until a run has committed fifty times that
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Counts of one run; `adds_up` is rule 2 of the house."""
-
-    discovered: int
-    committed: int = 0
-    filtered: int = 0
-    quarantined: int = 0
-    failed: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)  # of `codes`, no quarantine
-    timesteps: int = 0
-    video_s: float = 0.0
-    committed_before: int = 0
-    stale: int = 0
-    suspect_nodes: dict[str, str] = field(default_factory=dict)  # node -> why
-    lacks_cameras: int = (
-        0  # of `committed` by this run: kept without a camera whose file is not there
-    )
-
-    @property
-    def absent(self) -> int:
-        """Quarantined because the data is not on the disk at all."""
-        return sum(self.codes[code] for code in ABSENT)
-
-    @property
-    def ended(self) -> int:
-        return self.committed + self.filtered + self.quarantined + self.failed
-
-    @property
-    def not_reached(self) -> int:
-        """What an interrupted run leaves to the next one; 0 after a run that ended by itself."""
-        return self.discovered - self.ended
-
-    @property
-    def adds_up(self) -> bool:
-        return self.not_reached == 0
-
-    def count(self, outcome: Outcome, state: State, episodes: int) -> None:
-        setattr(self, state.value, getattr(self, state.value) + episodes)
-        if outcome.code:
-            self.codes[outcome.code] += episodes
-            self.failures[outcome.code] += episodes if state is State.FAILED else 0
-        if state is State.COMMITTED:
-            self.timesteps += outcome.num_frames
-            self.video_s += outcome.video_s
-            staged = outcome.staged
-            self.lacks_cameras += bool(staged is not None and staged.episode.absent_cameras)
 
 
 Progress = Callable[[Tally], None]
@@ -145,7 +95,7 @@ def ingest(
     def finish() -> Tally:
         run.flush()
         # Not `run.tally`: an interrupt may fall between handing an episode to the committer and counting it.
-        lasting = _tally_of(plan, committer.ends)
+        lasting = tally_of(plan, committer.ends)
         is_known = _is_known(corpus, current, plan)
         sources = [] if is_known else [_source_row(request, plan, context)]
         suspects = sorted(run.tally.suspect_nodes.values())
@@ -216,7 +166,7 @@ class _Run:
         self.node_rates = NodeRates()
         self.observed: Monitored | None = None
         self.started_s = self.last_flush_s = self.handed_over_s = context.monotonic_s()
-        self.tally = _tally_of(plan, {})
+        self.tally = tally_of(plan, {})
 
     def leave_out(self) -> None:
         """What was forgotten counts as filtered, run after run: nothing vanishes without a word."""
@@ -409,22 +359,6 @@ class _Run:
         )
 
 
-def _tally_of(plan: Plan, ends: Mapping[str, int]) -> Tally:
-    """What earlier runs did of a plan, and `ends` of this one: state -> episodes."""
-    tally = Tally(
-        discovered=plan.discovered,
-        committed=plan.done + plan.stale,
-        committed_before=plan.done + plan.stale,
-        stale=plan.stale,
-    )
-    for ref, code, _ in plan.poisoned:
-        tally.quarantined += ref.stands_for
-        tally.codes[code] += ref.stands_for
-    for state, episodes in ends.items():
-        setattr(tally, state, getattr(tally, state) + episodes)
-    return tally
-
-
 def _ended(outcome: Outcome) -> State:
     return State.COMMITTED if outcome.state is State.STAGED else outcome.state
 
@@ -481,26 +415,3 @@ def _run_row(
         not_reached=tally.not_reached,
         suspect_nodes=suspects,
     )
-
-
-def beyond_allowance(tally: Tally, limits: Limits) -> list[str]:
-    """Why a run has lost more than the caller allows; nothing where it has not.
-
-    The allowance is for data that is THERE: a partial download is reported, and is no failure, unless nothing came in.
-    """
-    present = tally.discovered - tally.absent
-    lost = (
-        ("quarantined", tally.quarantined - tally.absent, limits.max_quarantined_ratio),
-        ("failed", tally.failed, limits.max_failed_ratio),
-    )
-    reasons = [
-        f"{what}: {count:,} of {present:,} available episodes ({100 * count / present:.3g} %), "
-        f"--max-{what} allows {100 * ratio:.3g} %"
-        for what, count, ratio in lost
-        if count / max(present, 1) > ratio
-    ]
-    if tally.discovered and not tally.committed + tally.filtered:
-        reasons.append(
-            f"none of {tally.discovered:,} episodes was committed; the files of {tally.absent:,} are missing"
-        )
-    return reasons

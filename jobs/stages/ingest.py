@@ -17,7 +17,8 @@ from ingest.corpus.publishing import working_copy
 from ingest.corpus.writer import writing
 from ingest.executors.inline import Executor
 from ingest.pipeline.plan import Plan, Request, make_plan
-from ingest.pipeline.run import Progress, RunContext, Tally, beyond_allowance, ingest
+from ingest.pipeline.run import Progress, RunContext, ingest
+from ingest.pipeline.tally import Tally, beyond_allowance
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_corpus_uid, new_run

@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.pipeline.cost import IngestCost
 from ingest.pipeline.plan import Plan
-from ingest.pipeline.run import Tally
+from ingest.pipeline.tally import Tally
 from jobs.ui.output import duration, size_text, stderr, stdout, table
 from jobs.ui.progress import ProgressLine
 

@@ -12,7 +12,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create, writer_lock
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.run import RunContext, Tally, ingest
+from ingest.pipeline.run import RunContext, ingest
+from ingest.pipeline.tally import Tally
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 

@@ -17,7 +17,7 @@ from ingest.corpus import snapshot
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline import run as loop
 from ingest.pipeline.process import Work
-from ingest.pipeline.run import Tally, beyond_allowance
+from ingest.pipeline.tally import Tally, beyond_allowance
 from ingest.recipe import Limits
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.pipeline.run import Tally
+from ingest.pipeline.tally import Tally
 from ingest.verify.corpus import verify
 from schemas.errors import ConfigError
 from tests.faults.runs import run

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from ingest.executors.inline import DRIVER
 from ingest.executors.ray_series import HELP, NODES, OLDEST, OUTCOMES, TAGS
 from ingest.pipeline.node_rates import LEAST, TIMES
-from ingest.pipeline.run import ABSENT
+from ingest.pipeline.tally import ABSENT
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.metrics import stage_of
