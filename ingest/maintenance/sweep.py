@@ -44,24 +44,19 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
     """
     state = copy.refresh()
     entries = list(copy.log.after(_first_number(copy) - 1))
+    if not dry_run:
+        state = _append(copy, state, entries, LogEntry(number=1, run_id=run_id, kind="sweep"))
     written_s = {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
-    if not dry_run:
-        state, entry = _appended(copy, state, LogEntry(number=1, run_id=run_id, kind="sweep"))
-        entries.append(entry)
-        written_s |= {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
-        # By the entry alone: what others commit while we list was uploaded by writers who know of the sweep.
-        now_s = written_s.get(commit_log.key_of(entry.number), 0.0)
-    else:
-        now_s = max(written_s.values(), default=0.0)
+    # Of the entry alone: what others commit while we list was uploaded by writers who know of the sweep.
+    now_s = written_s.get(commit_log.key_of(state.number), 0.0)
     sealed = _stale_lanes(entries, written_s, now_s - stale_s)
-    if not dry_run:
-        for lane, token in sealed.items():
-            seal = LogEntry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
-            state, entry = _appended(copy, state, seal)
-            entries.append(entry)
+    for lane, token in sealed.items() if not dry_run else ():
+        seal = LogEntry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
+        state = _append(copy, state, entries, seal)
     ended = {e.lane for e in entries if e.kind == "seal"} | {*sealed}
     listed = [e for room in ("catalog", "datasets") for e in copy.store.entries(room)]
-    named = _named(copy, copy.refresh())
+    entries += copy.log.after(state.number)
+    named = _named(copy, copy.refresh(), entries)
     orphans = [
         each
         for each in listed
@@ -83,14 +78,15 @@ def _first_number(copy: WorkingCopy) -> int:
     return min((number for key in keys if (number := commit_log.number_of(key))), default=1)
 
 
-def _appended(copy: WorkingCopy, state: Snapshot, new: LogEntry) -> tuple[Snapshot, LogEntry]:
-    """The state after an entry of ours, whatever others commit meanwhile."""
+def _append(copy: WorkingCopy, state: Snapshot, entries: list[LogEntry], new: LogEntry) -> Snapshot:
+    """The state after an entry of ours, whatever others commit meanwhile. All of them join `entries`."""
     while True:
         entry = replace(new, number=state.number + 1, parent=state.commit_id)
         standing = copy.log.append(entry)
         state = following(state, standing)
+        entries.append(standing)
         if standing.commit_id == entry.commit_id:
-            return state, entry
+            return state
 
 
 def _stale_lanes(
@@ -109,14 +105,11 @@ def _stale_lanes(
     }
 
 
-def _named(copy: WorkingCopy, state: Snapshot) -> set[str]:
+def _named(copy: WorkingCopy, state: Snapshot, entries: list[LogEntry]) -> set[str]:
     """Every key that a commit or a checkpoint names."""
     named = {file.path for file in committed_files(copy.root, state.tables)}
-    named |= {
-        part.path
-        for entry in copy.log.after(_first_number(copy) - 1)
-        for _, part in entry.change.parts
-    }
+    named |= {part.path for table in TABLES for part in state.parts(table)}
+    named |= {part.path for entry in entries for _, part in entry.change.parts}
     for number in snapshot.numbers_in(copy.store.list(snapshot.FOLDER)):
         named |= {p.path for t in TABLES for p in snapshot.load_from(copy.store, number).parts(t)}
     return named

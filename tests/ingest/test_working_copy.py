@@ -305,6 +305,28 @@ def test_a_sweep_deletes_what_no_commit_names_and_a_stale_lane_is_sealed(
     assert again.link.lane != sealed
 
 
+def test_a_commit_beside_the_entry_of_a_sweep_is_seen(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer takes the number that the sweep tries first: what it names stays, and its lane is alive."""
+    one, other = machine("one"), machine("other")
+    parent = other.claim("run")
+    append, tried = CommitLog.append, []
+
+    def slower(self: CommitLog, entry: LogEntry) -> LogEntry:
+        if entry.kind == "sweep" and not tried:
+            tried.append(entry)
+            commit(other, parent, "artifacts", media(other, lane_path(other), b"rows"))
+        return append(self, entry)
+
+    monkeypatch.setattr(CommitLog, "append", slower)
+    swept = sweep(one, stale_s=1e9, run_id="r")
+    assert (swept.keys, swept.sealed, len(tried)) == ((), (), 1)
+    monkeypatch.undo()
+    later = machine("later")
+    assert later.fetch(later.refresh()) == 1
+
+
 def test_a_writer_that_meets_a_sweep_uploads_anew(machine: Attach, store: ObjectStore) -> None:
     one, other = machine("one"), machine("other")
     before = other.refresh()

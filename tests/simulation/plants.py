@@ -52,9 +52,11 @@ def _keeps_the_number(self: WorkingCopy, change: Change, before: int, number: in
     return change
 
 
-def _says_nothing(copy: WorkingCopy, state: Snapshot, new: LogEntry) -> tuple[Snapshot, LogEntry]:
+def _says_nothing(
+    copy: WorkingCopy, state: Snapshot, entries: list[LogEntry], new: LogEntry
+) -> Snapshot:
     """A sweep that goes by a listing, without a word to writers that have uploaded and not committed."""
-    return state, replace(new, number=max(state.number, 1))
+    return state
 
 
 def _ignores_seals(self: WorkingCopy, entry: LogEntry) -> None:
@@ -85,7 +87,7 @@ def _patch(owner: Any, name: str, mistake: Callable[..., Any]) -> Callable[[], A
 PLANTS: dict[str, Callable[[], Any]] = {
     "no_fencing": _patch(WorkingCopy, "claim", _claims_without_an_entry),
     "no_read_back": _patch(CommitLog, "append", _believes),
-    "sweep_by_listing": _patch(sweeping, "_appended", _says_nothing),
+    "sweep_by_listing": _patch(sweeping, "_append", _says_nothing),
     "commit_before_upload": _commit_before_upload,
     "media_put_over": _patch(WorkingCopy, "_place", _put_over),
     "no_look_for_the_same_episodes": _patch(WorkingCopy, "_check_disjoint", _does_not_look),
