@@ -15,7 +15,7 @@ from ingest.curation.tiers.policy_sql import CAP_TEXT, TIERS, required
 from ingest.curation.tiers.tier import Judged
 from schemas.geometry import Array
 
-Numbers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int16]
 
 # Counted by episode first: a count of distinct texts takes three times as long.
 STORED = """

@@ -31,6 +31,7 @@ from ingest.curation.tiers.policy_sql import (
     measurement_column,
     used,
 )
+from ingest.curation.tiers.read_ahead import ahead
 from schemas.geometry import Array
 
 
@@ -109,6 +110,8 @@ def aggregate(line: SegmentLine, spans: Spans, value: Array, of: str) -> Array:
 
     `of`: share of its timesteps that they cover, how many there are (count), or the max or min of their `value`.
     """
+    if not len(spans):  # so it is with most names of most episodes
+        return np.full(len(line.segments), 0.0 if of in ("share", "count") else np.nan)
     if of == "share":
         size = line.segments.end - line.segments.start
         return np.asarray(covered_steps(line, spans) / size, dtype=np.float64)
@@ -137,6 +140,7 @@ class Gathered:
     wide: MeasurementMatrix
     runs: Spans  # in which everything observed is valid
     among: Mapping[str, Array]  # group facts, [N] each
+    first: int = 0  # number of the first of the episodes among all
 
     def blocks(self) -> Iterator[Gathered]:
         """The same, `BLOCK_EPISODES` at a time; one block without episodes where there are none."""
@@ -158,6 +162,7 @@ class Gathered:
                 ),
                 runs=_block(runs, at)[0],
                 among={name: values[at] for name, values in self.among.items()},
+                first=first,
             )
 
 
@@ -195,11 +200,14 @@ class Frame:
     added: Mapping[str, pa.Array] = field(default_factory=dict)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        return ahead(self._makers())
+
+    def _makers(self) -> Iterator[Callable[[], pa.RecordBatch]]:
         done = 0
         for block in self.gathered.blocks():
-            columns, count = _columns_of(self.policy, block), len(block.line.segments)
-            columns |= {name: each.slice(done, count) for name, each in self.added.items()}
-            yield pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+            count = len(block.line.segments)
+            added = {name: each.slice(done, count) for name, each in self.added.items()}
+            yield partial(_batch, self.policy, block, added)
             done += count
 
     def reader(self) -> pa.RecordBatchReader:
@@ -218,12 +226,15 @@ class Frame:
         return np.asarray(first, dtype=np.int64)
 
 
-def _columns_of(policy: QualityPolicy, gathered: Gathered) -> dict[str, pa.Array]:
+def _batch(
+    policy: QualityPolicy, gathered: Gathered, added: Mapping[str, pa.Array]
+) -> pa.RecordBatch:
     segments = gathered.line.segments
-    places = {"row": segments.row, "start": segments.start, "end": segments.end}
+    places = {"row": gathered.first + segments.row, "start": segments.start, "end": segments.end}
     makers = [*_facts(policy, gathered), *_numbers(policy, gathered)]
     columns = {name: pa.array(array) for name, array in places.items()}
-    return columns | {name: make() for name, make in makers}
+    columns |= {name: make() for name, make in makers} | dict(added)
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 def _facts(policy: QualityPolicy, gathered: Gathered) -> Iterator[Column]:
@@ -283,4 +294,5 @@ def _of_intervals(gathered: Gathered, interval_rows: IntervalRows, of: str) -> p
 
 def _nullable(value: npt.NDArray[np.float64]) -> pa.Array:
     """NaN is how NumPy says unknown; in SQL it would be larger than every number."""
-    return pa.array(value, from_pandas=True)
+    # the sum of numbers is one, and found sooner
+    return pa.array(value, from_pandas=bool(np.isnan(value.sum())))

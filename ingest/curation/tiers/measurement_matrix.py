@@ -8,9 +8,7 @@ long (docs/how-to/quality-policy.md).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,14 +24,13 @@ from ingest.catalog.segmentation import Ints, Spans
 from ingest.catalog.tables import rows_of
 from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
+from ingest.curation.tiers.read_ahead import ahead
 from schemas.catalog import TABLES
 from schemas.geometry import Array
 from schemas.parquet_file import collect, open_parquet
 
-READERS = 2  # parts read at a time; Arrow lets go of the interpreter while it decodes
-AHEAD = 6  # parts that wait for their turn
 SLICE_ROWS = 1 << 16  # looked up and scattered at a time: what the caches of a core hold
-Versions = npt.NDArray[np.int32]
+Versions = npt.NDArray[np.signedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int16]
 
@@ -93,6 +90,14 @@ class _MeasuredRows:
     stretches: _VersionedIntervals | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _MeasuredPart:
+    """The rows of one part, some at a time."""
+
+    episodes: Ints  # their places
+    rows: Sequence[_MeasuredRows]
+
+
 def read_matrix(
     corpus: Path,
     current: Snapshot,
@@ -111,12 +116,16 @@ def read_matrix(
     columns = [*of_episodes, *sorted(set(of_stretches) - set(of_episodes))]
     paths = [part.file(corpus) for part in current.parts("measurements")] if columns else []
     values = np.full((len(of_episodes), len(places)), np.nan)
-    versions = np.zeros((len(columns), len(places)), dtype=np.int32)
-    stretches = []
-    for rows in _parts(paths, columns, places):
-        _scatter(rows, values, versions)
-        if rows.stretches is not None:
-            stretches.append(rows.stretches)
+    versions: Versions = np.zeros((len(columns), len(places)), dtype=np.int8)
+    is_reached, stretches = np.zeros(len(places), dtype=bool), []
+    for part in ahead(partial(_read, path, columns, places) for path in paths):
+        is_first = not is_reached[part.episodes].any()
+        is_reached[part.episodes] = True
+        for rows in part.rows:
+            if rows.version.max(initial=0) > np.iinfo(versions.dtype).max:  # hardly ever
+                versions = versions.astype(np.int32)
+            _scatter(rows, values, versions, is_first=is_first)
+            stretches += [] if rows.stretches is None else [rows.stretches]
     newest = _newest(stretches, versions)
     return MeasurementMatrix(
         values=dict(zip(of_episodes, values, strict=True)),
@@ -137,44 +146,27 @@ def _missing(required: Sequence[int], versions: Versions) -> MissingMeasurements
     return MissingMeasurements(count=count, first=first)
 
 
-def _parts(
-    paths: Iterable[Path], names: Sequence[str], places: UidIndex
-) -> Iterator[_MeasuredRows]:
-    """Every part in order, some rows at a time; the next parts are read meanwhile."""
-    waiting: deque[Future[list[_MeasuredRows]]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
-        for path in paths:
-            waiting.append(pool.submit(_read, path, names, places))
-            if len(waiting) > AHEAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _read(path: Path, names: Sequence[str], places: UidIndex) -> list[_MeasuredRows]:
-    coded = ["uid", "name"]
-    with open_parquet(path, read_dictionary=coded) as file:
+def _read(path: Path, names: Sequence[str], places: UidIndex) -> _MeasuredPart:
+    texts, first_cell = ["uid", "name"], {n: at * len(places) for at, n in enumerate(names)}
+    with open_parquet(path, read_dictionary=texts) as file:
         has_spans, one = _has_spans(file.metadata), _only_version(file.metadata)
-        columns = [*coded, "value", *(["start", "end"] if has_spans else [])]
+        columns = ["value", *(["start", "end"] if has_spans else [])]
         columns += ["version"] if one is None else []
-        table = file.read(columns=columns, use_threads=False)
-        number = {name: _numbers(table[name], name) for name in columns if name not in coded}
-        first_cell = {name: index * len(places) for index, name in enumerate(names)}
-        name = _Coded.of(table["name"], partial(_cells, first_cell))
+        table = file.read(columns=[*texts, *columns], use_threads=False)
         uid = _Coded.of(table["uid"], partial(_rows, places))
-    rows = (slice(at, at + SLICE_ROWS) for at in range(0, len(table), SLICE_ROWS))
-    return [
-        _measured(
-            name.numbers(at) + uid.numbers(at), {n: v[at] for n, v in number.items()}, places, one
-        )
-        for at in rows
-    ]
+        name = _Coded.of(table["name"], partial(_cells, first_cell))
+        rows = []
+        for first in range(0, len(table), SLICE_ROWS):
+            at = slice(first, first + SLICE_ROWS)
+            number = {each: _numbers(table[each][at], each) for each in columns}
+            rows.append(_measured(name.numbers(at) + uid.numbers(at), number, len(places), one))
+    return _MeasuredPart(episodes=uid.number[uid.number >= 0], rows=rows)
 
 
 def _measured(
-    cell: Ints, number: Mapping[str, npt.NDArray[Any]], places: UidIndex, one: int | None
+    cell: Ints, number: Mapping[str, npt.NDArray[Any]], num_places: int, one: int | None
 ) -> _MeasuredRows:
-    """`number`: by column. `one`: the version, where all rows have the same."""
+    """`number`: the columns that are numbers. `one`: the version, where all rows of the part have the same."""
     kept = np.flatnonzero(cell >= 0)
     if one is None:  # a later row of an equal version stays the later one
         kept = kept[np.argsort(number["version"][kept], kind="stable")]
@@ -184,7 +176,7 @@ def _measured(
     if "start" in number:
         is_whole = number["start"] == _NO_NUMBER
         at = np.flatnonzero(~is_whole)
-        column, row = np.divmod(cell[at], len(places))
+        column, row = np.divmod(cell[at], num_places)
         stretches = _VersionedIntervals(
             spans=Spans(row=row, start=number["start"][at], end=number["end"][at]),
             column=column,
@@ -196,7 +188,8 @@ def _measured(
     )
 
 
-_NO_NUMBER = -1  # NULL: of `start` a row of the whole episode, of `version` a row that says nothing
+# NULL: of `start` a row of the whole episode, of `version` a row that says nothing.
+_NO_NUMBER = np.iinfo(np.int32).min
 _NOWHERE = np.iinfo(np.int64).min // 2  # two of them together are still below 0
 
 
@@ -205,7 +198,8 @@ def _numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[Any]:
     column = column.cast(TABLES["measurements"].field(name).type)
     if pa.types.is_integer(column.type):
         column = column.fill_null(_NO_NUMBER)
-    return column.to_numpy(zero_copy_only=False)
+    numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -221,7 +215,9 @@ class _Coded:
         codes, numbers, count = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
         for chunk in texts.cast(_CODED_TEXT).chunks:  # row groups have codes of their own
             numbers += [look_up(chunk.dictionary), np.array([_NOWHERE])]
-            code = chunk.indices.fill_null(len(chunk.dictionary)).to_numpy()
+            code = chunk.indices
+            code = code.fill_null(len(chunk.dictionary)) if code.null_count else code
+            code = code.to_numpy()
             codes.append(code + np.int32(count) if count else code)
             count += len(chunk.dictionary) + 1
         code = codes[1] if len(codes) == 2 else np.concatenate(codes)
@@ -268,15 +264,17 @@ def _chunks(metadata: pq.FileMetaData, column: str) -> Iterator[pq.ColumnChunkMe
     return (metadata.row_group(group).column(at) for group in range(metadata.num_row_groups))
 
 
-def _scatter(rows: _MeasuredRows, values: Array, versions: Versions) -> None:
-    """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N]."""
+def _scatter(rows: _MeasuredRows, values: Array, versions: Versions, *, is_first: bool) -> None:
+    """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N].
+
+    `is_first`: no earlier part has a row of these episodes, as it is with nearly every part.
+    """
     cell, all_versions, all_values = rows.cell, versions.reshape(-1), values.reshape(-1)
-    before = all_versions.take(cell)
-    if len(rows.version) == 1 and rows.version[0] > 0 and not before.any():
-        # so it is with nearly every part: the first word on its episodes
+    if is_first and len(rows.version) == 1 and rows.version[0] > 0:
         all_versions[cell] = rows.version[0]
         is_in = cell < values.size
     else:
+        before = all_versions.take(cell)
         version = np.broadcast_to(rows.version, len(cell))
         # rows come by version, so of one place the highest stays
         is_in = version >= before

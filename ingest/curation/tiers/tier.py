@@ -78,14 +78,14 @@ class Judged:
     @property
     def rate_hz(self) -> Array:
         """[N] timesteps a second."""
-        return _rate_hz(self.episodes)
+        return self.frame.gathered.rate_hz
 
     @cached_property
-    def decided(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def decided(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
         """[S] number of the rule, and of the tier."""
         with self._connect() as connection:
             table = self._ruled(connection).select("rule, tier").to_arrow_table()
-        rule, tier = (table[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
+        rule, tier = (table[name].to_numpy().astype(np.int16) for name in ("rule", "tier"))
         return rule, tier
 
     def under(self, policy: QualityPolicy) -> Judged:
@@ -156,7 +156,8 @@ def judge(
     spans_by_kind = read_spans(corpus, current, places, sorted(kinds))
     runs = spans_by_kind["valid_run"]
     spans_by_kind["valid_run"] = gaps(runs, lengths)
-    steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
+    rate_hz = _rate_hz(episodes)
+    steps = np.ceil(policy.segments.min_length_s * rate_hz - 1e-6).astype(np.int64)
     edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
     reviews = decisions_of(corpus, current, places, lengths, uid)
     if reviews is not None:  # before the edges of the policy
@@ -165,7 +166,7 @@ def judge(
     bodies = None if uid is None else episodes["embodiment"]
     gathered = Gathered(
         episodes=episodes,
-        rate_hz=_rate_hz(episodes),
+        rate_hz=rate_hz,
         line=SegmentLine(lengths=lengths, segments=segments),
         wide=wide,
         runs=runs,
@@ -190,7 +191,8 @@ def judge(
 
 def _episodes(corpus: Path, current: Snapshot, facts: Set[str], uid: str | None) -> pl.DataFrame:
     """What is asked of the rows of episodes; lists of tasks are numbers before anything keeps them."""
-    columns = {"uid", "source", "embodiment", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    columns = {"uid", "source", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    columns |= {"embodiment"} if uid is not None else set()
     order = [n for n in TABLES["episodes"].names if n in columns - {"supervises"}]
     lists = pl.col("supervises").list
     bits = pl.sum_horizontal(
