@@ -95,6 +95,7 @@ class _MeasuredPart:
     """The rows of one part, some at a time."""
 
     episodes: Ints  # their places
+    has_one_version: bool
     rows: Sequence[_MeasuredRows]
 
 
@@ -119,7 +120,7 @@ def read_matrix(
     versions: Versions = np.zeros((len(columns), len(places)), dtype=np.int8)
     is_reached, stretches = np.zeros(len(places), dtype=bool), []
     for part in ahead(partial(_read, path, columns, places) for path in paths):
-        is_first = not is_reached[part.episodes].any()
+        is_first = part.has_one_version and not is_reached[part.episodes].any()
         is_reached[part.episodes] = True
         for rows in part.rows:
             if rows.version.max(initial=0) > np.iinfo(versions.dtype).max:  # hardly ever
@@ -160,7 +161,8 @@ def _read(path: Path, names: Sequence[str], places: UidIndex) -> _MeasuredPart:
             at = slice(first, first + SLICE_ROWS)
             number = {each: _numbers(table[each][at], each) for each in columns}
             rows.append(_measured(name.numbers(at) + uid.numbers(at), number, len(places), one))
-    return _MeasuredPart(episodes=uid.number[uid.number >= 0], rows=rows)
+    episodes = uid.number[uid.number >= 0]
+    return _MeasuredPart(episodes=episodes, has_one_version=one is not None and one > 0, rows=rows)
 
 
 def _measured(
@@ -267,10 +269,10 @@ def _chunks(metadata: pq.FileMetaData, column: str) -> Iterator[pq.ColumnChunkMe
 def _scatter(rows: _MeasuredRows, values: Array, versions: Versions, *, is_first: bool) -> None:
     """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N].
 
-    `is_first`: no earlier part has a row of these episodes, as it is with nearly every part.
+    `is_first`: the part has one version, and no earlier one has a row of these episodes, as it is with nearly every part.
     """
     cell, all_versions, all_values = rows.cell, versions.reshape(-1), values.reshape(-1)
-    if is_first and len(rows.version) == 1 and rows.version[0] > 0:
+    if is_first:
         all_versions[cell] = rows.version[0]
         is_in = cell < values.size
     else:
