@@ -272,7 +272,9 @@ _ABSENCES = frozenset(
 
 
 def is_doubtful(work: Work, outcome: Outcome) -> bool:
-    """Whether an outcome says that something is absent which was there when the run was planned."""
+    """Whether an outcome says that something is absent which was there when the run was planned, or that a machine has failed on its own."""
+    if work.upload_to and outcome.code in {DISK_FULL, *_names(TransientError)}:
+        return True  # the disk and the network of the node
     return work.ref.problem is None and (
         outcome.code in _ABSENCES or outcome.code in _names(ConfigError)
     )

@@ -230,7 +230,7 @@ def test_what_a_node_calls_absent_is_read_again_by_the_driver(place: Place, tmp_
     found = answer(done)
     assert (found["committed"], found["codes"]) == (3, {"missing_file": 1})
     assert len(found["excluded_nodes"]) == 2
-    problem = "it reports a file as missing that the driver can read"
+    problem = "it reports what the driver does not see (missing_file: "
     assert all(problem in each for each in found["excluded_nodes"])
     assert {row["episode_id"] for row in facts(tmp_path / "out", "episodes")} == {"h0", "h1", "h2"}
 
