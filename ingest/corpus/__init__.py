@@ -26,6 +26,7 @@ __all__ = [
     "snapshot",
     "snapshot_list",
     "staging",
+    "state_list",
     "tombstones",
     "working_copy",
     "writer",

@@ -8,7 +8,8 @@ Entries are never deleted: a reader with an old checkpoint must not take a hole 
 An entry of kind `claim` gives a lane to a session. Its number is the session's fencing token: every commit of the session carries it. A
 claim takes the number that a late request of the session before could still have created, so nothing of that session lands after it.
 `seal` ends a lane for good, so that what was uploaded there and not committed can be deleted. `sweep` says that catalog files which were
-uploaded before it and are not committed will be deleted: a writer that meets it uploads its own under new names.
+uploaded before it and are not committed will be deleted: a writer that meets it uploads its own under new names. `erase` also says which
+catalog files of every state before it are deleted, and which take their places: an older state is opened without what was erased.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -35,7 +38,8 @@ from schemas.json_text import parse_json
 
 FOLDER = "catalog/_log"
 CHECKPOINT_EVERY = 100
-KINDS = ("commit", "claim", "seal", "sweep")
+AT_ONCE = 16  # requests for entries that are under way, so this many are in memory
+KINDS = ("commit", "claim", "seal", "sweep", "erase")
 MOST_ENTRIES = 1 << 20  # after a checkpoint; a store that has more is not ours
 MOST_TRIES = 8  # of one create whose answers get lost
 _LANE = re.compile(r"(lane-[1-9][0-9]{0,17})?")
@@ -167,6 +171,8 @@ class LogEntry:
     token: int = 0
     parent: str = ""  # commit id of the entry before; "" after a state that no log made
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    # Of an erasure: catalog file of any state before it -> what takes its place; None where no row is left.
+    erased: Mapping[str, Part | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         is_named = bool(_LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id))
@@ -177,7 +183,7 @@ class LogEntry:
     @property
     def data(self) -> bytes:
         """The object of the entry."""
-        raw = {
+        raw: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "number": self.number,
             "commit": self.commit_id,
@@ -192,6 +198,8 @@ class LogEntry:
                 for t, r in self.change.replaced.items()
             },
         }
+        if self.erased:
+            raw["erased"] = {path: part and asdict(part) for path, part in self.erased.items()}
         return json.dumps(raw, indent=1).encode()
 
 
@@ -220,6 +228,10 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
         token=int(raw["token"]),
         commit_id=str(raw["commit"]),
         parent=str(raw["parent"]),
+        erased={
+            str(path): None if part is None else Part(**part)
+            for path, part in raw.get("erased", {}).items()
+        },
         change=Change(
             added={t: tuple(Part(**p) for p in parts) for t, parts in raw["added"].items()},
             replaced={
@@ -260,17 +272,41 @@ class CommitLog:
             raise _damaged(key, error) from error
 
     def after(self, number: int) -> Iterator[LogEntry]:
-        """Every commit after `number`, in order. Each is read by its key, because a listing can be out of date."""
+        """Every commit after `number`, in order. Each is read by its key, because a listing can be out of date.
+
+        Several at a time, twice as many with each that is there: one request finds out that nothing is new.
+        """
+        if AT_ONCE == 1:
+            yield from self._one_by_one(number)
+            return
+        if (first := self.entry(number + 1)) is None:
+            return
+        yield first
+        waiting: deque[Future[LogEntry | None]] = deque()
+        requested, ahead = number + 2, 1
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                while requested < number + MOST_ENTRIES:
+                    while len(waiting) < ahead:
+                        waiting.append(pool.submit(self.entry, requested))
+                        requested += 1
+                    entry = waiting.popleft().result()
+                    if entry is None:
+                        return
+                    yield entry
+                    ahead = min(2 * ahead, AT_ONCE)
+            finally:
+                for each in waiting:
+                    each.cancel()
+        raise _too_many(number)
+
+    def _one_by_one(self, number: int) -> Iterator[LogEntry]:
         for following in range(number + 1, number + MOST_ENTRIES):
             entry = self.entry(following)
             if entry is None:
                 return
             yield entry
-        raise DamagedSnapshot(
-            f"more than {MOST_ENTRIES} entries after {number}",
-            remedy="no corpus has so many commits after a checkpoint; check who wrote them",
-            where=FOLDER,
-        )
+        raise _too_many(number)
 
     def checkpoint(self, after: int = 0) -> Snapshot | None:
         """The newest state that is stored as a whole, if its number is above `after`."""
@@ -290,6 +326,32 @@ class CommitLog:
             state = self.checkpoint(after=state.number) or state
         for entry in self.after(state.number):
             state = following(state, entry)
+        return state
+
+    def state(self, number: int, current: Snapshot) -> Snapshot:
+        """The state after a commit, however old, without what was erased since.
+
+        Args:
+            current: the state now, or one that is not much older.
+
+        Raises:
+            ConfigError: there is no such commit.
+        """
+        known = [n for n in snapshot.numbers_in(self.store.list(snapshot.FOLDER)) if n <= number]
+        state = snapshot.load_from(self.store, known[-1]) if known else Snapshot()
+        for entry in self.after(state.number):
+            if entry.number <= number:
+                state = following(state, entry)
+            elif state.parts("tombstones") == current.parts("tombstones"):
+                break  # an erasure adds one
+            else:
+                state = without_erased(state, entry)
+        if state.number != number:
+            raise ConfigError(
+                f"no snapshot {number}; the newest is {current.number}",
+                remedy="list snapshots with `eicorpus snapshot list CORPUS`",
+                where=snapshot.FOLDER,
+            )
         return state
 
     def _check_history(self, state: Snapshot) -> None:
@@ -334,6 +396,19 @@ class CommitLog:
         self.store.put(snapshot.key_of(state.number), snapshot.text_of(state).encode())
 
 
+def without_erased(state: Snapshot, entry: LogEntry) -> Snapshot:
+    """An older state as an erasure leaves it."""
+    if not entry.erased:
+        return state
+    tables = {
+        table: tuple(
+            new for part in parts if (new := entry.erased.get(part.path, part)) is not None
+        )
+        for table, parts in state.tables.items()
+    }
+    return replace(state, tables=tables)
+
+
 def following(state: Snapshot, entry: LogEntry) -> Snapshot:
     """The state after one more commit.
 
@@ -359,6 +434,14 @@ def following(state: Snapshot, entry: LogEntry) -> Snapshot:
         run_id=entry.run_id,
         commit_id=entry.commit_id,
         tables=tables,
+    )
+
+
+def _too_many(number: int) -> DamagedSnapshot:
+    return DamagedSnapshot(
+        f"more than {MOST_ENTRIES} entries after {number}",
+        remedy="no corpus has so many commits after a checkpoint; check who wrote them",
+        where=FOLDER,
     )
 
 

@@ -11,7 +11,7 @@ in a new lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -32,6 +32,7 @@ from ingest.corpus.commit_log import (
     following,
 )
 from ingest.corpus.committed_files import CommittedFile, committed_files
+from ingest.corpus.kept_states import collect_states
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS
 from ingest.corpus.remote_link import Link, place_of, read_link
@@ -101,7 +102,31 @@ class WorkingCopy:
             state = self.log.latest(current)
             # All parts are looked for: a folder that a backup restored may lack some.
             self._keep(state, Snapshot(), is_new=state is not current)
+        if state is not current:
+            self._collect()
         return state
+
+    def keep_state(self, number: int) -> None:
+        """Make a state of any commit a snapshot of the folder, which a later `refresh` may remove.
+
+        Raises:
+            ConfigError: there is no such commit.
+            TransientError: the store does not answer.
+        """
+        if number in snapshot.numbers(self.root):
+            return
+        with self._copying():
+            state = self.log.state(number, snapshot.load(self.root))
+            self._get_parts(part for table in TABLES for part in state.parts(table))
+            self._disk.sync()
+            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+
+    def _collect(self) -> None:
+        """Remove snapshots that nothing here needs, unless another process copies files now."""
+        with held_with_others(
+            self.root / COPYING, sweep=lambda: collect_states(self.root, self._disk) and None
+        ):
+            pass
 
     def _copying(self) -> AbstractContextManager[None]:
         """While the block runs, recovery removes no file that is copied and not yet named by a snapshot of the folder."""
@@ -189,9 +214,16 @@ class WorkingCopy:
         with self._copying():
             return self.get_files(committed_files(self.root, current.tables))
 
+    def fetch_files(self, files: Sequence[CommittedFile]) -> int:
+        """`get_files`, while recovery removes none of them."""
+        missing = [file for file in files if not self._has(file)]
+        if not missing:
+            return 0
+        with self._copying():
+            return self.get_files(missing)
+
     def fetch_manifests(self) -> None:
         """Copy published manifests, and the states that they were built from. Other objects below `manifests/` are left there."""
-        known = set(snapshot.numbers_in(self.store.list(snapshot.FOLDER)))
         for key in self.store.list(MANIFESTS):
             path = within(self.root, key)
             if is_known(key) and not path.exists():
@@ -199,13 +231,7 @@ class WorkingCopy:
                 self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
                 if path.name == FACTS_FILE:
                     with suppress(ConfigError):  # a damaged page is for those who open the manifest
-                        self._fetch_state(load_facts(path.parent).snapshot, known)
-
-    def _fetch_state(self, number: int, known: Set[int]) -> None:
-        if number in known and number not in snapshot.numbers(self.root):
-            state = snapshot.load_from(self.store, number)
-            self._get_parts(part for table in TABLES for part in state.parts(table))
-            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+                        self.keep_state(load_facts(path.parent).snapshot)
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
         """Upload a manifest that was published here, and the state that it was built from. Its page comes last.
@@ -498,6 +524,7 @@ class WorkingCopy:
 
     def finish(self) -> None:
         """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
+        self._collect()
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))

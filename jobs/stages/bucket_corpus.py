@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.corpus.layout import LINK
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.working_copy import COPYING, WorkingCopy, attach
 from ingest.corpus.writer import complete
 from ingest.storage.file_tree import paths_below
@@ -23,8 +25,11 @@ from schemas.paths import within
 ROOM = "corpora"  # of the cache
 
 
-def opened(uri: str, use: BucketUse, cache: Path) -> Path:
+def opened(uri: str, use: BucketUse, cache: Path, states: Sequence[int] = ()) -> Path:
     """The folder of the working copy, or in it the manifest that the URI names.
+
+    Args:
+        states: older ones that the command reads.
 
     Raises:
         ConfigError: no corpus is there, the store cannot hold one, or its URI is not one.
@@ -37,21 +42,41 @@ def opened(uri: str, use: BucketUse, cache: Path) -> Path:
             remedy=f"a manifest is at CORPUS/{MANIFESTS}/NAME",
             where=uri,
         )
-    copy = _attached(corpus, cache, may_be_absent=use is BucketUse.CREATES)
+    copy = _attached(corpus, cache, may_be_absent=use in (BucketUse.CREATES, BucketUse.BUILDS))
+    _bring(copy, use, states)
+    return within(copy.root, f"{MANIFESTS}/{manifest}") if manifest else copy.root
+
+
+def opened_folder(root: Path, use: BucketUse, states: Sequence[int] = ()) -> Path:
+    """As `opened`, of a working copy that a command names by its folder. A pull that has not finished stays as it is.
+
+    Raises:
+        TransientError: the store does not answer.
+    """
+    copy = working_copy(root)
+    if copy is not None and not copy.link.is_pull:
+        _bring(copy, use, states)
+    return root
+
+
+def _bring(copy: WorkingCopy, use: BucketUse, states: Sequence[int]) -> None:
+    """Bring a working copy up to date, with what a command needs of it."""
     if not copy.link.corpus_uid:
-        return copy.root
+        return
     with progress_of("reading the commit log"):
         current = copy.refresh()
     if use is BucketUse.CREATES:
-        return copy.root
+        return
+    with_files = use not in (BucketUse.CATALOG, BucketUse.BUILDS)
     copy.fetch_manifests()
+    for number in states:
+        copy.keep_state(number)
     if use is BucketUse.OBJECTS:
         with progress_of("listing the bucket"):
             copy.check_objects(current)
-    if use is not BucketUse.CATALOG:
+    if with_files:
         with progress_of("copying files of the corpus"):
             complete(copy, current)
-    return within(copy.root, f"{MANIFESTS}/{manifest}") if manifest else copy.root
 
 
 def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
@@ -91,11 +116,20 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
     )
 
 
-def _attached(uri: str, cache: Path, *, may_be_absent: bool) -> WorkingCopy:
+def folder_of(uri: str, cache: Path) -> Path:
+    """The folder of the working copy of a corpus, whether it is there or not.
+
+    Raises:
+        ConfigError: the URI is not that of a bucket.
+    """
     place = object_store_uri(uri)
     if place.scheme == "memory":
         raise ConfigError("memory:// is gone when the command ends", where=uri)
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
     name = f"{(place.prefix or place.bucket).rpartition('/')[2]}-{digest}"
-    root = within(cache, f"{ROOM}/{name}")
+    return within(cache, f"{ROOM}/{name}")
+
+
+def _attached(uri: str, cache: Path, *, may_be_absent: bool) -> WorkingCopy:
+    root, place = folder_of(uri, cache), object_store_uri(uri)
     return attach(root, str(place), ObjectStore(place), may_be_absent=may_be_absent)
