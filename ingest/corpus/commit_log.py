@@ -159,6 +159,57 @@ def named(change: Change, suffix: str, *, all_anew: bool = False) -> tuple[Chang
     return Change(added=added, replaced=replaced), moved
 
 
+def is_committed_name(path: str) -> bool:
+    """Whether a part has a name that a commit of a bucket gives."""
+    match = _PART_NAME.fullmatch(path)
+    return match is not None and bool(match[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedBeside:
+    """A part that a state gets where it has any of the parts `beside`."""
+
+    table: str
+    part: Part
+    beside: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise ValueError(f"no table {self.table}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What makes of any state before an erasure that state without what was erased.
+
+    instead: catalog file -> what takes its place; None where no row is left. added: tombstones, beside the episodes whose places they hold.
+    """
+
+    instead: Mapping[str, Part | None]
+    added: tuple[AddedBeside, ...]
+
+    @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Every part that it brings, with its table."""
+        new = [part for part in self.instead.values() if part is not None]
+        new += [each.part for each in self.added]
+        return [(part.path.split("/")[1], part) for part in new]
+
+    def applied(self, tables: Mapping[str, Sequence[Part]]) -> dict[str, tuple[Part, ...]]:
+        """The tables of a state without what was erased."""
+        paths = {part.path for parts in tables.values() for part in parts}
+        after = {
+            table: tuple(
+                new for part in parts if (new := self.instead.get(part.path, part)) is not None
+            )
+            for table, parts in tables.items()
+        }
+        for each in self.added:
+            if not paths.isdisjoint(each.beside):
+                after[each.table] = (*after.get(each.table, ()), each.part)
+        return after
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
     """One commit. `lane`: that of the session, with its token; "" and 0 for a command that has none."""
@@ -171,8 +222,7 @@ class LogEntry:
     token: int = 0
     parent: str = ""  # commit id of the entry before; "" after a state that no log made
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    # Of an erasure: catalog file of any state before it -> what takes its place; None where no row is left.
-    erased: Mapping[str, Part | None] = field(default_factory=dict)
+    erasure: Erasure | None = None  # what an entry of kind `erase` does to every state before it
 
     def __post_init__(self) -> None:
         is_named = bool(_LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id))
@@ -198,8 +248,11 @@ class LogEntry:
                 for t, r in self.change.replaced.items()
             },
         }
-        if self.erased:
-            raw["erased"] = {path: part and asdict(part) for path, part in self.erased.items()}
+        if self.erasure is not None:
+            raw["erasure"] = {
+                "instead": {p: part and asdict(part) for p, part in self.erasure.instead.items()},
+                "added": [asdict(each) for each in self.erasure.added],
+            }
         return json.dumps(raw, indent=1).encode()
 
 
@@ -228,10 +281,7 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
         token=int(raw["token"]),
         commit_id=str(raw["commit"]),
         parent=str(raw["parent"]),
-        erased={
-            str(path): None if part is None else Part(**part)
-            for path, part in raw.get("erased", {}).items()
-        },
+        erasure=_erasure(raw["erasure"]) if "erasure" in raw else None,
         change=Change(
             added={t: tuple(Part(**p) for p in parts) for t, parts in raw["added"].items()},
             replaced={
@@ -241,6 +291,23 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
                 )
                 for t, r in raw["replaced"].items()
             },
+        ),
+    )
+
+
+def _erasure(raw: Mapping[str, Any]) -> Erasure:
+    return Erasure(
+        instead={
+            str(path): None if part is None else Part(**part)
+            for path, part in raw["instead"].items()
+        },
+        added=tuple(
+            AddedBeside(
+                table=str(each["table"]),
+                part=Part(**each["part"]),
+                beside=tuple(map(str, each["beside"])),
+            )
+            for each in raw["added"]
         ),
     )
 
@@ -344,8 +411,8 @@ class CommitLog:
                 state = following(state, entry)
             elif state.parts("tombstones") == current.parts("tombstones"):
                 break  # an erasure adds one
-            else:
-                state = without_erased(state, entry)
+            elif entry.erasure is not None:
+                state = replace(state, tables=entry.erasure.applied(state.tables))
         if state.number != number:
             raise ConfigError(
                 f"no snapshot {number}; the newest is {current.number}",
@@ -394,19 +461,6 @@ class CommitLog:
     def write_checkpoint(self, state: Snapshot) -> None:
         """Store a state as a whole. Any writer may: all of them would write the same bytes."""
         self.store.put(snapshot.key_of(state.number), snapshot.text_of(state).encode())
-
-
-def without_erased(state: Snapshot, entry: LogEntry) -> Snapshot:
-    """An older state as an erasure leaves it."""
-    if not entry.erased:
-        return state
-    tables = {
-        table: tuple(
-            new for part in parts if (new := entry.erased.get(part.path, part)) is not None
-        )
-        for table, parts in state.tables.items()
-    }
-    return replace(state, tables=tables)
 
 
 def following(state: Snapshot, entry: LogEntry) -> Snapshot:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-from ingest.corpus import snapshot
+from ingest.corpus import commit_log, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.review_journal import keys, read_all
+from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import manifests_by_snapshot, named_parts, snapshot_path
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
@@ -24,7 +26,7 @@ def collect_states(root: Path, disk: LocalStorage) -> list[int]:
     A stop leaves catalog files that no snapshot names, which recovery removes.
     """
     numbers = snapshot.numbers(root)
-    older = list(zip(numbers, numbers[1:], strict=False))[: -NEWEST + 1]
+    older = list(pairwise(numbers))[: -NEWEST + 1]
     if not older:
         return []
     before_s = _published_s(root, numbers[-1]) - YOUNG_S
@@ -51,6 +53,21 @@ def remove_states(
     disk.sync()
     for path in parts:
         disk.remove(within(root, path))
+
+
+def remove_older_states(root: Path, disk: LocalStorage, current: Snapshot) -> None:
+    """All snapshots but this one, and every catalog file that it does not name and the bucket may have had. Of a writer at work here, files
+    that were not uploaded stay: their names end in no commit."""
+    older = [number for number in snapshot.numbers(root) if number != current.number]
+    named = named_parts([current])
+    paths = [path.relative_to(root).as_posix() for path in (root / "catalog").glob("*/*.parquet")]
+    older_parts = _parts(root, older)
+    gone = [
+        path
+        for path in paths
+        if path not in named and (path in older_parts or commit_log.is_committed_name(path))
+    ]
+    remove_states(root, disk, older, gone)
 
 
 def _published_s(root: Path, number: int) -> float:

@@ -7,6 +7,7 @@ session that comes back to it gets another one. What was uploaded before these e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from ingest.corpus import commit_log, snapshot
 from ingest.corpus.commit_log import LogEntry, following
 from ingest.corpus.committed_files import committed_files
 from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.tombstones import tombstones
 from ingest.corpus.working_copy import WorkingCopy
 from schemas.catalog import TABLES
 
@@ -22,6 +24,7 @@ MEDIA = (
     "data",
     "videos",
 )  # of a lane; latents are named by their episode, so another writer may be about to name them
+_LATENTS = re.compile(r"(datasets/[^/]+/[^/]+)/latents/.*episode_([0-9]{6,18})[.][^/]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +64,15 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
     listed = [e for room in ("catalog", "datasets") for e in copy.store.entries(room)]
     for entry in copy.log.after(state.number):
         log.add(entry)
-    named = _named(copy, copy.refresh(), log)
+    state = copy.refresh()
+    named = _named(copy, state, log)
+    erased = {(row.dataset_path, row.episode_index) for row in tombstones(copy.root, state)}
     orphans = [
         each
         for each in listed
         if each["key"] not in named
         and (dry_run or each["modified_s"] < now_s)
-        and _is_deletable(each["key"], ended)
+        and (_is_deletable(each["key"], ended) or _is_of_erased(each["key"], erased))
     ]
     for each in orphans if not dry_run else ():
         copy.store.delete(each["key"])
@@ -88,11 +93,15 @@ class _LogContent:
     """What a sweep needs of all entries. Entries have the sizes and digests of parts too, which are not kept."""
 
     parts: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)  # parts that an erasure has replaced
     last: dict[str, tuple[int, int]] = field(default_factory=dict)  # lane: number, token
     sealed: set[str] = field(default_factory=set)
 
     def add(self, entry: LogEntry) -> None:
         self.parts.update(part.path for _, part in entry.change.parts)
+        if entry.erasure is not None:
+            self.parts.update(part.path for _, part in entry.erasure.parts)
+            self.erased.update(entry.erasure.instead)
         if entry.lane:
             self.last[entry.lane] = entry.number, entry.token
         if entry.kind == "seal":
@@ -128,12 +137,18 @@ def _named(copy: WorkingCopy, state: Snapshot, log: _LogContent) -> set[str]:
     with ThreadPoolExecutor(commit_log.AT_ONCE) as pool:
         for paths in pool.map(lambda number: _parts_at(copy, number), checkpoints):
             named.update(paths)
-    return named
+    return named - log.erased
 
 
 def _parts_at(copy: WorkingCopy, number: int) -> Iterable[str]:
     state = snapshot.load_from(copy.store, number)
     return [part.path for table in TABLES for part in state.parts(table)]
+
+
+def _is_of_erased(key: str, erased: set[tuple[str | None, int | None]]) -> bool:
+    """Whether it is latents in the place of an erased episode: a command that encoded it meanwhile may have uploaded them."""
+    match = _LATENTS.fullmatch(key)
+    return match is not None and (match[1], int(match[2])) in erased
 
 
 def _is_deletable(key: str, ended: set[str]) -> bool:

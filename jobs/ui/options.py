@@ -52,14 +52,6 @@ VerifiedCorpus = Annotated[
     typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
     BucketUse.OBJECTS,
 ]
-LocalCorpus = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CORPUS",
-        envvar=CORPUS_ENV,
-        help="Corpus folder. May be left out when EICORPUS_CORPUS is set.",
-    ),
-]
 SpecArgument = Annotated[
     Path,
     typer.Argument(metavar="SPEC", help="Corpus spec: a YAML file, as `eicorpus init` writes."),

@@ -11,9 +11,11 @@ import pytest
 
 from ingest.corpus import commit_log, snapshot
 from ingest.corpus.commit_log import (
+    AddedBeside,
     Change,
     CommitLog,
     Conflict,
+    Erasure,
     LogEntry,
     Replacement,
     change_between,
@@ -277,9 +279,19 @@ def test_an_older_state_lacks_what_was_erased_since(log: CommitLog) -> None:
             kind="erase",
             change=change,
             parent=state.commit_id,
-            erased={part(gone).path: instead[0] if instead else None},
+            erasure=Erasure(
+                instead={part(gone).path: instead[0] if instead else None},
+                added=(
+                    AddedBeside(
+                        table="tombstones",
+                        part=part(f"t{number}", "tombstones"),
+                        beside=(part(gone).path,),
+                    ),
+                ),
+            ),
         )
         state = following(state, log.append(entry))
     assert log.state(1, state).parts("segments") == (part("d"),)
+    assert len(log.state(1, state).parts("tombstones")) == 3
     assert log.state(1, first).parts("segments") == tuple(old)  # a caller that knows of no erasure
     assert log.state(3, state).parts("segments") == (part("d"),)
