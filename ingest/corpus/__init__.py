@@ -13,6 +13,7 @@ __all__ = [
     "dataset_info",
     "digest",
     "erasure",
+    "erasure_page",
     "known_files",
     "latent_packs",
     "layout",

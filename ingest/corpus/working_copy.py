@@ -229,29 +229,6 @@ class WorkingCopy:
                 where=f"{self.link.uri}/{file.path}",
             )
 
-    def check_objects(self, current: Snapshot) -> None:
-        """Whether the bucket has every file that a state names, of its size. Cached copies do not count.
-
-        Raises:
-            DamagedCopy: objects are missing, or have another size.
-        """
-        sizes = {
-            e["key"]: e["size"]
-            for room in ("catalog", "datasets")
-            for e in self.store.entries(room)
-        }
-        files = committed_files(self.root, current.tables)
-        parts = [part for table in TABLES for part in current.parts(table)]
-        named = [(file.path, file.num_bytes) for file in files]
-        named += [(part.path, part.num_bytes) for part in parts]
-        wrong = [key for key, size in named if key not in sizes or size not in (None, sizes[key])]
-        if wrong:
-            raise DamagedCopy(
-                f"{len(wrong)} objects are missing or have another size, the first of them {wrong[0]}",
-                remedy="restore them from a copy of the corpus",
-                where=self.link.uri,
-            )
-
     def fetch(self, current: Snapshot) -> int:
         """Copy every file of every episode, and latents. The number of files that were copied."""
         with self._copying():

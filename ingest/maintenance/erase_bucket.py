@@ -36,6 +36,7 @@ from ingest.corpus.commit_log import (
 )
 from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.erasure import files_in_places, scrub_logs
+from ingest.corpus.erasure_page import FOLDER, PAGE, ErasurePage, begun_erasures, read_page
 from ingest.corpus.latent_packs import erase_members
 from ingest.corpus.layout import REPORT, CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
@@ -61,18 +62,13 @@ from ingest.maintenance.tombstone_writer import (
     write_placeholders,
 )
 from ingest.storage.local import LocalStorage
-from ingest.storage.store import get_json
 from schemas.catalog import TABLES
 from schemas.committed_rows import ArtifactRow, TombstoneRow
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.json_text import JsonLimits
 from schemas.parquet_file import read_schema, read_table
 from schemas.paths import within
 
-FOLDER = "catalog/_erasures"
-PAGE = "page.json"
 MOST_TRIES = 8
-LIMITS = JsonLimits(max_bytes=1 << 28, max_elements=1 << 22)
 MOST_LOG_BYTES = 1 << 34
 _LANE = re.compile(r"datasets/[^/]+/[^/]+\.(lane-[1-9][0-9]{0,17})")
 
@@ -393,8 +389,8 @@ def finish_erasures(copy: WorkingCopy, disk: LocalStorage) -> list[str]:
     The caller holds the writer lock, and the working copy is up to date.
     """
     done = []
-    for commit_id in sorted({key.split("/")[2] for key in copy.store.list(FOLDER)}):
-        page = _read_page(copy, commit_id)
+    for commit_id in begun_erasures(copy):
+        page = read_page(copy, commit_id)
         entry = copy.log.entry(page.number) if page is not None else None
         if page is None or entry is None:
             continue  # another machine is at it, or it was stopped just before its entry
@@ -405,53 +401,7 @@ def finish_erasures(copy: WorkingCopy, disk: LocalStorage) -> list[str]:
     return done
 
 
-def unfinished_erasures(copy: WorkingCopy) -> list[str]:
-    """Runs whose erasure is committed and not done."""
-    runs = []
-    for commit_id in sorted({key.split("/")[2] for key in copy.store.list(FOLDER)}):
-        page = _read_page(copy, commit_id)
-        entry = None if page is None else copy.log.entry(page.number)
-        if page is not None and entry is not None and entry.commit_id == commit_id:
-            runs.append(page.run_id)
-    return runs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
-    """`files`: name in the folder -> place. `packs` of latents that have members of the episodes."""
-
-    number: int
-    run_id: str
-    files: Mapping[str, str]
-    packs: Sequence[str]
-
-
-def _read_page(copy: WorkingCopy, commit_id: str) -> _Page | None:
-    """None where there is none.
-
-    Raises:
-        ConfigError: it is not what `forget` writes.
-    """
-    key = f"{FOLDER}/{commit_id}/{PAGE}"
-    try:
-        raw = get_json(copy.store, key, limits=LIMITS)
-        return _Page(
-            number=int(raw["number"]),
-            run_id=str(raw["run_id"]),
-            files={str(name): str(path) for name, path in raw["files"].items()},
-            packs=tuple(map(str, raw["packs"])),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
-        if isinstance(error, SourceError) and error.code is Code.MISSING_FILE:
-            return None
-        raise ConfigError(
-            f"the page of an erasure cannot be read ({error})",
-            remedy="delete the objects of its folder if you trust the rest of this corpus",
-            where=f"{copy.link.uri}/{key}",
-        ) from error
-
-
-def _finish(copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: _Page) -> None:
+def _finish(copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: ErasurePage) -> None:
     """Each step may be done again."""
     corpus = CorpusLayout(copy.root)
     state = snapshot.load(copy.root)
@@ -477,7 +427,7 @@ def _finish(copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: _Page)
 
 
 def _fill_places(
-    copy: WorkingCopy, entry: LogEntry, page: _Page, rows: Sequence[TombstoneRow]
+    copy: WorkingCopy, entry: LogEntry, page: ErasurePage, rows: Sequence[TombstoneRow]
 ) -> None:
     places = files_in_places(rows)
     digests = {each["path"]: each["sha256"] for row in rows for each in row.files}

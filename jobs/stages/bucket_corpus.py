@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.corpus.layout import LINK
-from ingest.corpus.publishing import working_copy
+from ingest.corpus import snapshot
+from ingest.corpus.layout import LINK, open_or_create
+from ingest.corpus.publishing import store_of, working_copy
 from ingest.corpus.working_copy import COPYING, WorkingCopy, attach
-from ingest.corpus.writer import complete
+from ingest.corpus.writer import complete, writing
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.store_uri import object_store_uri
+from jobs.run_context import new_corpus_uid, new_run_id
 from jobs.stages.hub_pull import Pulled
 from jobs.stages.verify import run_verify
-from jobs.ui.options import BucketUse
+from jobs.ui.options import BucketUse, cache_folder
 from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
 from schemas.manifest import FOLDER as MANIFESTS
@@ -71,9 +73,6 @@ def _bring(copy: WorkingCopy, use: BucketUse, states: Sequence[int]) -> None:
     copy.fetch_manifests()
     for number in states:
         copy.keep_state(number)
-    if use is BucketUse.OBJECTS:
-        with progress_of("listing the bucket"):
-            copy.check_objects(current)
     if with_files:
         with progress_of("copying files of the corpus"):
             complete(copy, current)
@@ -101,19 +100,57 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
         complete(copy, copy.refresh())
         copy.fetch_manifests()
     disk = LocalStorage(folder)
-    findings = [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]
-    if not findings:
+    pulled = _pulled(folder, threads, "corpus")
+    if not pulled.findings:
         disk.delete(COPYING)
         disk.delete(LINK)
         disk.sync()
+    return pulled
+
+
+def _pulled(folder: Path, threads: int, kind: str) -> Pulled:
+    """What is there now, and what is wrong with it."""
+    findings = [f"{each.path}: {each.message}" for each in run_verify(folder, threads).findings]
     files = [path for path in paths_below(folder) if path.is_file()]
     return Pulled(
-        kind="corpus",
+        kind=kind,
         num_files=len(files),
         num_bytes=sum(path.stat().st_size for path in files),
         revision="",
         findings=findings,
     )
+
+
+def copied_part(
+    uri: str, folder: Path, threads: int, *, manifest: str, where: str, dry_run: bool
+) -> Pulled:
+    """Copy some episodes of the corpus of a bucket to a folder, as a corpus of this machine, and verify it. Run it again to resume.
+
+    Raises:
+        ConfigError: no corpus is there, nothing is chosen, or the folder is something else.
+        TransientError: the store does not answer, or the disk is full.
+    """
+    from ingest.export.part import part_of, write_part_of
+
+    copy = WorkingCopy(root := opened(uri, BucketUse.CATALOG, cache_folder()), store_of(uri))
+    part = part_of(copy, snapshot.load(root), manifest=manifest, where=where)
+    if dry_run:
+        return Pulled(
+            kind="part of a corpus",
+            num_files=len(part.uids),
+            num_bytes=part.num_bytes,
+            revision="",
+            findings=None,
+        )
+    disk = LocalStorage(folder)
+    if (folder / LINK).exists():
+        raise ConfigError(
+            "is a copy of a whole corpus", remedy="use a new folder", where=str(folder)
+        )
+    corpus = open_or_create(folder, uid=new_corpus_uid(), recipe_digest="", disk=disk)
+    with writing(corpus, disk), progress_of("episodes", len(part.uids)) as progress:
+        write_part_of(part, corpus, disk, run_id=new_run_id(), progress=progress)
+    return _pulled(folder, threads, "part of a corpus")
 
 
 def folder_of(uri: str, cache: Path) -> Path:

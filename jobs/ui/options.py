@@ -28,7 +28,6 @@ class BucketUse(StrEnum):
 
     CATALOG = "catalog"  # SQL over episodes, without their files
     FILES = "files"  # all files of all episodes, and manifests
-    OBJECTS = "objects"  # as FILES, after a look at every object of the bucket
     CREATES = "creates"  # it may not be there yet
     BUILDS = "builds"  # as CATALOG; it may not be there yet
     MANIFEST = "manifest"  # the path of a manifest in it, and all files
@@ -46,11 +45,6 @@ CorpusWithFiles = Annotated[
     Path,
     typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
     BucketUse.FILES,
-]
-VerifiedCorpus = Annotated[
-    Path,
-    typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
-    BucketUse.OBJECTS,
 ]
 SpecArgument = Annotated[
     Path,

@@ -15,16 +15,12 @@ import pytest
 from benchmarks.synthetic import write_part
 from ingest.corpus import commit_log, publishing, snapshot
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry
+from ingest.corpus.erasure_page import FOLDER, unfinished_erasures
 from ingest.corpus.layout import CorpusLayout, open_or_create
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete, writing
-from ingest.maintenance.erase_bucket import (
-    FOLDER,
-    finish_erasures,
-    forget_in_bucket,
-    unfinished_erasures,
-)
+from ingest.maintenance.erase_bucket import finish_erasures, forget_in_bucket
 from ingest.maintenance.sweep import sweep
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore

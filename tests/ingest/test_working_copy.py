@@ -549,18 +549,6 @@ def test_an_object_larger_than_committed_is_not_copied(machine: Attach, store: O
         one.fetch(state)
 
 
-def test_objects_that_are_gone_are_named_though_copies_are_here(
-    machine: Attach, store: ObjectStore
-) -> None:
-    one = machine("one")
-    state = commit(one, one.claim("run"), "artifacts", media(one, lane_path(one), b"rows"))
-    one.fetch(state)
-    one.check_objects(state)
-    store.delete(lane_path(one))
-    with pytest.raises(DamagedCopy, match="1 objects"):
-        one.check_objects(state)
-
-
 def test_a_start_uses_a_checkpoint_that_is_newer_than_its_state(
     machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
