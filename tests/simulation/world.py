@@ -143,6 +143,7 @@ def play(seed: int) -> Played:
         _scratch() as folder,
         mock.patch.object(publishing, "store_of", lambda uri: stores[uri]),
         mock.patch.object(working_copy, "AT_ONCE", 1),
+        mock.patch.object(commit_log, "AT_ONCE", 1),
         mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
         mock.patch.object(stage, "IngestProgress", _Quiet),
     ):
