@@ -8,8 +8,9 @@ session that comes back to it gets another one. What was uploaded before these e
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ingest.corpus import commit_log, snapshot
+from ingest.corpus import commit_log, remote_staging, snapshot
 from ingest.corpus.commit_log import LogEntry, following
 from ingest.corpus.committed_files import committed_files
 from ingest.corpus.snapshot import Snapshot
@@ -64,6 +65,7 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         and (dry_run or each["modified_s"] < now_s)
         and _is_deletable(each["key"], ended)
     ]
+    orphans += _left_in_staging(copy, now_s, stale_s)
     for each in orphans if not dry_run else ():
         copy.store.delete(each["key"])
     return Swept(
@@ -113,6 +115,21 @@ def _named(copy: WorkingCopy, state: Snapshot, entries: list[LogEntry]) -> set[s
     for number in snapshot.numbers_in(copy.store.list(snapshot.FOLDER)):
         named |= {p.path for t in TABLES for p in snapshot.load_from(copy.store, number).parts(t)}
     return named
+
+
+def _left_in_staging(copy: WorkingCopy, now_s: float, stale_s: float) -> list[dict[str, Any]]:
+    """What workers uploaded of episodes that are committed, or long ago. Who still needs it plans the work again."""
+    staged = [dict(each) for each in copy.store.entries(remote_staging.FOLDER)]
+    if not staged:
+        return []
+    current = snapshot.load(copy.root)
+    committed = set(current.read(copy.root, "episodes", ["uid"])["uid"].to_pylist())
+    return [
+        each
+        for each in staged
+        if each["modified_s"] < now_s - stale_s
+        or (each["modified_s"] < now_s and remote_staging.uid_in(each["key"]) in committed)
+    ]
 
 
 def _is_deletable(key: str, ended: set[str]) -> bool:

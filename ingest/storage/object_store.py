@@ -7,6 +7,7 @@ may be signed.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -124,6 +125,23 @@ class ObjectStore(Store):
             pieces = self._ranges(source, answer.meta)
             self._upload(target, pieces, size)
 
+    def create_copy(self, source_key: str, target_key: str) -> bool:
+        """As `create`, of the bytes of another object of at most `MAX_COPY_BYTES`, which do not pass through this machine.
+
+        Raises:
+            SourceError: MISSING_FILE for the source.
+            UnknownOutcome: no answer came.
+        """
+        source, target = self._checked(source_key), self._checked(target_key)
+        with self._translated(source_key, is_create=True) as errors:
+            try:
+                self._obstore.copy(self._client_that_sends_once, source, target, overwrite=False)
+            except errors.AlreadyExistsError as error:
+                if "ConditionalRequestConflict" in str(error):
+                    raise
+                return False
+        return True
+
     def put_file(self, key: str, path: Path) -> None:
         target = self._checked(key)
         with open_regular(path) as file, self._translated(key):
@@ -164,6 +182,15 @@ class ObjectStore(Store):
                     raise ObjectReplaced(f"{answered} bytes; expected {size}", where=key)
                 yield data
 
+    def sha256(self, key: str) -> str:
+        """SHA-256 of the bytes of an object, in hexadecimal. Raises as `get`."""
+        source, digest = self._checked(key), hashlib.sha256()
+        with self._translated(key):
+            answer = self._obstore.get(self._client, source)
+            for piece in self._ranges(source, answer.meta):
+                digest.update(piece)
+        return digest.hexdigest()
+
     def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         return sorted(each["key"] for each in self.entries(prefix, after=after))
 
@@ -172,6 +199,16 @@ class ObjectStore(Store):
         try:
             with self._translated(key):
                 self._obstore.delete(self._client, path)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """As `delete`, of many objects with few requests."""
+        paths = [self._checked(key) for key in keys]
+        try:
+            with self._translated(keys[0] if keys else ""):
+                self._obstore.delete(self._client, paths)
         except SourceError as error:
             if error.code is not Code.MISSING_FILE:
                 raise
@@ -300,7 +337,7 @@ class ObjectStore(Store):
 
     def _opened(self, max_retries: int) -> Any:
         stores = _library("obstore.store")
-        settings = {
+        settings: dict[str, Any] = {
             # `client_options` would take the place of those in the environment: AWS_ALLOW_HTTP, say.
             "config": {"timeout": f"{self.timeout_s:g} seconds"},
             "retry_config": {
@@ -314,6 +351,8 @@ class ObjectStore(Store):
                 with _MEMORY_LOCK:
                     return _MEMORY.setdefault(uri.bucket, stores.MemoryStore())
             if uri.scheme == "s3":
+                # S3 refuses to complete an upload of parts where an object is, and a part may be a copy.
+                settings["config"]["copy_if_not_exists"] = "multipart"
                 return stores.S3Store(uri.bucket, **settings)
             if uri.scheme == "gs":
                 return stores.GCSStore(uri.bucket, **settings)
