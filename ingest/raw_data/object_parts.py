@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ingest.raw_data.object_cache import PARTS, ObjectCache, listed_version, on_disk
@@ -90,9 +90,10 @@ class PartialFile(io.RawIOBase):
         self._at += count
         return count
 
-    def close(self) -> None:
+    def close(self, *, _close: Callable[[int], None] = os.close) -> None:
+        # The default is bound because a zip may be closed when the interpreter has taken modules apart.
         if not self.closed:
-            os.close(self._handle)
+            _close(self._handle)
         super().close()
 
     def _opened(self) -> int:
