@@ -294,9 +294,9 @@ class ObjectCache:
                     self._pins.move_to_end(str(path))
             try:
                 if is_pinned or self._pin(path):
-                    with on_disk(self.folder):
-                        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                    self._touch(tree, key + PARTS)
+                    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    if not is_pinned:
+                        self._touch(tree, key + PARTS)
                     return handle
             except FileNotFoundError:
                 self._make_parts(path, size)

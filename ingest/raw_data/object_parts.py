@@ -107,7 +107,12 @@ class PartialFile(io.RawIOBase):
         return [first + i for i, mark in enumerate(marks) if not mark]
 
     def _fetch(self, first: int, stop: int) -> None:
-        start = self._absent(first, stop)[0]
+        fresh = (
+            self._opened()
+        )  # another file, if the one before was evicted; not evicted from here on
+        os.close(self._handle)
+        self._handle = fresh
+        start = next(iter(self._absent(first, stop)), first)
         is_running_on = 0 <= start * BLOCK_BYTES - self._run_end <= GAP_BYTES
         if is_running_on:
             start = self._run_end // BLOCK_BYTES
@@ -115,8 +120,6 @@ class PartialFile(io.RawIOBase):
         last_block = -(-self._end // BLOCK_BYTES)
         stop = max(stop, min(start + self._ahead // BLOCK_BYTES, last_block))
         self._run_end = stop * BLOCK_BYTES
-        os.close(self._handle)
-        self._handle = self._opened()  # and not evicted from here on, if it was before
         with self._cache.fetching_of(self._tree, f"{self._object.key}{PARTS}/{start}"):
             absent = self._absent(start, stop)
             spans = list(_spans(absent, self._object.size))

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -219,7 +221,8 @@ def test_a_reader_goes_on_after_its_parts_were_evicted(tmp_path: Path) -> None:
     data = random.Random(0).randbytes(100 * KB)
     source = one_object(tmp_path, data)
     cache = bucket_source._cache_in(source.folder, source.max_bytes)
-    with reading(source), open_regular(Path(source.root, "a.tar"), in_parts=True) as file:
+    path = Path(source.root, "a.tar")
+    with reading(source), open_regular(path, in_parts=True, buffering=0) as file:
         assert file.read(10) == data[:10]
         cache.unpin()
         other = ObjectCache(Path(source.folder), 0)
@@ -227,6 +230,10 @@ def test_a_reader_goes_on_after_its_parts_were_evicted(tmp_path: Path) -> None:
         file.seek(60 * KB)
         assert file.read(10) == data[60 * KB : 60 * KB + 10]
         assert not other._is_evicted(source.tree, f"a.tar{object_cache.PARTS}", 0)  # in use
+        cache.unpin()
+        assert other._is_evicted(source.tree, f"a.tar{object_cache.PARTS}", 0)
+        file.seek(60 * KB)  # of which only the first block was here
+        assert file.read(4 * KB) == data[60 * KB : 64 * KB]
         file.seek(0)
         assert file.read() == data
 
@@ -305,6 +312,67 @@ def test_a_small_object_is_fetched_whole(tmp_path: Path, counted: Counted) -> No
     with reading(source), open_regular(Path(source.root, "a.tar"), in_parts=True) as file:
         assert file.read() == b"x" * 100 * KB
     assert (counted.num_bytes, counted.whole) == (0, ["a.tar"])
+
+
+READER = """
+import random, sys
+from pathlib import Path
+from ingest.raw_data import object_parts
+from ingest.raw_data.bucket_source import listed, reading
+from schemas.regular_file import open_regular
+
+object_parts.WHOLE_BYTES, object_parts.BLOCK_BYTES = 0, 1000
+object_parts.GAP_BYTES, object_parts.MOST_BYTES = 2000, 8000
+uri, cache, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+source = listed(uri, cache, 50_000).source
+print("ready", flush=True)
+rng = random.Random(seed)
+for _ in range(int(sys.argv[4])):
+    key = f"{rng.randrange(20)}.bin"
+    data = random.Random(key).randbytes(15_000)
+    with reading(source), open_regular(Path(source.root, key), in_parts=True, buffering=0) as file:
+        for _ in range(3):
+            at, length = rng.randrange(15_000), rng.randrange(1, 5_000)
+            file.seek(at)
+            assert file.read(length) == data[at : at + length], (key, at)
+"""
+
+
+@pytest.mark.slow
+def test_processes_read_parts_of_the_same_objects_and_one_may_be_killed(
+    s3_server: str, tmp_path: Path
+) -> None:
+    uri, cache = f"s3://{BUCKET}/{tmp_path.name}/parts", tmp_path / "cache"
+    store = open_store(uri)
+    for number in range(20):
+        store.put(f"{number}.bin", random.Random(f"{number}.bin").randbytes(15 * KB))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, uri, str(cache), str(seed), str(turns)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed, turns in ((1, 60), (2, 60), (3, 10**6))
+    ]
+    *readers, victim = started
+    try:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == "ready\n"
+        threading.Event().wait(0.5)
+        victim.kill()
+        for each in readers:
+            _, errors = each.communicate(timeout=300)
+            assert each.returncode == 0, errors
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()
+    source = listed(uri, cache, 50 * KB).source
+    assert used_bytes(source) <= 50 * KB
+    bucket_source._cache_in.cache_clear()
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
