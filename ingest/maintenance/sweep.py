@@ -67,8 +67,8 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         log.add(entry)
     state = copy.refresh()
     named = _named(copy, state, log)
-    gone = list(tombstones(copy.root, state))
-    erased = {(row.dataset_path, row.episode_index) for row in gone}
+    erased_rows = list(tombstones(copy.root, state))
+    erased = {(row.dataset_path, row.episode_index) for row in erased_rows}
     orphans = [
         each
         for each in listed
@@ -77,7 +77,7 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         and (_is_deletable(each["key"], ended) or _is_of_erased(each["key"], erased))
     ]
     ended_uids = set(state.read(copy.root, "episodes", ["uid"])["uid"].to_pylist())
-    ended_uids.update(row.uid for row in gone)
+    ended_uids.update(row.uid for row in erased_rows)
     orphans += _left_in_staging(copy, ended_uids, now_s, now_s - stale_s)
     for each in orphans if not dry_run else ():
         copy.store.delete(each["key"])
