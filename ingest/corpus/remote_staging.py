@@ -15,14 +15,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from ingest.corpus.commit_log import Conflict
-from ingest.corpus.staging import STAGED, outcome_in
+from ingest.corpus.staging import MOST_STAGED_BYTES, STAGED, outcome_in
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, SourceError, TransientError, UnknownOutcome
 from schemas.outcome import Outcome, StagedVideo
 from schemas.regular_file import read_regular
 
 FOLDER = "staging"  # of a corpus; that of an episode is named `<uid>.<digest of the work>`
-MOST_STAGED_BYTES = 4 << 30  # rows of one episode
 MOST_TRIES = 8
 _DAMAGED = (
     pa.ArrowException,

@@ -21,6 +21,7 @@ from schemas.regular_file import blocks_of_regular, read_regular
 STAGED = "staged.arrow"
 _OUTCOME = b"eicorpus.outcome"
 _KEPT = "outcome.json"
+MOST_STAGED_BYTES = 4 << 30  # rows of one episode
 _MAX_OUTCOME_BYTES = 1 << 30
 
 
@@ -72,8 +73,8 @@ def staged_rows_of(folder: Path) -> pa.Table:
 
 def _opened(folder: Path) -> pa.ipc.RecordBatchFileReader:
     """From memory: for a file Arrow would wait for a thread of its own, twice as long as everything else that a commit does."""
-    with open(f"{folder}/{STAGED}", "rb", buffering=0) as file:
-        return pa.ipc.open_file(pa.py_buffer(file.read()))
+    data = read_regular(folder / STAGED, max_bytes=MOST_STAGED_BYTES)
+    return pa.ipc.open_file(pa.py_buffer(data))
 
 
 def staged_outcome(folder: Path) -> Outcome:

@@ -62,10 +62,10 @@ def judged_counts(judged: Judged) -> Counts:
     total_hours = np.bincount(cell, weights=hours, minlength=size)
     segments = np.bincount(cell, minlength=size)
     episodes = np.zeros(size, dtype=np.int64)
+    has = np.zeros((len(source), width), dtype=bool)  # an episode counts once in a tier
+    has[row, tier] = True
     for t in range(width):
-        has = np.zeros(len(source), dtype=bool)  # an episode counts once in a tier
-        has[row[tier == t]] = True
-        episodes[t::width] = np.bincount(source[has], minlength=len(sources))
+        episodes[t::width] = np.bincount(source[has[:, t]], minlength=len(sources))
     return {
         (name, TIERS[t].value): Count(
             episodes=int(episodes[s * width + t]),
