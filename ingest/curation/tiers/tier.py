@@ -7,6 +7,7 @@ of `tiers` and one of `policies` under a new snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -151,26 +152,27 @@ def judge(
         interval_names=stretches,
         required=required(policy),
     )
-    lengths = episodes["length"].to_numpy()
-    kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
-    spans_by_kind = read_spans(corpus, current, places, sorted(kinds))
-    runs = spans_by_kind["valid_run"]
-    spans_by_kind["valid_run"] = gaps(runs, lengths)
-    rate_hz = _rate_hz(episodes)
-    steps = np.ceil(policy.segments.min_length_s * rate_hz - 1e-6).astype(np.int64)
-    edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
-    reviews = decisions_of(corpus, current, places, lengths, uid)
-    if reviews is not None:  # before the edges of the policy
-        edges = concat([cut_points_of(reviews.spans, -1), edges])
-    segments = split_at(lengths, np.maximum(steps, 1), edges)
     bodies = None if uid is None else episodes["embodiment"]
+    lengths, rate_hz = episodes["length"].to_numpy(), _rate_hz(episodes)
+    kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
+    with ThreadPoolExecutor(1) as pool:  # meanwhile episodes are cut, which one core does
+        among = pool.submit(group_facts, corpus, current, places, bodies, facts, wide)
+        spans_by_kind = read_spans(corpus, current, places, sorted(kinds))
+        runs = spans_by_kind["valid_run"]
+        spans_by_kind["valid_run"] = gaps(runs, lengths)
+        steps = np.ceil(policy.segments.min_length_s * rate_hz - 1e-6).astype(np.int64)
+        edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
+        reviews = decisions_of(corpus, current, places, lengths, uid)
+        if reviews is not None:  # before the edges of the policy
+            edges = concat([cut_points_of(reviews.spans, -1), edges])
+        segments = split_at(lengths, np.maximum(steps, 1), edges)
     gathered = Gathered(
         episodes=episodes,
         rate_hz=rate_hz,
         line=SegmentLine(lengths=lengths, segments=segments),
         wide=wide,
         runs=runs,
-        among=group_facts(corpus, current, places, bodies, facts, wide),
+        among=among.result(),
     )
     added: dict[str, pa.Array] = {}
     is_reviewed = np.zeros(len(segments), dtype=bool)
