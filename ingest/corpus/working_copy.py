@@ -142,9 +142,11 @@ class WorkingCopy:
 
     def _collect(self) -> None:
         """Remove snapshots that nothing here needs, unless another process copies files now."""
-        with held_with_others(
-            self.root / COPYING, sweep=lambda: collect_states(self.root, self._disk) and None
-        ):
+
+        def sweep() -> None:
+            collect_states(self.root, self._disk)
+
+        with held_with_others(self.root / COPYING, sweep):
             pass
 
     def _copying(self) -> AbstractContextManager[None]:

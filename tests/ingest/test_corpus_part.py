@@ -100,7 +100,7 @@ def test_a_part_is_an_ordinary_corpus_of_these_episodes_alone(world: World, corp
         [row for row in rows_of(corpus, "measurements") if row["uid"] in part.uids]
     )
     assert [row["source"] for row in rows_of(root, "sources")] == ["toy"]
-    (data,) = [p for p in root.rglob("episode_000001.parquet")]
+    (data,) = root.rglob("episode_000001.parquet")
     assert pq.read_table(data)["episode_index"].to_pylist()[0] == 1
 
 

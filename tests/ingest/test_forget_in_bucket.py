@@ -256,7 +256,7 @@ def test_a_commit_of_another_machine_meanwhile_stays_and_is_erased_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the number of the erasure, with a row of the episode: the erasure is worked out anew."""
-    append, done = CommitLog.append, []
+    append, done = CommitLog.append, list[LogEntry]()
 
     def slower(self: CommitLog, entry: LogEntry) -> LogEntry:
         if entry.kind == "erase" and not done:
