@@ -36,6 +36,7 @@ from ingest.corpus.erasure import erase_copies
 from ingest.corpus.kept_states import collect_states, remove_older_states
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS, CorpusLayout
+from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import tombstones
@@ -58,6 +59,7 @@ from schemas.manifest import (
     NEWEST_FILE,
     REDACTION_FILE,
     ROWS_FILE,
+    VERSION_NAME,
     load_facts,
 )
 from schemas.manifest import FOLDER as MANIFESTS
@@ -251,9 +253,9 @@ class WorkingCopy:
             if is_known(key) and (path.name == NEWEST_FILE or not path.exists()):
                 self._disk.make_dir(path.parent)
                 self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
-        for path in self.root.glob(f"{MANIFESTS}/**/{FACTS_FILE}"):
+        for name in manifest_names(self.root):
             with suppress(ConfigError):  # a damaged page is for those who open the manifest
-                self.keep_state(load_facts(path.parent).snapshot)
+                self.keep_state(load_facts(within(self.root, f"{MANIFESTS}/{name}")).snapshot)
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
         """Upload a manifest that was published here. Its page comes last. It loses what was erased since the state that it was built from.
@@ -263,7 +265,11 @@ class WorkingCopy:
             UnknownOutcome: the store does not answer. Build it again: nothing is computed anew.
         """
         before = snapshot.load(self.root, built_from).content("tombstones")
-        for path in sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name)):
+        page = (folder / FACTS_FILE).relative_to(self.root).as_posix()
+        is_version = VERSION_NAME.fullmatch(folder.name) is not None
+        paths = sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name))
+        # A version is named by its content. Pages of two machines differ in numbers of runs and snapshots.
+        for path in () if is_version and self.store.size(page) is not None else paths:
             key = path.relative_to(self.root).as_posix()
             self._share(key, self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES))
         if (newest := folder.parent / NEWEST_FILE).exists():
