@@ -23,6 +23,7 @@ __all__ = [
     "manifest_folders",
     "publishing",
     "remote_link",
+    "remote_staging",
     "reviews",
     "snapshot",
     "snapshot_list",

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -40,7 +42,7 @@ from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import tombstones
-from ingest.storage.local import HALF_SUFFIX, LocalStorage
+from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from ingest.storage.open_store import probe
 from schemas.catalog import TABLES
@@ -83,9 +85,12 @@ class SharedStore(commit_log.LogStore, Protocol):
 
     def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str: ...
     def put_file(self, key: str, path: Path) -> None: ...
+    def create_copy(self, source_key: str, target_key: str) -> bool: ...
     def size(self, key: str) -> int | None: ...
+    def sha256(self, key: str) -> str: ...
     def copy(self, source_key: str, target_key: str) -> None: ...
     def delete(self, key: str) -> None: ...
+    def delete_all(self, keys: Sequence[str]) -> None: ...
     def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
 
 
@@ -215,7 +220,7 @@ class WorkingCopy:
         if missing:
             for folder in sorted({within(self.root, file.path).parent for file in missing}):
                 self._disk.make_dir(folder)
-            _each(self._get_file, missing)
+            each_at_once(self._get_file, missing)
         return len(missing)
 
     def _has(self, file: CommittedFile) -> bool:
@@ -389,9 +394,17 @@ class WorkingCopy:
         return state
 
     def commit(
-        self, parent: Snapshot, tables: Mapping[str, Sequence[Part]], run_id: str
+        self,
+        parent: Snapshot,
+        tables: Mapping[str, Sequence[Part]],
+        run_id: str,
+        *,
+        copies: Mapping[str, str] = MappingProxyType({}),
     ) -> Snapshot:
         """Upload what the new tables name and make it the next commit, after those that others made since `parent`.
+
+        Args:
+            copies: files that are in the bucket under another key and not here, by their path.
 
         Raises:
             LaneLost: another session has the lane of this one.
@@ -410,7 +423,7 @@ class WorkingCopy:
             parent=parent.commit_id,
         )
         media = committed_files(self.root, entry.change.added)
-        _each(self._place, media)
+        each_at_once(lambda file: self._place(file, copies.get(file.path)), media)
         entry = self._uploaded(entry)
         while True:
             standing = self.log.append(entry)
@@ -536,27 +549,34 @@ class WorkingCopy:
             source = within(self.root, old)
             self._disk.hard_link_or_copy(source, within(self.root, part.path))
             self._disk.remove(source)
-        _each(self._put_part, list(moved.values()))
+        each_at_once(self._put_part, list(moved.values()))
         return replace(entry, change=change)
 
     def _put_part(self, part: Part) -> None:
         self.store.put_file(part.path, within(self.root, part.path))
 
-    def _place(self, file: CommittedFile) -> None:
+    def _place(self, file: CommittedFile, source: str | None) -> None:
         """Make an object, which no request can replace any more.
 
+        Args:
+            source: the key of an object with these bytes. None: they are in the local file.
+
         Raises:
-            Conflict: as `_refuse`.
+            Conflict: as `_refuse`, or the source is gone.
             UnknownOutcome: the store does not answer.
         """
         if file.is_pack:  # its name is of its run: no other process makes it
             if self.store.size(file.path) is None:
                 self.store.put_file(file.path, within(self.root, file.path))
             return
-        data = self._disk.get(file.path, max_bytes=file.num_bytes or 0)
+        if source is None:
+            data = self._disk.get(file.path, max_bytes=file.num_bytes or 0)
+            make = partial(self.store.create, file.path, data)
+        else:
+            make = partial(self._copied, source, file.path)
         for _ in range(MOST_TRIES):
             try:
-                if self.store.create(file.path, data) or self._has_bytes(file.path, data):
+                if make() or self._is_stored(file):
                     return
             except UnknownOutcome:
                 continue
@@ -567,13 +587,24 @@ class WorkingCopy:
             where=f"{self.link.uri}/{file.path}",
         )
 
-    def sha256_of(self, key: str) -> str:
-        """The digest of an object, which passes through a file of this folder."""
-        path = self.root / f".sha256{HALF_SUFFIX}"
+    def _copied(self, source: str, key: str) -> bool:
         try:
-            return self.store.get_file(key, path)
-        finally:
-            self._disk.remove(path)
+            return self.store.create_copy(source, key)
+        except SourceError as error:
+            raise Conflict(
+                "a staged video was removed from the bucket before it was committed",
+                remedy="run the same command again; no data is lost",
+                where=f"{self.link.uri}/{source}",
+            ) from error
+
+    def _is_stored(self, file: CommittedFile) -> bool:
+        """Whether an object has the bytes of a file. False for one that a sweep has deleted by now."""
+        try:
+            if self.store.size(file.path) != file.num_bytes:
+                return False
+            return self.store.sha256(file.path) == file.sha256
+        except SourceError:
+            return False
 
     def _has_bytes(self, key: str, data: bytes) -> bool:
         """Whether an object has these bytes. False for one that a sweep has deleted by now."""
@@ -733,7 +764,7 @@ class DamagedCopy(PipelineError):
     exit_code = 1
 
 
-def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
+def each_at_once(transfer: Callable[[T], None], items: Sequence[T]) -> None:
     """Several at a time. The first error is raised when those under way have ended."""
     if AT_ONCE == 1 or len(items) == 1:
         for item in items:

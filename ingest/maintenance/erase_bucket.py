@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from ingest.corpus import commit_log, lerobot_meta, snapshot
+from ingest.corpus import commit_log, lerobot_meta, remote_staging, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.commit_log import (
     AddedBeside,
@@ -416,7 +416,10 @@ def _finish(copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: Erasur
         _delete(copy, [key for key in keys if key.rpartition("/")[2].startswith(starts)])
     for pack in page.packs:
         _erase_from_pack(copy, disk, pack, rows)
-    _scrub_logs(copy, disk, {row.uid for row in rows})
+    uids = {row.uid for row in rows}
+    staged = copy.store.list(remote_staging.FOLDER)
+    _delete(copy, [key for key in staged if remote_staging.uid_in(key) in uids])
+    _scrub_logs(copy, disk, uids)
     copy.fetch_manifests()
     copy.erase_copies(state)
     copy.share_redactions()
@@ -440,7 +443,7 @@ def _fill_places(
         try:
             copy.store.copy(f"{FOLDER}/{entry.commit_id}/{name}", path)
         except SourceError as error:
-            if error.code is not Code.MISSING_FILE or copy.sha256_of(path) != digests[path]:
+            if error.code is not Code.MISSING_FILE or copy.store.sha256(path) != digests[path]:
                 raise
 
 

@@ -8,11 +8,12 @@ session that comes back to it gets another one. What was uploaded before these e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ingest.corpus import commit_log, snapshot
+from ingest.corpus import commit_log, remote_staging, snapshot
 from ingest.corpus.commit_log import LogEntry, following
 from ingest.corpus.committed_files import committed_files
 from ingest.corpus.snapshot import Snapshot
@@ -66,7 +67,8 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         log.add(entry)
     state = copy.refresh()
     named = _named(copy, state, log)
-    erased = {(row.dataset_path, row.episode_index) for row in tombstones(copy.root, state)}
+    erased_rows = list(tombstones(copy.root, state))
+    erased = {(row.dataset_path, row.episode_index) for row in erased_rows}
     orphans = [
         each
         for each in listed
@@ -74,6 +76,9 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         and (dry_run or each["modified_s"] < now_s)
         and (_is_deletable(each["key"], ended) or _is_of_erased(each["key"], erased))
     ]
+    ended_uids = set(state.read(copy.root, "episodes", ["uid"])["uid"].to_pylist())
+    ended_uids.update(row.uid for row in erased_rows)
+    orphans += _left_in_staging(copy, ended_uids, now_s, now_s - stale_s)
     for each in orphans if not dry_run else ():
         copy.store.delete(each["key"])
     return Swept(
@@ -149,6 +154,18 @@ def _is_of_erased(key: str, erased: set[tuple[str | None, int | None]]) -> bool:
     """Whether it is latents in the place of an erased episode: a command that encoded it meanwhile may have uploaded them."""
     match = _LATENTS.fullmatch(key)
     return match is not None and (match[1], int(match[2])) in erased
+
+
+def _left_in_staging(
+    copy: WorkingCopy, ended_uids: Set[str | None], now_s: float, before_s: float
+) -> list[dict[str, Any]]:
+    """What workers uploaded of episodes that are committed or erased, or long ago. Who still needs it plans the work again."""
+    return [
+        dict(each)
+        for each in copy.store.entries(remote_staging.FOLDER)
+        if each["modified_s"] < before_s
+        or (each["modified_s"] < now_s and remote_staging.uid_in(each["key"]) in ended_uids)
+    ]
 
 
 def _is_deletable(key: str, ended: set[str]) -> bool:

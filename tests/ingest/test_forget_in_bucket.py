@@ -161,6 +161,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     [row] = [row for row in rows_of(one.root, "episodes") if row["uid"] == world.uid]
     files = [row for row in rows_of(one.root, "artifacts") if row["uid"] == world.uid]
     [video] = [world.store.get(f["path"], max_bytes=1 << 26) for f in files if f["kind"] == "video"]
+    world.store.put(f"staging/{world.uid}.d/of-a-late-worker.mp4", video)
     words = ["do c", "secret words of c", row["content_sha256"], *(f["sha256"] for f in files)]
     world.needles = [world.uid.encode(), *(word.encode() for word in words), video[-400:-300]]
     world.needles.append(LATENT % row["episode_index"])
@@ -173,6 +174,7 @@ def check(world: World, *, machine: str = "later", episodes: int = 2) -> Working
     """Nothing tells of the episode, nothing is left of the work, and the corpus is whole on another machine."""
     assert world.told() == {}
     assert world.store.list(FOLDER) == []
+    assert world.store.list("staging") == []
     copy = world.machine(machine)
     complete(copy, copy.refresh())
     assert verify(copy.root, deep=True) == []

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from ingest.corpus import commit_log
-from ingest.corpus.commit_log import Change, CommitLog, LogEntry
+from ingest.corpus.commit_log import Change, CommitLog, Conflict, LogEntry
 from ingest.corpus.committed_files import CommittedFile
+from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.staging import STAGED
 from ingest.corpus.working_copy import WorkingCopy
 from ingest.maintenance import sweep as sweeping
-from schemas.errors import UnknownOutcome
+from ingest.storage.local import LocalStorage
+from schemas.errors import SourceError, UnknownOutcome
+from schemas.outcome import Outcome
 
 
 def _claims_without_an_entry(self: WorkingCopy, run_id: str) -> Snapshot:
@@ -38,9 +43,35 @@ def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     return standing
 
 
-def _put_over(self: WorkingCopy, file: CommittedFile) -> None:
+def _put_over(self: WorkingCopy, file: CommittedFile, source: str | None) -> None:
     """Media are put, whatever lies there: a late request of a dead process replaces what was committed."""
-    self.store.put(file.path, (self.root / file.path).read_bytes())
+    data = (
+        self.store.get(source, max_bytes=1 << 20)
+        if source
+        else (self.root / file.path).read_bytes()
+    )
+    self.store.put(file.path, data)
+
+
+def _any_attempt(self: RemoteStaging, folder: Path, outcome: Outcome, disk: LocalStorage) -> None:
+    """The rows that lie in the bucket are taken for those of the attempt whose outcome came."""
+    try:
+        data = self.store.get(f"{self.folder}/{STAGED}", max_bytes=1 << 20)
+    except SourceError as error:
+        raise Conflict("gone") from error
+    disk.make_dir(folder)
+    disk.write(folder / STAGED, data)
+
+
+def _believes_staged(self: RemoteStaging, folder: Path, outcome: Outcome) -> Outcome:
+    """The second of two attempts at an episode takes its own outcome for the one that counts."""
+    for video in outcome.staged.videos if outcome.staged else ():
+        self.store.put_file(self.video(video), folder / video["name"])
+    for _ in range(8):
+        with suppress(UnknownOutcome):
+            self.store.create(f"{self.folder}/{STAGED}", (folder / STAGED).read_bytes())
+            break
+    return outcome
 
 
 def _does_not_look(self: WorkingCopy, change: Change, other: LogEntry) -> None:
@@ -68,15 +99,25 @@ def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
     real = WorkingCopy.commit
 
-    def commit(self: WorkingCopy, parent: Snapshot, tables: Any, run_id: str) -> Snapshot:
-        waiting: list[CommittedFile] = []
-        with mock.patch.object(WorkingCopy, "_place", lambda self, file: waiting.append(file)):
-            state = real(self, parent, tables, run_id)
+    def commit(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+        waiting: list[tuple[CommittedFile, str | None]] = []
+        with mock.patch.object(WorkingCopy, "_place", lambda self, *file: waiting.append(file)):
+            state = real(self, *words, **copies)
         for file in waiting:
-            self._place(file)
+            self._place(*file)
         return state
 
     with mock.patch.object(WorkingCopy, "commit", commit):
+        yield
+
+
+@contextmanager
+def _two_mistakes() -> Iterator[None]:
+    """Neither the worker nor the committer compares: rows of one attempt are committed with videos of another."""
+    with (
+        mock.patch.object(RemoteStaging, "fetch_rows", _any_attempt),
+        mock.patch.object(RemoteStaging, "upload", _believes_staged),
+    ):
         yield
 
 
@@ -90,6 +131,7 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "sweep_by_listing": _patch(sweeping, "_append", _says_nothing),
     "commit_before_upload": _commit_before_upload,
     "media_put_over": _patch(WorkingCopy, "_place", _put_over),
+    "rows_of_any_attempt": _two_mistakes,
     "no_look_for_the_same_episodes": _patch(WorkingCopy, "_check_disjoint", _does_not_look),
     "old_number_kept": _patch(WorkingCopy, "_renumbered", _keeps_the_number),
     "seals_ignored": _patch(WorkingCopy, "_check_lane", _ignores_seals),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,25 @@ class SimStore:
 
         return bool(self._write(effect))
 
+    def create_copy(self, source_key: str, target_key: str) -> bool:
+        def effect() -> bool:
+            source = self.bucket.objects.get(source_key)
+            if source is None:
+                raise SourceError(Code.MISSING_FILE, "no such object", where=source_key)
+            if target_key in self.bucket.objects:
+                return False
+            self.bucket.change(target_key, source.data)
+            return True
+
+        return bool(self._write(effect))
+
+    def sha256(self, key: str) -> str:
+        return _sha256(self.get(key, max_bytes=1 << 30))
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
     def delete(self, key: str) -> None:
         try:
             self._write(lambda: self.bucket.change(key, None))
@@ -230,4 +250,8 @@ class SimStore:
         return done
 
     def _send_late(self, effect: Callable[[], Any]) -> None:
-        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), effect)
+        def unheard() -> None:
+            with suppress(SourceError):  # nobody waits for the answer
+                effect()
+
+        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), unheard)

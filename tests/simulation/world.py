@@ -32,9 +32,10 @@ from ingest.recipe import Limits, Recipe
 from jobs.stages import ingest as stage
 from schemas.catalog import TABLES
 from schemas.errors import TransientError
-from schemas.outcome import Outcome
+from schemas.outcome import Outcome, WorkerFailure
 from tests.simulation.scheduler import Died, Process, Scheduler
 from tests.simulation.store import Broken, Bucket, Faults, SimStore
+from tests.simulation.uploading import Distributed, Uploads, attempt_of
 
 LIMIT_S = (
     20_000.0  # of the virtual clock: faults end after 300 s, and work goes on until it is done
@@ -78,7 +79,7 @@ class Workers:
 
     def run(
         self, next_work: Callable[[], Work | None], body: Any
-    ) -> Iterator[tuple[Work, Outcome]]:
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         under_way: list[Work] = []
         while True:
             while len(under_way) < self.slots and (work := next_work()) is not None:
@@ -87,8 +88,22 @@ class Workers:
                 return
             self.scheduler.sleep(self.scheduler.random.expovariate(1 / 5))
             work = under_way.pop(self.scheduler.random.randrange(len(under_way)))
-            shutil.rmtree(work.staging, ignore_errors=True)
-            yield work, _template()._staged(work)
+            yield work, self._ended(work)
+
+    def _ended(self, work: Work) -> Outcome | WorkerFailure:
+        shutil.rmtree(work.staging, ignore_errors=True)
+        return _template()._staged(work)
+
+
+class UploadingWorkers(Distributed, Workers):
+    """The same on machines that share nothing with the driver but the bucket."""
+
+    def __init__(self, scheduler: Scheduler, slots: int, bucket: Bucket) -> None:
+        super().__init__(scheduler, slots)
+        self.uploads = Uploads(bucket, _template()._staged)
+
+    def _ended(self, work: Work) -> Outcome | WorkerFailure:
+        return self.uploads.ended(work)
 
 
 @contextmanager
@@ -134,7 +149,9 @@ def play(seed: int) -> Played:
     ):
         (folder / "count").write_text(str(episodes))
         for number in range(jobs):
-            scheduler.spawn(_job(folder, f"sim://job-{number}", scheduler, bucket, stores, counts))
+            scheduler.spawn(
+                _job(seed, folder, f"sim://job-{number}", scheduler, bucket, stores, counts)
+            )
         scheduler.spawn(_reader(folder / "job-0/0", scheduler, bucket))
         try:
             scheduler.run(until_s=LIMIT_S)
@@ -177,6 +194,7 @@ class _Quiet:
 
 
 def _job(
+    seed: int,
     folder: Path,
     uri: str,
     scheduler: Scheduler,
@@ -184,7 +202,7 @@ def _job(
     stores: dict[str, SimStore],
     counts: dict[str, int],
 ) -> Callable[[], None]:
-    """One job: runs the command until it succeeds, on another machine where it has lost the one it had."""
+    """One job: runs the command until it succeeds, on another machine where it has lost the one it had. Workers of odd schedules upload."""
     random = scheduler.random
     request = Request(source="benchmarks.overhead:Tiny", root=folder, options={}, recipe=Recipe())
 
@@ -197,7 +215,7 @@ def _job(
         )
 
     def body() -> None:
-        machine = 0
+        machine, uploads = 0, seed % 2 == 1
         sweeps = (
             not uri.endswith("0") and random.random() < 0.3
         )  # before it ingests, it cleans up beside the others
@@ -216,7 +234,12 @@ def _job(
                     scheduler.sleep(random.uniform(1, 60))
                     sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
                 sweeps = False
-                workers = Workers(scheduler, random.randint(1, 3))
+                slots = random.randint(1, 3)
+                workers = (
+                    UploadingWorkers(scheduler, slots, bucket)
+                    if uploads
+                    else Workers(scheduler, slots)
+                )
                 done = stage.run_ingest(
                     request,
                     root,
@@ -284,6 +307,9 @@ def judged(bucket: Bucket, episodes: int) -> str:
         raise Broken(f"{len(uids) - len(set(uids))} episodes were committed twice")
     if len(uids) != episodes:
         raise Broken(f"{episodes - len(uids)} of {episodes} episodes are lost")
+    _check_attempts(
+        bucket, [row for entry in entries for row in _added(bucket, entry, "artifacts")]
+    )
     numbers: dict[str, list[int]] = {}
     for row in rows:
         numbers.setdefault(row["dataset_path"], []).append(row["episode_index"])
@@ -291,6 +317,21 @@ def judged(bucket: Bucket, episodes: int) -> str:
         if used != list(range(len(used))):
             raise Broken(f"{path} is numbered {used}")
     return corpus_digest((row["uid"], row["content_sha256"]) for row in rows)
+
+
+def _check_attempts(bucket: Bucket, files: list[dict[str, Any]]) -> None:
+    """
+    Raises:
+        Broken: rows of an episode are of one attempt of a worker, and its video is of another.
+    """
+    stored = {
+        (row["uid"], row["kind"]): bucket.objects[row["path"]].data
+        for row in files
+        if row["kind"] in ("data", "video")
+    }
+    for (uid, kind), data in stored.items():
+        if kind == "video" and data != attempt_of(stored[uid, "data"]):
+            raise Broken(f"the video of {uid} is of another attempt than its rows")
 
 
 def _added(bucket: Bucket, entry: dict[str, Any], table: str) -> list[dict[str, Any]]:
