@@ -247,7 +247,7 @@ class _Attempt:
         tables = erasure.applied(state.tables)
         tables["tombstones"] = (*tables.get("tombstones", ()), *alone)
         self.staged = {
-            each.name: self.folder / each.name for some in lying.values() for each in some
+            each.name: within(self.folder, each.name) for some in lying.values() for each in some
         }
         self.page = {
             "number": state.number + 1,
@@ -481,8 +481,8 @@ def _scrub_logs(copy: WorkingCopy, disk: LocalStorage, uids: set[str]) -> None:
                     sizes[each["key"]] = path.stat().st_size
         scrub_logs(CorpusLayout(folder), disk, uids)
         for key, size in sizes.items():
-            if (folder / key).stat().st_size != size:
-                copy.store.put_file(key, folder / key)
+            if within(folder, key).stat().st_size != size:
+                copy.store.put_file(key, within(folder, key))
     finally:
         disk.remove_tree(folder)
 

@@ -156,7 +156,8 @@ def test_the_command_serves_a_uri_and_runs_jobs_there(
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
             method = "GET" if body is None else "POST"
             with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
-                connection.request(method, path, body and json.dumps(body), headers)
+                text = None if body is None else json.dumps(body)
+                connection.request(method, path, text, headers)
                 answer = connection.getresponse()
                 return answer.status, json.loads(answer.read())
 
