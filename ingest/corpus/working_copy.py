@@ -452,9 +452,6 @@ class WorkingCopy:
             self._disk.remove(within(self.root, file.path))
         return state
 
-    def _seals_own_lane(self, entry: LogEntry) -> bool:
-        return entry.kind == "seal" and entry.lane == self.link.lane
-
     def _check_lane(self, entry: LogEntry) -> None:
         """
         Raises:
@@ -638,20 +635,15 @@ class WorkingCopy:
         return bool(self.link.lane and rest) and "/latents/" not in path and dataset.count("/") == 2
 
     def finish(self) -> None:
-        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs.
-
-        A lane that was sealed gets no `meta/` any more: an erasure in it may have made another one.
-        """
+        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
         if self.link.corpus_uid:
-            self.refresh()  # logs lose what was erased meanwhile
+            self.refresh()  # logs and `meta/` lose what was erased meanwhile
         self._collect()
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
             if self.link.lane and path.parents[1].name.endswith(f".{self.link.lane}")
         ]
-        if meta and any(self._seals_own_lane(entry) for entry in self.log.after(self.link.token)):
-            meta = []
         logs = [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
         sizes = {e["key"]: e["size"] for room in LOGS for e in self.store.entries(room)}
         for path in (*meta, *logs):
