@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
+from zlib import crc32
 
 from ingest.corpus import commit_log
 from ingest.corpus.commit_log import Change, CommitLog, LogEntry
@@ -20,7 +21,7 @@ from schemas.errors import UnknownOutcome
 def _claims_without_an_entry(self: WorkingCopy, run_id: str) -> Snapshot:
     """No fencing: a session begins without taking the number that the one before may still create."""
     state = self.refresh()
-    lane = self.link.lane or f"lane-{abs(hash(self.link.uri)) % 10**6 + 1}"
+    lane = self.link.lane or f"lane-{crc32(self.link.uri.encode()) % 10**6 + 1}"
     self.link = replace(self.link, lane=lane, token=1)
     self._disk.put(".remote.json", self.link.data, is_durable=True)
     return state

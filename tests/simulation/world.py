@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -29,6 +31,7 @@ from ingest.pipeline.plan import Request
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import RunContext
 from ingest.recipe import Limits, Recipe
+from ingest.storage import open_store
 from jobs.stages import ingest as stage
 from schemas.catalog import TABLES
 from schemas.errors import TransientError
@@ -130,6 +133,8 @@ def play(seed: int) -> Played:
         mock.patch.object(working_copy, "AT_ONCE", 1),
         mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
         mock.patch.object(stage, "IngestProgress", _Quiet),
+        mock.patch.object(stage, "random", random),
+        _names_of(seed),
     ):
         (folder / "count").write_text(str(episodes))
         for number in range(jobs):
@@ -157,6 +162,25 @@ def play(seed: int) -> Played:
         deaths=counts["deaths"],
         digest=digest,
     )
+
+
+@contextmanager
+def _names_of(seed: int) -> Iterator[None]:
+    """What is drawn by chance elsewhere: names are keys, and keys are listed in their order."""
+    chance = Random(f"names of {seed}")
+
+    def uuid4() -> uuid.UUID:
+        return uuid.UUID(int=chance.getrandbits(128))
+
+    def uid() -> str:
+        return uuid4().hex
+
+    with (
+        mock.patch.object(commit_log, "uuid", SimpleNamespace(uuid4=uuid4)),
+        mock.patch.object(stage, "new_corpus_uid", uid),
+        mock.patch.object(open_store, "secrets", SimpleNamespace(token_hex=lambda n: uuid4().hex)),
+    ):
+        yield
 
 
 class _Quiet:
