@@ -48,6 +48,7 @@ class Scheduler:
         self._until_s = 0.0
         self._main = _Baton()
         self._stopped: BaseException | None = None
+        self._threads: list[threading.Thread] = []
         self._count = 0
         self.problems: list[BaseException] = []
 
@@ -65,7 +66,8 @@ class Scheduler:
 
         self._running += 1
         self._push(0.0, baton)
-        threading.Thread(target=body, daemon=True).start()
+        self._threads.append(threading.Thread(target=body, daemon=True))
+        self._threads[-1].start()
 
     def later(self, delay_s: float, effect: Callable[[], None]) -> None:
         """Let something happen after a time, whoever is there to see it."""
@@ -89,6 +91,8 @@ class Scheduler:
         self._main.wait()
         if self._stopped is not None:
             raise self._stopped
+        for thread in self._threads:
+            thread.join()
         self._happen(float("inf"))
 
     def _go_on(self) -> None:
