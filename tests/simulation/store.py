@@ -32,7 +32,9 @@ class Faults:
     read_error: float = 0.0
     torn_read: float = 0.0
     listing_lag_s: float = 0.0
+    slow: float = 0.02  # of ways there and back
     death: float = 0.0
+    write_death: float = 0.0  # of writes, beside `death`
     node_loss: float = 0.0  # of deaths
     until_s: float = 300.0
 
@@ -228,7 +230,9 @@ class SimStore:
     def _on_the_way(self) -> None:
         random = self.scheduler.random
         self.scheduler.sleep(
-            random.expovariate(20) if random.random() < 0.98 else random.uniform(1, 30)
+            random.uniform(1, 30)
+            if random.random() < self.bucket.faults.slow
+            else random.expovariate(20)
         )
         if self.process.is_dead:
             raise Died(self.process.name)
@@ -251,7 +255,9 @@ class SimStore:
         faults = self.bucket.faults
         if self.process.is_dead:
             raise Died(self.process.name)
-        if self._happens(faults.death):  # the request may be on its way already
+        if self._happens(
+            faults.death + faults.write_death
+        ):  # the request may be on its way already
             self.process.is_dead = True
             if self._happens(0.5):
                 self._send_late(effect)

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from benchmarks.overhead import Instant
 from ingest.corpus import commit_log, publishing, snapshot, working_copy
 from ingest.corpus.commit_log import OtherHistory
 from ingest.corpus.digest import corpus_digest
@@ -36,6 +34,7 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError, TransientError
 from schemas.outcome import Outcome
 from tests.simulation.curator import curate
+from tests.simulation.episodes import ADAPTER, staged
 from tests.simulation.quick import quick_paths
 from tests.simulation.scheduler import Died, Process, Scheduler
 from tests.simulation.store import Broken, Bucket, Faults, SimStore, rows_of
@@ -62,16 +61,6 @@ class Played:
     digest: str
 
 
-@cache
-def _template() -> Instant:
-    """What a worker leaves of a tiny episode."""
-    folder = Path(tempfile.mkdtemp(prefix="eicorpus-template-"))
-    try:
-        return Instant(folder)
-    finally:
-        shutil.rmtree(folder)
-
-
 class Workers:
     """An executor whose workers take some time, and end in another order than they began."""
 
@@ -91,8 +80,7 @@ class Workers:
                 return
             self.scheduler.sleep(self.scheduler.random.expovariate(1 / 5))
             work = under_way.pop(self.scheduler.random.randrange(len(under_way)))
-            shutil.rmtree(work.staging, ignore_errors=True)
-            yield work, _template()._staged(work)
+            yield work, staged(work)
 
 
 @contextmanager
@@ -114,7 +102,9 @@ def faults_of(random: Random) -> Faults:
         read_error=random.uniform(0, worst / 4),
         torn_read=random.uniform(0, worst / 10),
         listing_lag_s=random.choice((0.0, 10.0)),
+        slow=random.choice((0.02, 0.02, 0.2)),
         death=random.choice((0.0, 0.003, 0.02)),
+        write_death=random.choice((0.0, 0.0, 0.08)),
         node_loss=random.choice((0.0, 0.3)),
     )
 
@@ -132,7 +122,7 @@ def play(seed: int) -> Played:
         mock.patch.object(publishing, "store_of", world.store_of),
         mock.patch.object(working_copy, "AT_ONCE", 1),
         mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
-        mock.patch.object(stage, "IngestProgress", _Quiet),
+        mock.patch.object(stage, "IngestProgress", Quiet),
         mock.patch.object(stage, "random", random),
         _names_of(seed),
         quick_paths(),
@@ -144,6 +134,8 @@ def play(seed: int) -> Played:
         scheduler.spawn(world.reader(folder / "job-0/0"))
         for number in range(random.choice((0, 0, 1, 2))):
             scheduler.spawn(world.curator(number))
+        if random.random() < 0.2:
+            scheduler.spawn(world.cleaner())
         if random.random() < 0.05:
             scheduler.spawn(world.operator())
         try:
@@ -189,13 +181,13 @@ def _names_of(seed: int) -> Iterator[None]:
         yield
 
 
-class _Quiet:
+class Quiet:
     """No progress line."""
 
     def __init__(self, plan: Any) -> None:
         self.plan = plan
 
-    def __enter__(self) -> _Quiet:
+    def __enter__(self) -> Quiet:
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -264,9 +256,7 @@ class _World:
             scheduler.sleep(random.uniform(1, 60))
             sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
             sweeps[0] -= 1
-        request = Request(
-            source="benchmarks.overhead:Tiny", root=self.folder, options={}, recipe=Recipe()
-        )
+        request = Request(source=ADAPTER, root=self.folder, options={}, recipe=Recipe())
 
         def context(progress: Any) -> RunContext:
             return RunContext(
@@ -321,6 +311,27 @@ class _World:
                     copy = attach(root, uri, self._store(name))
                     if copy.link.corpus_uid:
                         curate(copy, random, f"{name}-{self.scheduler.steps}")
+                except Died:
+                    self.deaths += 1
+                except (TransientError, DamagedCopy):
+                    pass
+                except ConfigError as error:
+                    _let_pass(error)
+
+        return body
+
+    def cleaner(self) -> Callable[[], None]:
+        """`gc` that runs far too often, and counts on lanes to be quick."""
+        random, scheduler = self.scheduler.random, self.scheduler
+
+        def body() -> None:
+            for _ in range(12):
+                scheduler.sleep(random.uniform(1, 20))
+                try:
+                    copy = attach(
+                        self.folder / "cleaner/0", "sim://cleaner", self._store("cleaner")
+                    )
+                    sweep(copy, stale_s=random.choice((5.0, 20.0)), run_id="sweep")
                 except Died:
                     self.deaths += 1
                 except (TransientError, DamagedCopy):
