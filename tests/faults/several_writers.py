@@ -148,7 +148,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def proxy(upstream: str, losses: Losses, seed: int) -> Iterator[tuple[str, Counter[str]]]:
     """The endpoint of a proxy in front of a server, and its counters. At the end everything late has been carried out."""
-    handler = type(
+    handler: type[_Proxy] = type(
         "Proxy",
         (_Proxy,),
         {

@@ -49,7 +49,8 @@ EPISODES = 2
 NUMBERS = itertools.count()
 # What differs between two runs that did the same.
 OF_A_RUN = ("run_id", "snapshot", "attempts", "path", "reads_sha256")
-OF_A_LANE = ("dataset_path", "episode_index", "index_from")
+OF_A_LANE = ("dataset_path", "episode_index", "index_from")  # another machine has another one
+OF_A_FILE = ("num_bytes", "sha256")  # in which numbers of the lane stand; the digest knows them
 
 
 class Killed(BaseException):
@@ -178,10 +179,12 @@ def facts(copy: WorkingCopy) -> dict[str, Any]:
     root, current = copy.root, copy.refresh()
     copy.check_objects(current)
     complete(copy, current)
+    left_out = OF_A_RUN + OF_A_LANE + OF_A_FILE
     rows = {
         table: Counter(
-            repr({key: value for key, value in row.items() if key not in OF_A_RUN + OF_A_LANE})
+            repr({key: value for key, value in row.items() if key not in left_out})
             for row in current.read(root, table).to_pylist()
+            if row.get("kind") != "features"  # of a lane, not of an episode
         )
         for table in TABLES
         if table != "runs"
