@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adapters.base import SourceInfo
 from benchmarks.overhead import TIMESTEPS, Tiny
 from ingest.corpus.staging import STAGED
 from ingest.pipeline.process import Work, process
@@ -20,11 +22,18 @@ from schemas.episode import Episode, EpisodeRef, Stream, gripper_channel
 from schemas.outcome import Outcome
 from schemas.rate import instants_ns
 
+ORDER = "order"
 ADAPTER = "tests.simulation.episodes:Varied"
 
 
 class Varied(Tiny):
-    """No two have the same rows, so that bytes under a wrong name are noticed."""
+    """No two have the same rows, so that bytes under a wrong name are noticed. Those of the file `ORDER`, in its order."""
+
+    def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
+        for index in map(int, (root / ORDER).read_text().split()):
+            yield EpisodeRef(
+                source="tiny", dataset="tiny", episode_id=f"{index:07d}", root=str(root)
+            )
 
     def load(self, ref: EpisodeRef) -> Episode:
         values = np.linspace(0, 1 / (1 + int(ref.episode_id)), TIMESTEPS)

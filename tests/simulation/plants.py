@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from zlib import crc32
 
-from ingest.corpus import commit_log, snapshot, working_copy
-from ingest.corpus.commit_log import Change, CommitLog, LogEntry
+from ingest.corpus import commit_log, working_copy
+from ingest.corpus.commit import Committer
+from ingest.corpus.commit_log import Change, CommitLog, Conflict, LogEntry
 from ingest.corpus.committed_files import CommittedFile
+from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.staging import STAGED
 from ingest.corpus.working_copy import WorkingCopy
 from ingest.maintenance import sweep as sweeping
-from schemas.errors import UnknownOutcome
+from ingest.storage.local import LocalStorage
+from schemas.errors import SourceError, UnknownOutcome
+from schemas.manifest import FACTS_FILE
+from schemas.outcome import Outcome
 from tests.simulation.store import SimStore
 
 
@@ -41,9 +47,35 @@ def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     return standing
 
 
-def _put_over(self: WorkingCopy, file: CommittedFile) -> None:
+def _put_over(self: WorkingCopy, file: CommittedFile, source: str | None) -> None:
     """Media are put, whatever lies there: a late request of a dead process replaces what was committed."""
-    self.store.put(file.path, (self.root / file.path).read_bytes())
+    data = (
+        self.store.get(source, max_bytes=1 << 20)
+        if source
+        else (self.root / file.path).read_bytes()
+    )
+    self.store.put(file.path, data)
+
+
+def _any_attempt(self: RemoteStaging, folder: Path, outcome: Outcome, disk: LocalStorage) -> None:
+    """The rows that lie in the bucket are taken for those of the attempt whose outcome came."""
+    try:
+        data = self.store.get(f"{self.folder}/{STAGED}", max_bytes=1 << 20)
+    except SourceError as error:
+        raise Conflict("gone") from error
+    disk.make_dir(folder)
+    disk.write(folder / STAGED, data)
+
+
+def _believes_staged(self: RemoteStaging, folder: Path, outcome: Outcome) -> Outcome:
+    """The second of two attempts at an episode takes its own outcome for the one that counts."""
+    for video in outcome.staged.videos if outcome.staged else ():
+        self.store.put_file(self.video(video), folder / video["name"])
+    for _ in range(8):
+        with suppress(UnknownOutcome):
+            self.store.create(f"{self.folder}/{STAGED}", (folder / STAGED).read_bytes())
+            break
+    return outcome
 
 
 def _does_not_look(self: WorkingCopy, change: Change, other: LogEntry) -> None:
@@ -76,6 +108,7 @@ def _one_lane(self: WorkingCopy, run_id: str) -> Snapshot:
 
 _CLAIM, _APPEND, _CHANGE_APPLIED = WorkingCopy.claim, sweeping._append, Change.applied
 _UPLOADED = WorkingCopy._uploaded
+_COMMITTED_SINCE = Committer._committed_since
 
 
 def _seals_in_silence(
@@ -88,6 +121,12 @@ def _seals_in_silence(
 def _keeps_its_names(self: WorkingCopy, entry: LogEntry, *, after_sweep: bool = False) -> LogEntry:
     """A writer that meets a sweep commits what it had uploaded before."""
     return _UPLOADED(self, entry)
+
+
+def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
+    """What others commit while a batch is committed is not left out of the next ones."""
+    is_after_own = self.parent.run_id == self.run_id
+    return set() if is_after_own else _COMMITTED_SINCE(self, before)
 
 
 def _takes_what_lies_there(self: WorkingCopy, key: str, data: bytes) -> bool:
@@ -111,11 +150,10 @@ def _believes_bytes(self: WorkingCopy, file: CommittedFile) -> None:
 
 
 def _share_page_first(self: WorkingCopy, folder: Path, built_from: int) -> None:
-    """A manifest is published before the state that it was built from."""
-    for path in sorted(folder.iterdir()):
+    """The page of a manifest is published before its rows."""
+    for path in sorted(folder.iterdir(), key=lambda each: each.name != FACTS_FILE):
         key = path.relative_to(self.root).as_posix()
         self._share(key, self._disk.get(key, max_bytes=1 << 30))
-    self.log.write_checkpoint(snapshot.load(self.root, built_from))
 
 
 def _share_over(self: WorkingCopy, key: str, data: bytes) -> None:
@@ -160,15 +198,25 @@ def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
     real = WorkingCopy.commit
 
-    def commit(self: WorkingCopy, parent: Snapshot, tables: Any, run_id: str) -> Snapshot:
-        waiting: list[CommittedFile] = []
-        with mock.patch.object(WorkingCopy, "_place", lambda self, file: waiting.append(file)):
-            state = real(self, parent, tables, run_id)
+    def commit(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+        waiting: list[tuple[CommittedFile, str | None]] = []
+        with mock.patch.object(WorkingCopy, "_place", lambda self, *file: waiting.append(file)):
+            state = real(self, *words, **copies)
         for file in waiting:
-            self._place(file)
+            self._place(*file)
         return state
 
     with mock.patch.object(WorkingCopy, "commit", commit):
+        yield
+
+
+@contextmanager
+def _two_mistakes() -> Iterator[None]:
+    """Neither the worker nor the committer compares: rows of one attempt are committed with videos of another."""
+    with (
+        mock.patch.object(RemoteStaging, "fetch_rows", _any_attempt),
+        mock.patch.object(RemoteStaging, "upload", _believes_staged),
+    ):
         yield
 
 
@@ -182,6 +230,7 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "sweep_by_listing": _patch(sweeping, "_append", _says_nothing),
     "commit_before_upload": _commit_before_upload,
     "media_put_over": _patch(WorkingCopy, "_place", _put_over),
+    "rows_of_any_attempt": _two_mistakes,
     "no_look_for_the_same_episodes": _patch(WorkingCopy, "_check_disjoint", _does_not_look),
     "old_number_kept": _patch(WorkingCopy, "_renumbered", _keeps_the_number),
     "seals_ignored": _patch(WorkingCopy, "_check_lane", _ignores_seals),
@@ -189,9 +238,10 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "seals_in_silence": _patch(sweeping, "_append", _seals_in_silence),
     "names_kept_after_a_sweep": _patch(WorkingCopy, "_uploaded", _keeps_its_names),
     "media_not_compared": _patch(WorkingCopy, "_has_bytes", _takes_what_lies_there),
+    "commits_between_forgotten": _patch(Committer, "_committed_since", _forgets_what_came_between),
     "replaced_blindly": _patch(Change, "applied", _replaces_blindly),
     "copies_not_compared": _patch(WorkingCopy, "_get_file", _believes_bytes),
-    "manifest_before_its_state": _patch(WorkingCopy, "share_manifest", _share_page_first),
+    "manifest_before_its_rows": _patch(WorkingCopy, "share_manifest", _share_page_first),
     "manifest_put_over": _patch(WorkingCopy, "_share", _share_over),
     "any_history": _any_history,
     "no_conditions": _no_conditions,
@@ -199,6 +249,10 @@ PLANTS: dict[str, Callable[[], Any]] = {
 
 
 def found_in(plant: str, seeds: Sequence[int], play: Callable[[int], Any]) -> int | None:
-    """The first schedule that finds a mistake; None where none does."""
-    with PLANTS[plant]():
-        return next((seed for seed in seeds if play(seed).problem), None)
+    """The first schedule that finds a mistake, and nothing without it; None where none does."""
+    for seed in seeds:
+        with PLANTS[plant]():
+            is_found = bool(play(seed).problem)
+        if is_found and not play(seed).problem:
+            return seed
+    return None

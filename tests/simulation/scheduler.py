@@ -50,7 +50,6 @@ class Scheduler:
         self._stopped: BaseException | None = None
         self._threads: list[threading.Thread] = []
         self._count = 0
-        self.problems: list[BaseException] = []
 
     def spawn(self, function: Callable[[], None]) -> None:
         baton = _Baton()
@@ -59,8 +58,9 @@ class Scheduler:
             baton.wait()
             try:
                 function()
-            except BaseException as error:  # noqa: BLE001 - told by the one who runs the schedule
-                self.problems.append(error)
+            except BaseException as error:  # noqa: BLE001 - raised by `run`
+                self._stop(error)
+                return
             self._running -= 1
             self._go_on()
 
@@ -85,6 +85,7 @@ class Scheduler:
         """
         Raises:
             TimeoutError: threads are still there at `until_s` of the virtual clock.
+            BaseException: what a thread has raised.
         """
         self._until_s = until_s
         self._go_on()
@@ -103,8 +104,12 @@ class Scheduler:
         try:
             self._next().give()
         except BaseException as error:  # noqa: BLE001 - raised by `run`
-            self._stopped = error
-            self._main.give()
+            self._stop(error)
+
+    def _stop(self, error: BaseException) -> None:
+        """No thread goes on."""
+        self._stopped = error
+        self._main.give()
 
     def _next(self) -> _Baton:
         if not self._waiting:

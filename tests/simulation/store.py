@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,8 @@ class Bucket:
         elif key.startswith("catalog/_snapshots/"):
             self._promise_state(key)
         elif key.startswith("manifests/") and key.endswith("/manifest.json"):
-            self._promise_state(f"catalog/_snapshots/{json.loads(data)['snapshot']:08d}.json")
-            for each in (key, f"{key.rpartition('/')[0]}/manifest.parquet"):
+            state = f"catalog/_log/{json.loads(data)['snapshot']:08d}.json"
+            for each in (key, f"{key.rpartition('/')[0]}/manifest.parquet", state):
                 self._keep(each)
 
     def restore(self, objects: dict[str, Object], sha256_of: dict[str, str]) -> None:
@@ -215,6 +216,25 @@ class SimStore:
 
         return bool(self._write(effect))
 
+    def create_copy(self, source_key: str, target_key: str) -> bool:
+        def effect() -> bool:
+            source = self.bucket.objects.get(source_key)
+            if source is None:
+                raise SourceError(Code.MISSING_FILE, "no such object", where=source_key)
+            if target_key in self.bucket.objects:
+                return False
+            self.bucket.change(target_key, source.data)
+            return True
+
+        return bool(self._write(effect))
+
+    def sha256(self, key: str) -> str:
+        return _sha256(self.get(key, max_bytes=1 << 30))
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
     def delete(self, key: str) -> None:
         try:
             self._write(lambda: self.bucket.change(key, None))
@@ -277,4 +297,8 @@ class SimStore:
         return done
 
     def _send_late(self, effect: Callable[[], Any]) -> None:
-        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), effect)
+        def unheard() -> None:
+            with suppress(SourceError):  # nobody waits for the answer
+                effect()
+
+        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), unheard)

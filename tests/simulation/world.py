@@ -32,12 +32,13 @@ from ingest.storage import open_store
 from jobs.stages import ingest as stage
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, TransientError
-from schemas.outcome import Outcome
+from schemas.outcome import Outcome, WorkerFailure
 from tests.simulation.curator import curate
-from tests.simulation.episodes import ADAPTER, staged
+from tests.simulation.episodes import ADAPTER, ORDER, staged
 from tests.simulation.quick import quick_paths
 from tests.simulation.scheduler import Died, Process, Scheduler
 from tests.simulation.store import Broken, Bucket, Faults, SimStore, rows_of
+from tests.simulation.uploading import Distributed, Uploads, attempt_of
 
 LIMIT_S = (
     20_000.0  # of the virtual clock: faults end after 300 s, and work goes on until it is done
@@ -71,7 +72,7 @@ class Workers:
 
     def run(
         self, next_work: Callable[[], Work | None], body: Any
-    ) -> Iterator[tuple[Work, Outcome]]:
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         under_way: list[Work] = []
         while True:
             while len(under_way) < self.slots and (work := next_work()) is not None:
@@ -80,7 +81,21 @@ class Workers:
                 return
             self.scheduler.sleep(self.scheduler.random.expovariate(1 / 5))
             work = under_way.pop(self.scheduler.random.randrange(len(under_way)))
-            yield work, staged(work)
+            yield work, self._ended(work)
+
+    def _ended(self, work: Work) -> Outcome | WorkerFailure:
+        return staged(work)
+
+
+class UploadingWorkers(Distributed, Workers):
+    """The same on machines that share nothing with the driver but the bucket."""
+
+    def __init__(self, scheduler: Scheduler, slots: int, bucket: Bucket) -> None:
+        super().__init__(scheduler, slots)
+        self.uploads = Uploads(bucket, staged)
+
+    def _ended(self, work: Work) -> Outcome | WorkerFailure:
+        return self.uploads.ended(work)
 
 
 @contextmanager
@@ -116,11 +131,12 @@ def play(seed: int) -> Played:
     bucket = Bucket(scheduler, faults_of(random))
     episodes, jobs = random.randint(2, 6), random.randint(2, 3)
     problem = ""
-    world = _World(scheduler, bucket)
+    world = _World(scheduler, bucket, uploads=seed % 2 == 1)
     with (
         _scratch() as folder,
         mock.patch.object(publishing, "store_of", world.store_of),
         mock.patch.object(working_copy, "AT_ONCE", 1),
+        mock.patch.object(commit_log, "AT_ONCE", 1),
         mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
         mock.patch.object(stage, "IngestProgress", Quiet),
         mock.patch.object(stage, "random", random),
@@ -128,8 +144,8 @@ def play(seed: int) -> Played:
         quick_paths(),
     ):
         world.folder = folder
-        (folder / "count").write_text(str(episodes))
         for number in range(jobs):
+            world.give(f"job-{number}", episodes, is_all=number == 0)
             scheduler.spawn(world.job(f"job-{number}"))
         scheduler.spawn(world.reader(folder / "job-0/0"))
         for number in range(random.choice((0, 0, 1, 2))):
@@ -137,11 +153,10 @@ def play(seed: int) -> Played:
         if random.random() < 0.2:
             scheduler.spawn(world.cleaner())
         if random.random() < 0.05:
+            world.give("job-9", episodes, is_all=True)
             scheduler.spawn(world.operator())
         try:
             scheduler.run(until_s=LIMIT_S)
-            if scheduler.problems:
-                raise scheduler.problems[0]
             digest = judged(bucket, episodes)
             for root in folder.glob("job-*/*"):
                 _check_whole(root)
@@ -203,6 +218,7 @@ class _World:
 
     scheduler: Scheduler
     bucket: Bucket
+    uploads: bool  # workers hand over in the bucket
     folder: Path = Path()
     deaths: int = 0
     stores: dict[int, SimStore] = field(default_factory=dict)  # by thread
@@ -215,6 +231,17 @@ class _World:
     def store_of(self, uri: str) -> SimStore:
         """The bucket, as the process of this thread sees it."""
         return self.stores[threading.get_ident()]
+
+    def give(self, name: str, episodes: int, *, is_all: bool) -> None:
+        """The raw data of a job: all episodes or some of them, often in an order of its own."""
+        random = self.scheduler.random
+        order = list(range(episodes))
+        if random.random() < 0.5:
+            random.shuffle(order)
+            order = order if is_all else order[: random.randint(1, episodes)]
+        raw = self.folder / "raw" / name
+        raw.mkdir(parents=True)
+        (raw / ORDER).write_text(" ".join(map(str, order)))
 
     def job(self, name: str) -> Callable[[], None]:
         """A job: runs the command until it succeeds, on another machine where it has lost the one it had."""
@@ -256,7 +283,13 @@ class _World:
             scheduler.sleep(random.uniform(1, 60))
             sweep(copy, stale_s=random.choice((20.0, 100.0)), run_id="sweep")
             sweeps[0] -= 1
-        request = Request(source=ADAPTER, root=self.folder, options={}, recipe=Recipe())
+        request = Request(
+            source=ADAPTER,
+            root=self.folder / "raw" / name,
+            options={},
+            recipe=Recipe(),
+            has_moved=True,
+        )
 
         def context(progress: Any) -> RunContext:
             return RunContext(
@@ -269,7 +302,7 @@ class _World:
         done = stage.run_ingest(
             request,
             root,
-            Workers(scheduler, random.randint(1, 3)),
+            self._workers(random.randint(1, 3)),
             Limits(),
             new_context=context,
             pause=scheduler.sleep,
@@ -277,6 +310,11 @@ class _World:
         if done.failure or not done.tally.adds_up:
             raise Broken(f"{name} ends with {done.failure or 'a tally that does not add up'}")
         return True
+
+    def _workers(self, slots: int) -> Workers:
+        if self.uploads:
+            return UploadingWorkers(self.scheduler, slots, self.bucket)
+        return Workers(self.scheduler, slots)
 
     def _copied(self, root: Path, new: Path) -> None:
         """The folder of a lost machine may come back on another one."""
@@ -395,6 +433,9 @@ def judged(bucket: Bucket, episodes: int) -> str:
         raise Broken(f"{len(uids) - len(set(uids))} episodes were committed twice")
     if len(uids) != episodes:
         raise Broken(f"{episodes - len(uids)} of {episodes} episodes are lost")
+    _check_attempts(
+        bucket, [row for entry in entries for row in _added(bucket, entry, "artifacts")]
+    )
     numbers: dict[str, list[int]] = {}
     for row in rows:
         numbers.setdefault(row["dataset_path"], []).append(row["episode_index"])
@@ -402,6 +443,21 @@ def judged(bucket: Bucket, episodes: int) -> str:
         if sorted(used) != list(range(len(used))):
             raise Broken(f"{path} is numbered {used}")
     return corpus_digest((row["uid"], row["content_sha256"]) for row in rows)
+
+
+def _check_attempts(bucket: Bucket, files: list[dict[str, Any]]) -> None:
+    """
+    Raises:
+        Broken: rows of an episode are of one attempt of a worker, and its video is of another.
+    """
+    stored = {
+        (row["uid"], row["kind"]): bucket.objects[row["path"]].data
+        for row in files
+        if row["kind"] in ("data", "video")
+    }
+    for (uid, kind), data in stored.items():
+        if kind == "video" and data != attempt_of(stored[uid, "data"]):
+            raise Broken(f"the video of {uid} is of another attempt than its rows")
 
 
 def _check_merged(bucket: Bucket, entries: list[dict[str, Any]]) -> None:
