@@ -132,13 +132,12 @@ class Committer:
         if parts:
             root = self.corpus.root
             copies, self.copies = self.copies, {}
-            before, self.parent = (
-                self.parent,
-                publishing.publish(self.disk, root, self.parent, parts, self.run_id, copies=copies),
+            before = self.parent
+            self.parent = publishing.publish(
+                self.disk, root, before, parts, self.run_id, copies=copies
             )
-            if (
-                self.parent.number > before.number + 1
-            ):  # others came first, with episodes of later batches perhaps
+            # Others were first, perhaps with episodes of the next batches.
+            if self.parent.number > before.number + 1:
                 self.elsewhere |= self._committed_since(before)
         grown = ((self.datasets[path], added) for path, added in lines.items())
         lerobot_meta.append(self.disk, self.corpus.root, grown)
