@@ -178,7 +178,7 @@ class Job:
         folder = scratch / f"job-{number}"
         folder.mkdir()
         self.number, self.folder = number, folder
-        self.zygote = Zygote(folder, ["ingest", "gc", "query", "verify"])
+        self.zygote = Zygote(folder, ["ingest", "gc", "pull", "verify"])
         self.child = self.starts = 0
         self.problem = ""
         self.thread = threading.Thread()
@@ -303,10 +303,10 @@ class Rounds:
         self, root: Path, raws: list[Path], uri: str, episodes: int
     ) -> tuple[str, int, int]:
         """What is wrong with the corpus, its lanes and its commits: by the commands, from one more machine, and by a local run."""
-        home = root / "judge"
-        if failure := self._run("verify", uri, home=home):
-            return failure, 0, 0
-        (copy,) = (home / "corpora").iterdir()
+        home, copy = root / "judge", root / "pulled"
+        for words in (("verify", uri), ("pull", uri, str(copy))):  # objects, then every byte
+            if failure := self._run(*words, home=home):
+                return failure, 0, 0
         current = snapshot.load(copy)
         rows = current.read(copy, "episodes", ["uid", "dataset_path"])
         uids, lanes = rows["uid"].to_pylist(), len(set(rows["dataset_path"].to_pylist()))

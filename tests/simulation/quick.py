@@ -1,13 +1,30 @@
-"""What a schedule need not compute twice: how a text becomes a path. Half of what is played is that, on Python 3.11."""
+"""What makes a schedule cheaper and changes nothing that it plays: half of the time of one goes into paths and indented JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
+
+from ingest.corpus import commit_log, snapshot
+
+
+@contextmanager
+def quick_json() -> Iterator[None]:
+    """Snapshots and entries without line breaks: Python writes indented JSON without the help of C."""
+
+    def dumps(value: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
+        return json.dumps(value, sort_keys=sort_keys)
+
+    with ExitStack() as stack:
+        for module in (commit_log, snapshot):
+            stack.enter_context(mock.patch.object(module, "json", SimpleNamespace(dumps=dumps)))
+        yield
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from schemas.errors import ConfigError, TransientError
 from schemas.outcome import Outcome, WorkerFailure
 from tests.simulation.curator import curate
 from tests.simulation.episodes import ADAPTER, ORDER, staged
-from tests.simulation.quick import quick_paths
+from tests.simulation.quick import quick_json, quick_paths
 from tests.simulation.scheduler import Died, Process, Scheduler
 from tests.simulation.store import Broken, Bucket, Faults, SimStore, rows_of
 from tests.simulation.uploading import Distributed, Uploads, attempt_of
@@ -141,6 +141,7 @@ def play(seed: int) -> Played:
         mock.patch.object(stage, "IngestProgress", Quiet),
         mock.patch.object(stage, "random", random),
         _names_of(seed),
+        quick_json(),
         quick_paths(),
     ):
         world.folder = folder
