@@ -689,6 +689,7 @@ def attach(
         _refuse_others(store, uri)
     disk = LocalStorage(root)
     disk.make_dir(root)
+    link = read_link(root) or link  # another command may have made it while the store was asked
     if link is None:
         if any(not entry.name.startswith(".") for entry in root.iterdir()):
             raise ConfigError(

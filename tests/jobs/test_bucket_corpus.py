@@ -225,5 +225,6 @@ def test_a_corpus_that_is_read_needs_no_library_of_buckets(tmp_path: Path) -> No
 
 
 def test_killed_jobs_lose_nothing_and_commit_nothing_twice() -> None:
-    done = several_writers.play(jobs=2, episodes=12, kill_every_s=8, loses=0.3, seed=1)
+    losses = several_writers.Losses()
+    done = several_writers.play(jobs=2, episodes=12, kill_every_s=3, losses=losses, seed=1)
     assert done.problem == ""
