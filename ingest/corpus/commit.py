@@ -166,15 +166,15 @@ class Committer:
             )
 
     def _committed_since(self, before: Snapshot) -> Set[str]:
-        """Uids of episodes that other writers have committed on top of a snapshot."""
-        known = set(before.parts("episodes"))
-        new = tuple(part for part in self.parent.parts("episodes") if part not in known)
-        later = replace(self.parent, tables={"episodes": new})
-        return (
-            set(later.read(self.corpus.root, "episodes", ["uid"])["uid"].to_pylist())
-            if new
-            else set()
-        )
+        """Uids of episodes that other writers have committed, or erased, on top of a snapshot."""
+        uids: set[str] = set()
+        for table in ("episodes", "tombstones"):
+            known = set(before.parts(table))
+            new = tuple(part for part in self.parent.parts(table) if part not in known)
+            later = replace(self.parent, tables={table: new})
+            if new:
+                uids.update(later.read(self.corpus.root, table, ["uid"])["uid"].to_pylist())
+        return uids
 
     def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
         of_kind = [row for row in rows if type(row) is kind]

@@ -11,7 +11,7 @@ in a new lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -34,10 +34,13 @@ from ingest.corpus.commit_log import (
     following,
 )
 from ingest.corpus.committed_files import CommittedFile, committed_files
+from ingest.corpus.erasure import erase_copies
+from ingest.corpus.kept_states import collect_states, remove_older_states
 from ingest.corpus.known_files import is_known
-from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS
+from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS, CorpusLayout
 from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.tombstones import tombstones
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from ingest.storage.open_store import probe
@@ -51,11 +54,19 @@ from schemas.errors import (
     UnknownOutcome,
 )
 from schemas.json_text import parse_json
-from schemas.manifest import FACTS_FILE, load_facts
+from schemas.manifest import (
+    ERASED_FILE,
+    FACTS_FILE,
+    NEWEST_FILE,
+    REDACTION_FILE,
+    ROWS_FILE,
+    load_facts,
+)
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.parquet_file import read_table
 from schemas.paths import within
 
+ERASING = ".erasing"  # what the folder has of erased episodes is not all removed
 COPYING = ".copying"  # lock: who copies files here holds it with others, who removes unnamed files holds it alone
 T = TypeVar("T")
 AT_ONCE = 16  # transfers
@@ -75,6 +86,7 @@ class SharedStore(commit_log.LogStore, Protocol):
     def create_copy(self, source_key: str, target_key: str) -> bool: ...
     def size(self, key: str) -> int | None: ...
     def sha256(self, key: str) -> str: ...
+    def copy(self, source_key: str, target_key: str) -> None: ...
     def delete(self, key: str) -> None: ...
     def delete_all(self, keys: Sequence[str]) -> None: ...
     def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
@@ -104,9 +116,43 @@ class WorkingCopy:
         with self._copying():
             current = snapshot.load(self.root)
             state = self.log.latest(current)
-            # All parts are looked for: a folder that a backup restored may lack some.
-            self._keep(state, Snapshot(), is_new=state is not current)
+            while True:
+                try:
+                    # All parts are looked for: a folder that a backup restored may lack some.
+                    self._keep(state, Snapshot(), last=current, is_new=state is not current)
+                    break
+                except SourceError as error:  # an erasure that followed may have deleted it
+                    newer = self.log.latest(state)
+                    if error.code is not Code.MISSING_FILE or newer is state:
+                        raise
+                    state = newer
+        if state is not current:
+            self._collect()
         return state
+
+    def keep_state(self, number: int) -> None:
+        """Make a state of any commit a snapshot of the folder, which a later `refresh` may remove.
+
+        Raises:
+            ConfigError: there is no such commit.
+            TransientError: the store does not answer.
+        """
+        if number in snapshot.numbers(self.root):
+            return
+        with self._copying():
+            state = self.log.state(number, snapshot.load(self.root))
+            self._get_parts(part for table in TABLES for part in state.parts(table))
+            self._disk.sync()
+            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+
+    def _collect(self) -> None:
+        """Remove snapshots that nothing here needs, unless another process copies files now."""
+
+        def sweep() -> None:
+            collect_states(self.root, self._disk)
+
+        with held_with_others(self.root / COPYING, sweep=sweep):
+            pass
 
     def _copying(self) -> AbstractContextManager[None]:
         """While the block runs, recovery removes no file that is copied and not yet named by a snapshot of the folder."""
@@ -124,15 +170,39 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _keep(self, state: Snapshot, before: Snapshot, *, is_new: bool = True) -> None:
-        """Make a state a snapshot of the folder, with the catalog files that one before it lacks."""
+    def _keep(
+        self,
+        state: Snapshot,
+        before: Snapshot,
+        *,
+        last: Snapshot | None = None,
+        is_new: bool = True,
+    ) -> None:
+        """Make a state a snapshot of the folder, with the catalog files that one before it lacks.
+
+        Args:
+            last: the newest snapshot of the folder, where that is another one than `before`.
+        """
+        last = before if last is None else last
         known = {part.path for table in TABLES for part in before.parts(table)}
         new = (p for table in TABLES for p in state.parts(table) if p.path not in known)
         self._get_parts(new)
+        has_erased = state.content("tombstones") != last.content("tombstones")
+        if has_erased:
+            self._disk.put(ERASING, b"", is_durable=True)
         if is_new:
             self._disk.sync()
             text = snapshot.text_of(state)
             self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
+        if has_erased or (self.root / ERASING).exists():
+            self.erase_copies(state)
+
+    def erase_copies(self, state: Snapshot) -> None:
+        """Remove what the folder has of erased episodes, and states that have them. Older states come again without them."""
+        erase_copies(CorpusLayout(self.root), self._disk, tombstones(self.root, state))
+        remove_older_states(self.root, self._disk, state)
+        self._disk.sync()
+        self._disk.remove(self.root / ERASING)
 
     def _get_parts(self, parts: Iterable[Part]) -> None:
         self.get_files(CommittedFile(part.path, part.num_bytes, part.sha256) for part in parts)
@@ -166,63 +236,58 @@ class WorkingCopy:
                 where=f"{self.link.uri}/{file.path}",
             )
 
-    def check_objects(self, current: Snapshot) -> None:
-        """Whether the bucket has every file that a state names, of its size. Cached copies do not count.
-
-        Raises:
-            DamagedCopy: objects are missing, or have another size.
-        """
-        sizes = {
-            e["key"]: e["size"]
-            for room in ("catalog", "datasets")
-            for e in self.store.entries(room)
-        }
-        files = committed_files(self.root, current.tables)
-        parts = [part for table in TABLES for part in current.parts(table)]
-        named = [(file.path, file.num_bytes) for file in files]
-        named += [(part.path, part.num_bytes) for part in parts]
-        wrong = [key for key, size in named if key not in sizes or size not in (None, sizes[key])]
-        if wrong:
-            raise DamagedCopy(
-                f"{len(wrong)} objects are missing or have another size, the first of them {wrong[0]}",
-                remedy="restore them from a copy of the corpus",
-                where=self.link.uri,
-            )
-
     def fetch(self, current: Snapshot) -> int:
         """Copy every file of every episode, and latents. The number of files that were copied."""
         with self._copying():
             return self.get_files(committed_files(self.root, current.tables))
 
+    def fetch_files(self, files: Sequence[CommittedFile]) -> int:
+        """`get_files`, while recovery removes none of them."""
+        missing = [file for file in files if not self._has(file)]
+        if not missing:
+            return 0
+        with self._copying():
+            return self.get_files(missing)
+
     def fetch_manifests(self) -> None:
         """Copy published manifests, and the states that they were built from. Other objects below `manifests/` are left there."""
-        known = set(snapshot.numbers_in(self.store.list(snapshot.FOLDER)))
         for key in self.store.list(MANIFESTS):
             path = within(self.root, key)
-            if is_known(key) and not path.exists():
+            if is_known(key) and (path.name == NEWEST_FILE or not path.exists()):
                 self._disk.make_dir(path.parent)
                 self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
-                if path.name == FACTS_FILE:
-                    with suppress(ConfigError):  # a damaged page is for those who open the manifest
-                        self._fetch_state(load_facts(path.parent).snapshot, known)
-
-    def _fetch_state(self, number: int, known: Set[int]) -> None:
-        if number in known and number not in snapshot.numbers(self.root):
-            state = snapshot.load_from(self.store, number)
-            self._get_parts(part for table in TABLES for part in state.parts(table))
-            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+        for path in self.root.glob(f"{MANIFESTS}/**/{FACTS_FILE}"):
+            with suppress(ConfigError):  # a damaged page is for those who open the manifest
+                self.keep_state(load_facts(path.parent).snapshot)
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
-        """Upload a manifest that was published here, and the state that it was built from. Its page comes last.
+        """Upload a manifest that was published here. Its page comes last. It loses what was erased since the state that it was built from.
 
         Raises:
             Conflict: another machine has published another one of this name.
             UnknownOutcome: the store does not answer. Build it again: nothing is computed anew.
         """
-        self.log.write_checkpoint(snapshot.load(self.root, built_from))
+        before = snapshot.load(self.root, built_from).content("tombstones")
         for path in sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name)):
             key = path.relative_to(self.root).as_posix()
             self._share(key, self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES))
+        if (newest := folder.parent / NEWEST_FILE).exists():
+            self.store.put_file(newest.relative_to(self.root).as_posix(), newest)
+        if self.refresh().content("tombstones") != before:
+            self.share_redactions()
+
+    def share_redactions(self) -> None:
+        """Replace manifests in the bucket that name erased episodes by those of this folder, which do not: the rows last."""
+        folders = [path.parent for path in self.root.glob(f"{MANIFESTS}/**/{REDACTION_FILE}")]
+        names = (REDACTION_FILE, FACTS_FILE, ROWS_FILE)
+        paths = [folder / name for folder in sorted(folders) for name in names]
+        for path in (self.root / MANIFESTS / ERASED_FILE, *paths):
+            key = path.relative_to(self.root).as_posix()
+            if not path.is_file():
+                continue
+            data = self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES)
+            if not self._has_bytes(key, data):
+                self.store.put(key, data)
 
     def _share(self, key: str, data: bytes) -> None:
         for _ in range(MOST_TRIES):
@@ -381,6 +446,9 @@ class WorkingCopy:
             self._disk.remove(within(self.root, file.path))
         return state
 
+    def _seals_own_lane(self, entry: LogEntry) -> bool:
+        return entry.kind == "seal" and entry.lane == self.link.lane
+
     def _check_lane(self, entry: LogEntry) -> None:
         """
         Raises:
@@ -399,7 +467,17 @@ class WorkingCopy:
         Raises:
             Conflict: both add rows of one episode to one table.
         """
-        self._get_parts(part for _, part in other.change.parts)
+        try:
+            self._get_parts(part for _, part in other.change.parts)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+            raise Conflict(
+                "what another writer committed was erased since",
+                remedy="run the same command again; no data is lost",
+                where=self.link.uri,
+            ) from error
+        self._check_none_erased(change, other)
         for table in sorted({*change.added} & {*other.change.added}):
             if "uid" not in TABLES[table].names:
                 continue
@@ -408,6 +486,24 @@ class WorkingCopy:
                 raise Conflict(
                     f"another writer has committed {len(both)} of these episodes first ({table})",
                     remedy="run the same command again; no data is lost",
+                    where=self.link.uri,
+                )
+
+    def _check_none_erased(self, change: Change, other: LogEntry) -> None:
+        """
+        Raises:
+            Conflict: rows of the change are of episodes that the other entry erases.
+        """
+        erased = self._uids(other.change.added.get("tombstones", ()))
+        for table in sorted(change.added) if erased else ():
+            if "uid" not in TABLES[table].names or table == "tombstones":
+                continue
+            if len(both := erased & self._uids(change.added[table])):
+                for _, part in change.parts:  # ours alone, and another entry has its number
+                    self.store.delete(part.path)
+                raise Conflict(
+                    f"{len(both)} of these episodes were erased meanwhile ({table})",
+                    remedy="run the same command again",
                     where=self.link.uri,
                 )
 
@@ -536,12 +632,20 @@ class WorkingCopy:
         return bool(self.link.lane and rest) and "/latents/" not in path and dataset.count("/") == 2
 
     def finish(self) -> None:
-        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
+        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs.
+
+        A lane that was sealed gets no `meta/` any more: an erasure in it may have made another one.
+        """
+        if self.link.corpus_uid:
+            self.refresh()  # logs lose what was erased meanwhile
+        self._collect()
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
             if self.link.lane and path.parents[1].name.endswith(f".{self.link.lane}")
         ]
+        if meta and any(self._seals_own_lane(entry) for entry in self.log.after(self.link.token)):
+            meta = []
         logs = [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
         sizes = {e["key"]: e["size"] for room in LOGS for e in self.store.entries(room)}
         for path in (*meta, *logs):

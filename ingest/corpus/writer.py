@@ -66,6 +66,11 @@ def complete(copy: WorkingCopy, current: Snapshot) -> None:
         TransientError: the store does not answer, or the disk is full.
     """
     copy.fetch(current)
+    complete_meta(copy, current)
+
+
+def complete_meta(copy: WorkingCopy, current: Snapshot) -> None:
+    """Make `meta/` of every dataset from the catalog. Raises as `complete`."""
     corpus, disk = CorpusLayout(copy.root), LocalStorage(copy.root)
     datasets = datasets_of(copy.root, current)
     own = {dataset.path for dataset in own_datasets(copy.root, datasets)}

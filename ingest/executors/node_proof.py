@@ -124,7 +124,6 @@ def shared(
         return
     nonce = secrets.token_hex(16)
     with ExitStack() as stack:
-        stack.callback(executor.close)
         if bucket:
             key = stack.enter_context(_run_objects(bucket, nonce))
             folder, at = None, {"folder": str(corpus.staging), "bucket": bucket, "key": key}
@@ -132,6 +131,7 @@ def shared(
             folder = stack.enter_context(_run_folder(corpus, disk))
             disk.write(folder / NONCE, nonce.encode(), is_durable=True)
             at = {"folder": str(folder)}
+        stack.callback(executor.close)  # before the folder goes: workers use it
         marks = tuple(mark for path in files() if (mark := mark_of(path)) is not None)
         view = SharedView(**at, nonce=nonce, marks=marks, adapter=adapter)
         executor.expect(num_work)

@@ -166,6 +166,22 @@ class ObjectStore(Store):
             )
             return write_pieces(path, pieces)
 
+    def ranges(
+        self, key: str, spans: Sequence[tuple[int, int]], *, size: int, e_tag: str
+    ) -> Iterator[bytes]:
+        """The bytes [start, end) of each span, in order, while the next ones are under way: of the version of this size and ETag ("": unknown).
+
+        Raises:
+            ObjectReplaced: there is another version now.
+            SourceError, TransientError: as `Store.get`.
+        """
+        source = self._checked(key)
+        with self._translated(key):
+            for answered, (start, end), data in self._spans(source, spans, e_tag):
+                if (answered, len(data)) != (size, end - start):
+                    raise ObjectReplaced(f"{answered} bytes; expected {size}", where=key)
+                yield data
+
     def sha256(self, key: str) -> str:
         """SHA-256 of the bytes of an object, in hexadecimal. Raises as `get`."""
         source, digest = self._checked(key), hashlib.sha256()
@@ -254,18 +270,30 @@ class ObjectStore(Store):
 
     def _ranges(self, source: str, meta: Any) -> Iterator[bytes]:
         """The bytes of one version of an object, in order, while the next ones are under way."""
-        size, tag = int(meta["size"]), meta["e_tag"]
-        condition = {"if_match": tag} if tag else {}
+        size = int(meta["size"])
+        spans = [(at, min(at + PART_BYTES, size)) for at in range(0, size, PART_BYTES)]
+        for _, _, data in self._spans(source, spans, meta["e_tag"] or ""):
+            yield data
 
-        def part(start: int) -> bytes:
-            options = {"range": (start, min(start + PART_BYTES, size)), **condition}
-            return bytes(self._obstore.get(self._client, source, options=options).bytes())
+    def _spans(
+        self, source: str, spans: Sequence[tuple[int, int]], e_tag: str
+    ) -> Iterator[tuple[int, tuple[int, int], bytes]]:
+        """For each span the size of the whole object, the span, and its bytes."""
+        condition = {"if_match": e_tag} if e_tag else {}
 
-        waiting: deque[Future[bytes]] = deque()
+        def part(span: tuple[int, int]) -> tuple[int, tuple[int, int], bytes]:
+            options = {"range": span, **condition}
+            answer = self._obstore.get(self._client, source, options=options)
+            return int(answer.meta["size"]), span, bytes(answer.bytes())
+
+        if len(spans) == 1:  # no thread for one request
+            yield part(spans[0])
+            return
+        waiting: deque[Future[tuple[int, tuple[int, int], bytes]]] = deque()
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             try:
-                for start in range(0, size, PART_BYTES):
-                    waiting.append(pool.submit(part, start))
+                for span in spans:
+                    waiting.append(pool.submit(part, span))
                     if len(waiting) > PARTS_AT_ONCE:
                         yield waiting.popleft().result()
                 while waiting:

@@ -192,7 +192,7 @@ class Witness:
         yield from ()
 
     def close(self) -> None:
-        self.is_closed = True
+        self.is_closed = self.view is not None and Path(self.view.folder).is_dir()
 
 
 def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:

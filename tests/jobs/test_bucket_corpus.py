@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from ingest.corpus.remote_link import read_link
+from ingest.storage.open_store import open_store
 from ingest.verify.digest import digest
+from tests import generators
 from tests.faults import several_writers
 from tests.generators.corpus import write_catalog
+from tests.jobs.test_ingest_uri import upload
 from tests.s3_server import BUCKET
 
 pytestmark = pytest.mark.slow
@@ -88,10 +91,77 @@ def test_a_corpus_of_one_machine_goes_there_and_comes_back(
     assert digest(pulled).sha256 == digest(tmp_path / "again").sha256
 
 
+def test_any_state_of_a_bucket_is_listed_and_opened(
+    eicorpus: Eicorpus, raw: Path, uri: str
+) -> None:
+    (raw / "count").write_text("2")
+    ingest(eicorpus, raw, uri)
+    (raw / "count").write_text("5")
+    ingest(eicorpus, raw, uri, machine="two")
+    listed = result(eicorpus("snapshot", "list", uri, "--json", machine="three"))["snapshots"]
+    assert [each["number"] for each in listed] == [*range(1, len(listed) + 1)]
+    assert [each["episodes"] for each in listed][-1] == 5
+    of_two = max(each["number"] for each in listed if each["episodes"] == 2)
+    assert all(each["published_s"] > 1e9 and each["command"] for each in listed)
+    sql = "select count(*) from episodes"
+    for number, episodes in ((of_two, 2), (len(listed), 5)):
+        words = ("query", uri, sql, "--snapshot", number, "--json")
+        assert result(eicorpus(*words, machine="three"))["rows"] == [[episodes]]
+    told = result(eicorpus("snapshot", "diff", uri, of_two, len(listed), "--json", machine="four"))
+    assert len(told["added"]) == 3
+    refused = eicorpus("query", uri, sql, "--snapshot", 99, machine="three")
+    assert refused.returncode == 2
+    assert f"no snapshot 99; the newest is {len(listed)}" in refused.stderr
+
+
+SPEC = """\
+version: 1
+corpus: {corpus}
+sources:
+  films: {{path: "{raw}", adapter: video_folder}}
+measures: {{}}
+tiers: {{}}
+manifests:
+  all: {{split: {{val: 0, test: 0}}, statistics: false}}
+verify: {{}}
+"""
+
+
+def test_a_spec_names_a_corpus_and_raw_data_in_buckets(
+    eicorpus: Eicorpus, uri: str, tmp_path: Path
+) -> None:
+    written = generators.write("video_folder", tmp_path / "films")
+    upload(written.root, f"{uri}/raw")
+    spec = tmp_path / "corpus.yaml"
+    spec.write_text(SPEC.format(corpus=f"{uri}/corpus", raw=f"{uri}/raw"))
+    planned = result(eicorpus("plan", spec, "--json"))
+    assert planned["corpus"] == f"{uri}/corpus"
+    assert not open_store(f"{uri}/corpus").list("")  # a plan changes nothing
+    done = eicorpus("build", spec, "--workers", 0, "--json")
+    assert done.returncode == 0, done.stdout
+    built = result(done)
+    assert {each["outcome"] for each in built["targets"]} == {"built"}
+    again = result(eicorpus("build", spec, "--workers", 0, "--json"))
+    assert {each["outcome"] for each in again["targets"]} == {"up to date"}
+    open_store(f"{uri}/raw").put_file("another.mp4", written.root / "a.mp4")
+    more = result(eicorpus("build", spec, "--workers", 0, "--json", machine="two"))
+    (films,) = [each for each in more["targets"] if each["target"] == "sources.films"]
+    assert films["done"] == 1
+    sql = "select count(*) from episodes"
+    count = result(eicorpus("query", f"{uri}/corpus", sql, "--json", machine="three"))["rows"]
+    assert count == [[films["total"] - films["left_out"]]]
+    names = result(eicorpus("list", "manifests", f"{uri}/corpus", "--json", machine="three"))
+    assert len(names["manifests"]) >= 2
+    spec.write_text(SPEC.format(corpus=f"{uri}/corpus", raw="s3://no-such-bucket-here/raw"))
+    refused = eicorpus("build", spec, "--workers", 0)
+    assert refused.returncode == 2
+    assert "corpus.yaml:4:" in refused.stderr
+    assert "no-such-bucket-here" in refused.stderr
+
+
 REFUSED = {
     "no corpus there": (("query", "URI", "select 1"), "no corpus.json"),
     "an erasure": (("forget", "URI", "x"), "is a URL"),
-    "a spec": (("serve", "URI"), "is a URL"),
     "a bucket that is not there": (("query", "s3://no-such-bucket-here/c", "select 1"), "bucket"),
     "another kind of place": (("query", "ftp://host/c", "select 1"), "is a URL"),
     "memory": (("query", "memory://m/c", "select 1"), "memory://"),
