@@ -137,9 +137,13 @@ class Committer:
         if parts:
             root = self.corpus.root
             copies, self.copies = self.copies, {}
+            before = self.parent
             self.parent = publishing.publish(
-                self.disk, root, self.parent, parts, self.run_id, copies=copies
+                self.disk, root, before, parts, self.run_id, copies=copies
             )
+            # Others were first, perhaps with episodes of the next batches.
+            if self.parent.number > before.number + 1:
+                self.elsewhere |= self._committed_since(before)
         grown = ((self.datasets[path], added) for path, added in lines.items())
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()

@@ -9,7 +9,7 @@ from pathlib import Path
 from ingest.corpus import snapshot
 from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.snapshot import Snapshot
-from ingest.storage.local import within
+from ingest.storage.local import LocalStorage, within
 from schemas.catalog import TABLES
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.manifest import load_facts
@@ -21,7 +21,11 @@ def load_all(corpus: Path) -> list[Snapshot]:
     Raises:
         ConfigError: one of them cannot be read.
     """
-    return [snapshot.load(corpus, number) for number in snapshot.numbers(corpus)]
+    store = LocalStorage(corpus)
+    return [
+        snapshot.load_from(store, number, where=str(corpus / snapshot.key_of(number)))
+        for number in snapshot.numbers(corpus)
+    ]
 
 
 def named_parts(snapshots: Iterable[Snapshot]) -> set[str]:

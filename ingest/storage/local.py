@@ -113,11 +113,12 @@ class LocalStorage(Store):
 
     def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         folder = self.local_path(prefix) if prefix else self._root_of_keys
+        start = len(f"{self.root}/")
         keys = []
         for entry in entries_below(folder):
             if entry.is_file(follow_symlinks=False):
                 is_half = entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX)
-                keys += [] if is_half else [Path(entry.path).relative_to(self.root).as_posix()]
+                keys += [] if is_half else [entry.path[start:]]
             elif not entry.is_dir(follow_symlinks=False):
                 raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
         return sorted(key for key in keys if after is None or key > after)

@@ -12,7 +12,7 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.store import Store
 from ingest.storage.store_uri import OBJECT_SCHEMES, object_store_uri, scheme_of, schemes_remedy
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError, TransientError
 
 
 def open_store(uri: str | Path) -> Store:
@@ -79,6 +79,12 @@ def probe_copies(store: CopiesObjects, folder: str) -> None:
         store.create(keys[2], b"2")
         answers = [store.create_copy(keys[0], keys[1]), store.create_copy(keys[2], keys[1])]
         stored = store.get(keys[1], max_bytes=1)
+    except SourceError as error:
+        raise TransientError(
+            "`eicorpus gc` has removed what was tried",
+            remedy="run the same command again",
+            where=folder,
+        ) from error
     finally:
         store.delete_all(keys)
     if answers != [True, False] or stored != b"1":

@@ -170,6 +170,16 @@ def test_a_store_whose_copies_replace_is_refused(store: ObjectStore) -> None:
     assert store.list("") == []
 
 
+def test_a_probe_that_a_sweep_removes_is_tried_again(store: ObjectStore) -> None:
+    class Swept(ObjectStore):
+        def create_copy(self, source_key: str, target_key: str) -> bool:
+            self.delete(source_key)
+            return super().create_copy(source_key, target_key)
+
+    with pytest.raises(TransientError, match="has removed"):
+        probe_copies(Swept(store.uri), "staging")
+
+
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 KINDS = {"a": "good", "b": "quarantine", "c": "good", "d": "short", "e": "good"}

@@ -14,19 +14,24 @@ from typing import Any
 
 import pytest
 
+from benchmarks.overhead import Instant
 from benchmarks.synthetic import write_part
 from ingest.corpus import commit_log, publishing, snapshot, snapshot_list
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.remote_link import read_link
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.working_copy import COPYING, DamagedCopy, WorkingCopy, attach
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.sweep import sweep
+from ingest.pipeline import run
+from ingest.pipeline.plan import Request
+from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from ingest.storage.object_store import ObjectStore
+from jobs.stages.ingest import run_ingest
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError
 
@@ -112,6 +117,43 @@ def test_the_slower_of_two_with_the_same_episode_is_told(machine: Attach) -> Non
     commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
     with pytest.raises(Conflict, match="1 of these episodes"):
         commit(other, before, "segments", row("segments", uid="a", start=0))
+
+
+def test_what_others_commit_beside_a_batch_is_left_out_of_the_next_ones(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of one episode. While the first is committed, another machine commits the episode of the second."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/count").write_text("3")
+    workers = Instant(tmp_path)
+    others: list[str | None] = ["*1"]
+    monkeypatch.setattr(run, "BATCH_EPISODES", 1)
+
+    def ingest_on(name: str, select: str | None = None) -> Path:
+        attach(tmp_path / name, str(store.uri), store, may_be_absent=True)
+        request = Request(
+            source="benchmarks.overhead:Tiny",
+            root=tmp_path / "raw",
+            options={},
+            recipe=Recipe(),
+            select=select,
+        )
+        run_ingest(request, tmp_path / name, workers, Limits())
+        return tmp_path / name
+
+    class Beside(ObjectStore):
+        def create(self, key: str, data: bytes) -> bool:
+            if b'"episodes": [' in data and others:
+                ingest_on("other", others.pop())
+            return super().create(key, data)
+
+    beside = Beside(store.uri)
+    monkeypatch.setattr(publishing, "store_of", lambda uri: beside)
+    one = ingest_on("one")
+    current = snapshot.load(one)
+    rows = current.read(one, "episodes", ["uid", "dataset_path"]).to_pylist()
+    assert len(rows) == len({row["uid"] for row in rows}) == 3
+    assert len({row["dataset_path"] for row in rows}) == 2
 
 
 def test_rows_say_under_which_number_they_were_committed(machine: Attach) -> None:
@@ -467,6 +509,19 @@ def test_a_folder_made_before_the_corpus_takes_that_of_another_machine(
     assert later.refresh().number == 0
 
 
+def test_two_commands_may_make_one_working_copy(machine: Attach, tmp_path: Path) -> None:
+    """The second of them finds what the first has made while the store was asked."""
+    root, uri = tmp_path / "shared", str(machine("one").store.uri)
+
+    class Slow(ObjectStore):
+        def get(self, key: str, *, max_bytes: int) -> bytes:
+            attach(root, uri, ObjectStore(uri)).claim("first")
+            return super().get(key, max_bytes=max_bytes)
+
+    copy = attach(root, uri, Slow(uri))
+    assert (copy.link.lane, copy.link.corpus_uid) == ("lane-1", "uid-one")
+
+
 def test_a_stop_while_a_working_copy_is_made_is_completed(
     machine: Attach, store: ObjectStore
 ) -> None:
@@ -610,7 +665,7 @@ def test_a_working_copy_keeps_the_states_that_something_needs(
 
 def test_catalog_files_that_only_old_states_name_go_with_them(machine: Attach) -> None:
     one = machine("one")
-    state, old = one.refresh(), []
+    state, old = one.refresh(), list[Part]()
     for number in range(1, 14):
         part = write_part(
             LocalStorage(one.root),
