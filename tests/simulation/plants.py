@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from unittest import mock
 from zlib import crc32
@@ -196,17 +197,23 @@ def _no_conditions() -> Iterator[None]:
 @contextmanager
 def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
-    real = WorkingCopy.commit
+    commit, place = WorkingCopy.commit, WorkingCopy._place
+    waiting: dict[int, list[Any]] = {}  # of the thread that commits
 
-    def commit(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
-        waiting: list[tuple[CommittedFile, str | None]] = []
-        with mock.patch.object(WorkingCopy, "_place", lambda self, *file: waiting.append(file)):
-            state = real(self, *words, **copies)
-        for file in waiting:
-            self._place(*file)
+    def commit_first(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+        waiting[get_ident()] = []
+        state = commit(self, *words, **copies)
+        for file in waiting.pop(get_ident()):
+            place(self, *file)
         return state
 
-    with mock.patch.object(WorkingCopy, "commit", commit):
+    def place_later(self: WorkingCopy, *file: Any) -> None:
+        waiting[get_ident()].append(file)
+
+    with (
+        mock.patch.object(WorkingCopy, "commit", commit_first),
+        mock.patch.object(WorkingCopy, "_place", place_later),
+    ):
         yield
 
 
