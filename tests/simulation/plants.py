@@ -130,7 +130,7 @@ def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
     return set() if is_after_own else _COMMITTED_SINCE(self, before)
 
 
-def _takes_what_lies_there(self: WorkingCopy, key: str, data: bytes) -> bool:
+def _takes_what_lies_there(self: WorkingCopy, file: CommittedFile) -> bool:
     """An object that is there already is taken for the one that was to be made."""
     return True
 
@@ -244,7 +244,7 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "one_lane": _patch(WorkingCopy, "claim", _one_lane),
     "seals_in_silence": _patch(sweeping, "_append", _seals_in_silence),
     "names_kept_after_a_sweep": _patch(WorkingCopy, "_uploaded", _keeps_its_names),
-    "media_not_compared": _patch(WorkingCopy, "_has_bytes", _takes_what_lies_there),
+    "media_not_compared": _patch(WorkingCopy, "_is_stored", _takes_what_lies_there),
     "commits_between_forgotten": _patch(Committer, "_committed_since", _forgets_what_came_between),
     "replaced_blindly": _patch(Change, "applied", _replaces_blindly),
     "copies_not_compared": _patch(WorkingCopy, "_get_file", _believes_bytes),
