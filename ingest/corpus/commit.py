@@ -24,7 +24,7 @@ from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.corpus.numbering import by_dataset, count_episodes
 from ingest.corpus.remote_staging import RemoteStaging, StagingStore
-from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_rows_of
 from ingest.corpus.tombstones import (
     DatasetDetail,
@@ -127,8 +127,13 @@ class Committer:
                 if waiting.outcome.staged is not None:
                     self._place(waiting.outcome.staged, waiting.folder, rows, lines)
                 rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
-        kinds = dict.fromkeys(type(row) for row in rows)
-        parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
+        by_kind: dict[type[CatalogRow], list[CatalogRow]] = {}
+        for row in rows:
+            by_kind.setdefault(type(row), []).append(row)
+        parts = {
+            kind.TABLE: snapshot.write_part(self.disk, self.corpus.root, kind, of_kind)
+            for kind, of_kind in by_kind.items()
+        }
         if parts:
             root = self.corpus.root
             copies, self.copies = self.copies, {}
@@ -179,10 +184,6 @@ class Committer:
             if new:
                 uids.update(later.read(self.corpus.root, table, ["uid"])["uid"].to_pylist())
         return uids
-
-    def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
-        of_kind = [row for row in rows if type(row) is kind]
-        return snapshot.write_part(self.disk, self.corpus.root, kind, of_kind)
 
     def _place(
         self,
@@ -254,7 +255,7 @@ class Committer:
     ) -> ArtifactRow:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
-        file = self.corpus.path(path)
+        file = self.corpus.root / path  # the walk of `write_new` follows no link either
         self._make_dir(file.parent)
         self.disk.write_new(file, data)
         return _artifact(

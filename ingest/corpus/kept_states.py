@@ -21,7 +21,7 @@ YOUNG_S = 3600.0  # for so long after the next one came, a command may still rea
 
 def collect_states(root: Path, disk: LocalStorage) -> list[int]:
     """Remove snapshots but the newest, the young, and those that a manifest or a review that waits was made on. The caller alone removes files
-    here. Nothing is removed where a manifest or a review cannot be read. Returns the numbers that have gone.
+    here. Nothing is removed where a manifest or a review cannot be read. Returns the numbers that are no longer here.
 
     A stop leaves catalog files that no snapshot names, which recovery removes.
     """
@@ -30,18 +30,18 @@ def collect_states(root: Path, disk: LocalStorage) -> list[int]:
     if not older:
         return []
     before_s = _published_s(root, numbers[-1]) - YOUNG_S
-    gone = [number for number, following in older if _published_s(root, following) < before_s]
-    if not gone:
+    removable = [number for number, following in older if _published_s(root, following) < before_s]
+    if not removable:
         return []
     try:
         needed = {*manifests_by_snapshot(root), *_of_reviews(CorpusLayout(root))}
-        gone = [number for number in gone if number not in needed]
-        unneeded = _parts(root, gone)
-        left = _parts(root, set(snapshot.numbers(root)) - {*gone})
+        removable = [number for number in removable if number not in needed]
+        unneeded = _parts(root, removable)
+        left = _parts(root, set(snapshot.numbers(root)) - {*removable})
     except ConfigError:
         return []
-    remove_states(root, disk, gone, unneeded - left)
-    return gone
+    remove_states(root, disk, removable, unneeded - left)
+    return removable
 
 
 def remove_states(
@@ -62,12 +62,12 @@ def remove_older_states(root: Path, disk: LocalStorage, current: Snapshot) -> No
     named = named_parts([current])
     paths = [path.relative_to(root).as_posix() for path in (root / "catalog").glob("*/*.parquet")]
     older_parts = _parts(root, older)
-    gone = [
+    removable = [
         path
         for path in paths
         if path not in named and (path in older_parts or commit_log.is_committed_name(path))
     ]
-    remove_states(root, disk, older, gone)
+    remove_states(root, disk, older, removable)
 
 
 def _published_s(root: Path, number: int) -> float:

@@ -38,6 +38,7 @@ from ingest.corpus.erasure import erase_copies
 from ingest.corpus.kept_states import collect_states, remove_older_states
 from ingest.corpus.known_files import is_known
 from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS, CorpusLayout
+from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import tombstones
@@ -60,6 +61,7 @@ from schemas.manifest import (
     NEWEST_FILE,
     REDACTION_FILE,
     ROWS_FILE,
+    VERSION_NAME,
     load_facts,
 )
 from schemas.manifest import FOLDER as MANIFESTS
@@ -151,7 +153,7 @@ class WorkingCopy:
         def sweep() -> None:
             collect_states(self.root, self._disk)
 
-        with held_with_others(self.root / COPYING, sweep=sweep):
+        with held_with_others(self.root / COPYING, sweep):
             pass
 
     def _copying(self) -> AbstractContextManager[None]:
@@ -256,9 +258,9 @@ class WorkingCopy:
             if is_known(key) and (path.name == NEWEST_FILE or not path.exists()):
                 self._disk.make_dir(path.parent)
                 self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
-        for path in self.root.glob(f"{MANIFESTS}/**/{FACTS_FILE}"):
+        for name in manifest_names(self.root):
             with suppress(ConfigError):  # a damaged page is for those who open the manifest
-                self.keep_state(load_facts(path.parent).snapshot)
+                self.keep_state(load_facts(within(self.root, f"{MANIFESTS}/{name}")).snapshot)
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
         """Upload a manifest that was published here. Its page comes last. It loses what was erased since the state that it was built from.
@@ -268,7 +270,11 @@ class WorkingCopy:
             UnknownOutcome: the store does not answer. Build it again: nothing is computed anew.
         """
         before = snapshot.load(self.root, built_from).content("tombstones")
-        for path in sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name)):
+        page = (folder / FACTS_FILE).relative_to(self.root).as_posix()
+        is_version = VERSION_NAME.fullmatch(folder.name) is not None
+        paths = sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name))
+        # A version is named by its content. Pages of two machines differ in numbers of runs and snapshots.
+        for path in () if is_version and self.store.size(page) is not None else paths:
             key = path.relative_to(self.root).as_posix()
             self._share(key, self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES))
         if (newest := folder.parent / NEWEST_FILE).exists():
@@ -445,9 +451,6 @@ class WorkingCopy:
         for file in media:  # the bucket has it: `fetch` copies it again
             self._disk.remove(within(self.root, file.path))
         return state
-
-    def _seals_own_lane(self, entry: LogEntry) -> bool:
-        return entry.kind == "seal" and entry.lane == self.link.lane
 
     def _check_lane(self, entry: LogEntry) -> None:
         """
@@ -632,20 +635,15 @@ class WorkingCopy:
         return bool(self.link.lane and rest) and "/latents/" not in path and dataset.count("/") == 2
 
     def finish(self) -> None:
-        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs.
-
-        A lane that was sealed gets no `meta/` any more: an erasure in it may have made another one.
-        """
+        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
         if self.link.corpus_uid:
-            self.refresh()  # logs lose what was erased meanwhile
+            self.refresh()  # logs and `meta/` lose what was erased meanwhile
         self._collect()
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
             if self.link.lane and path.parents[1].name.endswith(f".{self.link.lane}")
         ]
-        if meta and any(self._seals_own_lane(entry) for entry in self.log.after(self.link.token)):
-            meta = []
         logs = [*self.root.glob("ledger/*.jsonl"), *self.root.glob("quarantine/*.jsonl")]
         sizes = {e["key"]: e["size"] for room in LOGS for e in self.store.entries(room)}
         for path in (*meta, *logs):

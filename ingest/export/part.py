@@ -207,7 +207,7 @@ def _staged(
         if video is None or video.num_bytes is None or video.sha256 is None:
             continue
         name = f"{number}.mp4"
-        key = (folder / name).relative_to(corpus.root).as_posix()
+        key = within(folder, name).relative_to(corpus.root).as_posix()
         disk.at(corpus.root).put_file(key, within(part.root, video.path))
         videos.append(
             {

@@ -5,7 +5,7 @@
 3. An entry of kind `erase` replaces the catalog files that have rows of the episodes, in the newest state and in every older one. If another
    writer takes its number, the erasure is worked out anew from the state then.
 4. Objects follow: what lies in the places is put there, catalog files, latents and lines of logs go, packs and manifests are written again
-   without the episodes. Each step may be done again, by any machine, until the page is gone.
+   without the episodes. Each step may be done again, by any machine, until the page is replaced.
 
 This is the one command that replaces objects. It does so after its entry, and the bytes are those that the entry names, or bytes that lack
 rows: a late request of a process that died can repeat it and not undo it.
@@ -128,7 +128,7 @@ class _History:
     @staticmethod
     def of(copy: WorkingCopy) -> _History:
         """By the log, and by the states of checkpoints that no log made."""
-        history, gone, sealed = _History(), set[str](), set[str]()
+        history, replaced, sealed = _History(), set[str](), set[str]()
         for number in snapshot.numbers_in(copy.store.list(snapshot.FOLDER)):
             state = snapshot.load_from(copy.store, number)
             history._take(number, ((t, part) for t in TABLES for part in state.parts(t)))
@@ -136,14 +136,14 @@ class _History:
         for entry in copy.log.after(min((n for n in numbers if n), default=1) - 1):
             history._take(entry.number, entry.change.parts)
             if entry.erasure is not None:
-                gone |= {*entry.erasure.instead}
+                replaced |= {*entry.erasure.instead}
                 history._take(entry.number, entry.erasure.parts)
             if entry.kind == "seal":
                 sealed.add(entry.lane)
             elif entry.lane:
                 history.lanes[entry.lane] = entry.token
         for parts in history.parts.values():
-            for path in gone & {*parts}:
+            for path in replaced & {*parts}:
                 del parts[path]
         for lane in sealed & {*history.lanes}:
             del history.lanes[lane]
@@ -169,7 +169,7 @@ class _Attempt:
     placed: list[Part] = field(default_factory=list)
     staged: dict[str, Path] = field(default_factory=dict)
     page: dict[str, object] = field(default_factory=dict)
-    made: list[str] = field(default_factory=list)  # and fetched: paths here
+    local_parts: list[str] = field(default_factory=list)  # that were written or fetched
     may_land: bool = False
 
     @property
@@ -219,7 +219,7 @@ class _Attempt:
         """Have the catalog files of all states here."""
         parts = [part for parts in history.parts.values() for part in parts.values()]
         missing = [part for part in parts if not within(self.copy.root, part.path).exists()]
-        self.made += [part.path for part in missing]
+        self.local_parts += [part.path for part in missing]
         self.copy.fetch_files([CommittedFile(p.path, p.num_bytes, p.sha256) for p in missing])
 
     def _entry(
@@ -247,7 +247,7 @@ class _Attempt:
         tables = erasure.applied(state.tables)
         tables["tombstones"] = (*tables.get("tombstones", ()), *alone)
         self.staged = {
-            each.name: self.folder / each.name for some in lying.values() for each in some
+            each.name: within(self.folder, each.name) for some in lying.values() for each in some
         }
         self.page = {
             "number": state.number + 1,
@@ -316,7 +316,7 @@ class _Attempt:
         named = replace(part, path=f"{part.path.removesuffix('.parquet')}-{suffix}.parquet")
         source = within(self.copy.root, part.path)
         self.disk.hard_link_or_copy(source, within(self.copy.root, named.path))
-        self.made += [part.path, named.path]
+        self.local_parts += [part.path, named.path]
         self.placed.append(named)
         return named
 
@@ -351,7 +351,7 @@ class _Attempt:
             for table in TABLES
             for part in snapshot.load(root, number).parts(table)
         }
-        for path in {*self.made} - named:
+        for path in {*self.local_parts} - named:
             self.disk.remove(within(root, path))
         if not self.may_land and self.page:
             _delete(self.copy, [part.path for part in self.placed])
@@ -481,8 +481,8 @@ def _scrub_logs(copy: WorkingCopy, disk: LocalStorage, uids: set[str]) -> None:
                     sizes[each["key"]] = path.stat().st_size
         scrub_logs(CorpusLayout(folder), disk, uids)
         for key, size in sizes.items():
-            if (folder / key).stat().st_size != size:
-                copy.store.put_file(key, folder / key)
+            if within(folder, key).stat().st_size != size:
+                copy.store.put_file(key, within(folder, key))
     finally:
         disk.remove_tree(folder)
 

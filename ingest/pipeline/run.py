@@ -23,7 +23,7 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import keep_outcome, kept_outcome, staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.writer import recover
-from ingest.executors.inline import DRIVER, Executor, Monitored, Placement, placement_of
+from ingest.executors.inline import DRIVER, Executor, Located, Monitored, Placement
 from ingest.executors.node_proof import Distributed, shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
@@ -122,8 +122,10 @@ def ingest(
             bucket=upload_to,
         ):
             let_go(request.bucket)  # what planning has opened would fill the cache of the workers
+            # Asked once: whether an object fits a protocol takes longer than to count its outcome.
+            located = executor if isinstance(executor, Located) else None
             for work, result in executor.run(run.next_work, guarded):
-                run.take(work, result, placement_of(executor))
+                run.take(work, result, None if located is None else located.latest)
             run.hand_over_all()
     except KeyboardInterrupt:
         # Stopped in the middle of a flush, the numbering is ahead of what is committed: leave that to recovery.
@@ -165,7 +167,9 @@ class _Run:
         self.again: deque[Work] = deque()
         self.deaths: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
-        self.order = deque(ref.uid for ref in plan.todo)  # not yet handed to the committer
+        self.order: deque[str] = (
+            deque()
+        )  # of those that were recorded, not yet handed to the committer
         self.ready: dict[str, tuple[EpisodeRef, Outcome | None]] = {}  # None: it is staged
         self.num_in_memory = 0
         self.placements: dict[str, Placement] = {}  # of results that wait
@@ -203,6 +207,7 @@ class _Run:
             return None
         if not self.recorded:
             self.recorded += islice(self.fresh, RECORDED_AHEAD)
+            self.order += (ref.uid for ref in self.recorded)
             self.ledger.attempts({ref.uid: 1 for ref in self.recorded})
         if not self.recorded:
             return None

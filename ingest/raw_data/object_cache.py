@@ -27,7 +27,7 @@ from ingest.raw_data.object_tree import BucketListing, StoredObject, make_placeh
 from ingest.storage.lock_file import held_alone, open_lock
 from ingest.storage.object_store import ObjectReplaced, ObjectStore
 from schemas.errors import Code, ConfigError, SourceError, TransientError
-from schemas.regular_file import is_placeholder, open_regular
+from schemas.regular_file import is_placeholder
 
 MAX_PINS = 64  # files that one process keeps from being evicted at a time
 # Of those, when the cache is full: files that were checked and are about to be opened.
@@ -325,8 +325,11 @@ class ObjectCache:
 
     def _parts_of_this_start(self) -> Path:
         """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go."""
-        with open_regular(Path("/proc/sys/kernel/random/boot_id")) as file:
-            start = file.read(36).decode()
+        handle = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            start = os.read(handle, 36).decode()
+        finally:
+            os.close(handle)
         with on_disk(self.folder), held_alone(self.folder / "locks" / "parts", WAIT_S):
             own = self.folder / "parts" / start
             for left in (self.folder / "parts").iterdir():

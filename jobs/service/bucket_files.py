@@ -15,6 +15,7 @@ from ingest.corpus.working_copy import DamagedCopy, WorkingCopy
 from jobs.service.errors import ApiError
 from schemas.errors import Code, PipelineError, SourceError
 from schemas.lerobot import Info
+from schemas.paths import within
 
 REFRESH_S = 10.0  # after which a commit of another machine is in the working copy
 
@@ -54,7 +55,8 @@ class BucketFiles:
         Raises:
             ConfigError: the catalog does not describe it.
         """
-        if dataset_path not in self._infos and (corpus / dataset_path / INFO).is_file():
+        file = within(corpus, f"{dataset_path}/{INFO}")
+        if dataset_path not in self._infos and file.is_file():
             self._infos[dataset_path] = read_info(corpus, dataset_path)
         if dataset_path not in self._infos:
             for path, dataset in datasets_without_episodes(

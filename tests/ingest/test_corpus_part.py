@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
@@ -15,6 +17,7 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.verify.corpus import verify
 from ingest.verify.digest import digest
+from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.lifecycle_corpus import build, merge, publish_manifest, rows_of, uids
 from tests.faults.runs import run
@@ -100,7 +103,7 @@ def test_a_part_is_an_ordinary_corpus_of_these_episodes_alone(world: World, corp
         [row for row in rows_of(corpus, "measurements") if row["uid"] in part.uids]
     )
     assert [row["source"] for row in rows_of(root, "sources")] == ["toy"]
-    (data,) = list(root.rglob("episode_000001.parquet"))
+    (data,) = root.rglob("episode_000001.parquet")
     assert pq.read_table(data)["episode_index"].to_pylist()[0] == 1
 
 
@@ -133,3 +136,19 @@ def test_nothing_chosen_is_said(world: World) -> None:
             part_of(copy, state, manifest="", where=where)
     with pytest.raises(ConfigError):
         part_of(copy, state, manifest="none", where="")
+
+
+def test_a_working_copy_is_brought_up_to_date_when_a_command_names_its_folder(
+    world: World,
+) -> None:
+    """As a job of `eicorpus serve` does."""
+    one, other = world.machine("one"), world.machine("other")
+    one.refresh()
+    number = other.claim("run").number
+    done = CliRunner().invoke(app, ["snapshot", "list", str(one.root), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["result"]["snapshots"][-1]["number"] == number
+    assert snapshot.load(one.root).number == number
+    done = CliRunner().invoke(app, ["measure", str(one.root), "--workers", "0", "--json"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert other.refresh().number > number

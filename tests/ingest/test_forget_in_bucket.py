@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from ingest.corpus.layout import CorpusLayout, open_or_create
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete, writing
+from ingest.executors.inline import InlineExecutor
 from ingest.maintenance.erase_bucket import finish_erasures, forget_in_bucket
 from ingest.maintenance.sweep import sweep
 from ingest.storage.local import LocalStorage
@@ -258,7 +260,7 @@ def test_a_commit_of_another_machine_meanwhile_stays_and_is_erased_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the number of the erasure, with a row of the episode: the erasure is worked out anew."""
-    append, done = CommitLog.append, []
+    append, done = CommitLog.append, list[LogEntry]()
 
     def slower(self: CommitLog, entry: LogEntry) -> LogEntry:
         if entry.kind == "erase" and not done:
@@ -296,6 +298,29 @@ def test_rows_of_an_erased_episode_do_not_come_back(world: World) -> None:
         one.behind(parent)
     one.finish()  # neither its logs nor its `meta/` come back
     check(world)
+
+
+def test_an_episode_that_was_committed_and_erased_meanwhile_is_left_out(
+    world: World, tmp_path: Path
+) -> None:
+    """A session has planned it before another machine committed it."""
+    raw = write_toy(tmp_path / "more", {"g": "fine", "y": "fine"})
+    slow = world.machine("slow")
+    slow.claim("slow")
+
+    class Meanwhile(InlineExecutor):
+        def run(self, next_work: Any, body: Any) -> Iterator[Any]:
+            fast = world.machine("fast")
+            fast.claim("fast")
+            run(write_toy(tmp_path / "only", {"g": "fine"}), fast.root, run_id="fast")
+            world.forget("cleaner", of="g", run_id="of g")
+            yield from super().run(next_work, body)
+
+    run(raw, slow.root, run_id="slow", executor=Meanwhile())
+    later = world.machine("later")
+    later.refresh()
+    ids = [row["episode_id"] for row in rows_of(later.root, "episodes")]
+    assert sorted(ids) == ["a", "c", "e", "y"]
 
 
 def test_other_machines_lose_their_copies(world: World) -> None:

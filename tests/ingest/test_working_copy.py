@@ -20,7 +20,7 @@ from ingest.corpus import commit_log, publishing, snapshot, snapshot_list
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.remote_link import read_link
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.working_copy import COPYING, DamagedCopy, WorkingCopy, attach
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
@@ -665,7 +665,7 @@ def test_a_working_copy_keeps_the_states_that_something_needs(
 
 def test_catalog_files_that_only_old_states_name_go_with_them(machine: Attach) -> None:
     one = machine("one")
-    state, old = one.refresh(), []
+    state, old = one.refresh(), list[Part]()
     for number in range(1, 14):
         part = write_part(
             LocalStorage(one.root),

@@ -159,9 +159,37 @@ def test_a_spec_names_a_corpus_and_raw_data_in_buckets(
     assert "no-such-bucket-here" in refused.stderr
 
 
+def test_an_episode_is_forgotten_and_a_part_is_pulled(
+    eicorpus: Eicorpus, raw: Path, uri: str, tmp_path: Path
+) -> None:
+    ingest(eicorpus, raw, uri)
+    sql = "select uid from episodes order by uid"
+    every = [row[0] for row in result(eicorpus("query", uri, sql, "--json"))["rows"]]
+    looked = result(eicorpus("forget", uri, every[1], "--dry-run", "--json", machine="two"))
+    assert looked["would_forget"] == [every[1]]
+    done = result(eicorpus("forget", uri, every[1], "--reason", "asked", "--json", machine="two"))
+    assert done["forgotten"] == [every[1]]
+    left = result(eicorpus("query", uri, sql, "--json"))["rows"]
+    assert [row[0] for row in left] == [every[0], *every[2:]]
+    store = open_store(uri)
+    for key in store.list(""):
+        if "/tombstones/" not in key and key.endswith((".json", ".jsonl", ".parquet")):
+            assert every[1].encode() not in store.get(key, max_bytes=1 << 24), key
+    assert result(eicorpus("gc", uri, "--json"))["removed"]
+    assert result(eicorpus("verify", uri, "--json", machine="three"))["ok"]
+    assert ingest(eicorpus, raw, uri)["committed"] == 3  # it does not come back
+    words = ("pull", uri, tmp_path / "part", "--where", f"uid = '{every[0]}'", "--json")
+    assert result(eicorpus(*words, "--dry-run"))["num_files"] == 1
+    assert result(eicorpus(*words))["findings"] == []
+    count = "select count(*) from episodes"
+    assert result(eicorpus("query", tmp_path / "part", count, "--json"))["rows"] == [[1]]
+
+
 REFUSED = {
     "no corpus there": (("query", "URI", "select 1"), "no corpus.json"),
-    "an erasure": (("forget", "URI", "x"), "is a URL"),
+    "an erasure of no corpus": (("forget", "URI", "x"), "no corpus.json"),
+    "a server of no corpus": (("serve", "URI"), "no corpus.json"),
+    "a part of a folder": (("pull", "RUN", "RUN", "--where", "true"), "from a bucket"),
     "a bucket that is not there": (("query", "s3://no-such-bucket-here/c", "select 1"), "bucket"),
     "another kind of place": (("query", "ftp://host/c", "select 1"), "is a URL"),
     "memory": (("query", "memory://m/c", "select 1"), "memory://"),

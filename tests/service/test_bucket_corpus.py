@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from ingest.corpus import snapshot
+from ingest.corpus.commit_log import CommitLog
 from ingest.corpus.layout import MARKER
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.storage.object_store import ObjectStore
 from jobs.service import bucket_files
 from jobs.service.bucket_files import BucketFiles
 from tests.curation.lifecycle_corpus import uids
+from tests.s3_server import BUCKET
 from tests.service.corpora import client_of
 
 API = "/api/v1"
@@ -95,7 +103,7 @@ def test_a_damaged_or_missing_object_is_said_to_be_one(
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < until_s
         time.sleep(0.01)
@@ -120,3 +128,48 @@ def test_a_commit_of_another_machine_comes_by_itself(
         stop.set()
         watch.join()
     assert str(store.uri) in reported[0]
+
+
+@pytest.mark.slow
+def test_the_command_serves_a_uri_and_runs_jobs_there(
+    toy: Path, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of the service commits to the bucket, and its commit is served."""
+    uri = f"s3://{BUCKET}/{tmp_path.parent.name}/{tmp_path.name}/served"
+    store = ObjectStore(uri)
+    for path in sorted(toy.rglob("*")):
+        name = path.relative_to(toy).as_posix()
+        if path.is_file() and name.startswith(("catalog/", "datasets/", "corpus.json")):
+            store.put_file(name, path)
+    monkeypatch.setenv("EICORPUS_CACHE", str(tmp_path / "cache"))
+    words = ["serve", uri, "--port", "0", "--state", str(tmp_path / "state")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *words], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        link = next(line for line in process.stderr if "/login?code=" in line)
+        port = int(link.partition("127.0.0.1:")[2].partition("/")[0])
+        token = next((tmp_path / "state").glob("*/token")).read_text().strip()
+
+        def ask(path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            method = "GET" if body is None else "POST"
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+                text = None if body is None else json.dumps(body)
+                connection.request(method, path, text, headers)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+
+        wait_for(lambda: ask("/readyz")[0] == 200)
+        before = ask("/readyz")[1]["snapshot"]
+        job = {"kind": "tier", "policy": "ei30k"}
+        status, told = ask(f"{API}/jobs", {"key": "k", "job": job})
+        assert status == 201, told
+        wait_for(lambda: ask(f"{API}/jobs")[1]["jobs"][0]["state"] not in ("queued", "running"))
+        assert ask(f"{API}/jobs")[1]["jobs"][0]["state"] == "succeeded", ask(f"{API}/jobs")
+        wait_for(lambda: ask("/readyz")[1]["snapshot"] > before)
+        assert CommitLog(store=store).entry(before + 1) is not None
+    finally:
+        process.kill()
+        process.communicate()
