@@ -86,6 +86,9 @@ class _Proxy(BaseHTTPRequestHandler):
     losses = Losses()
     random = Random(0)
     counts: ClassVar[Counter[str]]
+    alone = (
+        threading.Lock()
+    )  # moto's conditions hold, and its listings, as long as one request comes at a time
     late: ClassVar[list[threading.Timer]]
 
     def _forward(self) -> None:
@@ -124,6 +127,10 @@ class _Proxy(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(self, body: bytes | None) -> tuple[int, str, list[tuple[str, str]], bytes]:
+        with self.alone:
+            return self._answer(body)
+
+    def _answer(self, body: bytes | None) -> tuple[int, str, list[tuple[str, str]], bytes]:
         to = urlsplit(self.upstream)
         connection = http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)
         connection.request(self.command, self.path, body=body, headers=dict(self.headers))

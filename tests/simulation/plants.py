@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from unittest import mock
 from zlib import crc32
@@ -129,7 +130,7 @@ def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
     return set() if is_after_own else _COMMITTED_SINCE(self, before)
 
 
-def _takes_what_lies_there(self: WorkingCopy, key: str, data: bytes) -> bool:
+def _takes_what_lies_there(self: WorkingCopy, file: CommittedFile) -> bool:
     """An object that is there already is taken for the one that was to be made."""
     return True
 
@@ -196,17 +197,23 @@ def _no_conditions() -> Iterator[None]:
 @contextmanager
 def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
-    real = WorkingCopy.commit
+    commit, place = WorkingCopy.commit, WorkingCopy._place
+    waiting: dict[int, list[Any]] = {}  # of the thread that commits
 
-    def commit(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
-        waiting: list[tuple[CommittedFile, str | None]] = []
-        with mock.patch.object(WorkingCopy, "_place", lambda self, *file: waiting.append(file)):
-            state = real(self, *words, **copies)
-        for file in waiting:
-            self._place(*file)
+    def commit_first(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+        waiting[get_ident()] = []
+        state = commit(self, *words, **copies)
+        for file in waiting.pop(get_ident()):
+            place(self, *file)
         return state
 
-    with mock.patch.object(WorkingCopy, "commit", commit):
+    def place_later(self: WorkingCopy, *file: Any) -> None:
+        waiting[get_ident()].append(file)
+
+    with (
+        mock.patch.object(WorkingCopy, "commit", commit_first),
+        mock.patch.object(WorkingCopy, "_place", place_later),
+    ):
         yield
 
 
@@ -237,7 +244,7 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "one_lane": _patch(WorkingCopy, "claim", _one_lane),
     "seals_in_silence": _patch(sweeping, "_append", _seals_in_silence),
     "names_kept_after_a_sweep": _patch(WorkingCopy, "_uploaded", _keeps_its_names),
-    "media_not_compared": _patch(WorkingCopy, "_has_bytes", _takes_what_lies_there),
+    "media_not_compared": _patch(WorkingCopy, "_is_stored", _takes_what_lies_there),
     "commits_between_forgotten": _patch(Committer, "_committed_since", _forgets_what_came_between),
     "replaced_blindly": _patch(Change, "applied", _replaces_blindly),
     "copies_not_compared": _patch(WorkingCopy, "_get_file", _believes_bytes),
