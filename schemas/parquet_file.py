@@ -250,17 +250,6 @@ def read_batches(
         yield from file.iter_batches(batch_size=num_rows, columns=names)
 
 
-def read_frame(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Columns by the reader of Polars, which decodes long tables faster than Arrow's; raises as `reading`."""
-    import polars as pl
-
-    read_footer(path)
-    with _reading_polars(path):
-        return pl.read_parquet(
-            path, columns=list(columns), parallel="none", glob=False, hive_partitioning=False
-        )
-
-
 def collect(frame: pl.LazyFrame, where: Path | str) -> pl.DataFrame:
     """The rows of a lazy scan of Parquet files, which are opened here and not before; raises as `reading`."""
     with _reading_polars(where):

@@ -21,7 +21,6 @@ from schemas.parquet_file import (
     open_parquet,
     read_batches,
     read_footer,
-    read_frame,
     read_schema,
     read_table,
     reading,
@@ -42,7 +41,6 @@ def _whole(path: Path) -> pa.Table:
 READS: dict[str, Callable[[Path], object]] = {
     "read_table": read_table,
     "read_batches": lambda path: list(read_batches(path, 100)),
-    "read_frame": lambda path: read_frame(path, ["a", "b"]),
     "open_parquet": _whole,
     "collect": _scan,
 }
@@ -110,8 +108,6 @@ def test_a_whole_file_is_read(path: Path, name: str) -> None:
 def test_a_column_that_is_absent_or_of_another_type(path: Path) -> None:
     with pytest.raises(DamagedParquet):
         read_table(path, ["c"])
-    with pytest.raises(DamagedParquet):
-        read_frame(path, ["c"])
     with pytest.raises(DamagedParquet):
         read_table(path, ["b"], schema=pa.schema([("b", pa.int64())]))
     assert read_table(path, ["a"], schema=pa.schema([("a", pa.int32())])).num_rows == 5000
