@@ -8,7 +8,14 @@ from tests.simulation.plants import PLANTS, found_in
 from tests.simulation.world import play
 
 # Plants that need a rare schedule: `python -m tests.simulation --plant NAME` finds them, docs/concepts/shared-corpora.md says in how many.
-RARE = ()
+RARE = (
+    "commits_between_forgotten",
+    "manifest_put_over",
+    "names_kept_after_a_sweep",
+    "no_read_back",
+    "replaced_blindly",
+    "sweep_by_listing",
+)
 SEEDS = range(120)
 
 

@@ -344,8 +344,7 @@ class _World:
             for turn in range(random.randint(2, 5)):
                 self.scheduler.sleep(random.uniform(1, 50))
                 root = self.folder / random.choice((f"{name}/{turn // 3}", "job-0/0"))
-                link = read_link(root)
-                uri = f"sim://{name}" if link is None else link.uri
+                uri = f"sim://{root.parent.name}"
                 try:
                     copy = attach(root, uri, self._store(name))
                     if copy.link.corpus_uid:
