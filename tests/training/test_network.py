@@ -10,12 +10,13 @@ import torch
 
 from schemas.supervision import Task
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from training.loss import loss_of
 from training.model.attention import attend, kernels_of
 from training.model.block import Block, rotate, rotations, timestep_features, token_places
 from training.model.network import KnownInputs, Text, num_parameters
 from training.model.settings import ModelSettings
 from training.model.text import Words
-from training.tasks import INDEX
+from training.tasks import INDEX, TASKS
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -102,6 +103,21 @@ def test_a_view_that_is_not_there_does_not_matter() -> None:
         before[0],
         made(replace(b.known, has_past=seen), text_of(b), b.action, b.has_action, b.future, t)[0],
     )
+
+
+def test_a_future_that_is_not_there_does_not_matter() -> None:
+    """Of the second of two views, in every task; the loss says so too."""
+    made = network(num_views=2)
+    b = replace(
+        batch(s=made.settings), has_future=torch.tensor([True, False]).expand(len(TASKS), 2)
+    )
+    future, second = b.future.clone().requires_grad_(), SETTINGS.num_patches
+    terms = loss_of(made, replace(b, future=future), text_of(b), *noise_of(b))
+    terms.sums.sum().backward()
+    assert future.grad is not None
+    by_task = future.grad.abs().sum(2)
+    assert (by_task[:, second:] == 0).all()
+    assert (by_task[1:, :second].sum(1) > 0).all()  # who sees a future sees the first view's
 
 
 @pytest.mark.parametrize(

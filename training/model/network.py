@@ -139,6 +139,7 @@ class Network(nn.Module):
         future: Tensor,
         t: Tensor,
         tap: Tap | None = None,
+        has_future: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the chunk and of the future pictures.
 
@@ -149,6 +150,7 @@ class Network(nn.Module):
                 the network is shown that nothing is known, which is not the same as standing still.
             t: [B] flow time of what is noisy.
             tap: is filled on the way.
+            has_future: [B, V] bool, views whose future picture there is; the others get the placeholder. None: all.
 
         Returns:
             [B, K, E] and [B, V * N, D]; what the task does not score means nothing.
@@ -162,7 +164,7 @@ class Network(nn.Module):
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
         streams = [
-            self._image_tokens(known, future),
+            self._image_tokens(known, future, has_future),
             self._action_tokens(known, action, has_action, t),
         ]
         for number, block in enumerate(self.blocks, 1):
@@ -220,11 +222,16 @@ class Network(nn.Module):
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
         return end_to_end(values, has) if is_packed else Words(values, has)
 
-    def _image_tokens(self, known: KnownInputs, future: Tensor) -> Tensor:
-        has_past = known.has_past.repeat_interleave(self.settings.num_patches, dim=2)
+    def _image_tokens(
+        self, known: KnownInputs, future: Tensor, has_future: Tensor | None
+    ) -> Tensor:
+        num_patches = self.settings.num_patches
+        has_past = known.has_past.repeat_interleave(num_patches, dim=2)
         past = torch.where(has_past[..., None], known.past, self.missing_past)
-        is_blind = is_any(known.task, Task.POLICY)
-        future = torch.where(is_blind[:, None, None], self.missing_obs, future)
+        is_unseen = is_any(known.task, Task.POLICY)[:, None]
+        if has_future is not None:
+            is_unseen = (is_unseen | ~has_future).repeat_interleave(num_patches, dim=1)
+        future = torch.where(is_unseen[..., None], self.missing_obs, future)
         channels = torch.cat([*past.unbind(1), future], dim=-1)
         tokens = self.merge(channels)
         if self.places is not None:

@@ -35,7 +35,7 @@ from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
-from training.run.restore import restore_latent_actions, restore_weights
+from training.run.restore import restore_latent_actions, restore_weights, weights_of
 from training.run.resume import (
     ResumePoint,
     check_encoder,
@@ -97,7 +97,7 @@ def open_session(
         validation = _validation(request, loader, ranks, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device)
     with raise_on_any_rank(ranks):
-        learner = _learner(settings, conditioner, begun, recipe, loader.encoder_id).to(device)
+        learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
     num_text = _num_text(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
@@ -134,6 +134,7 @@ def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
         manifest_sha256=manifests.rows_sha256(manifest.rows),
         recipe_sha256=request.recipe.digest(),
         init_from="" if base is None else str(base.absolute()),
+        init_averages=base is not None and request.init_averages,
         init_lam="" if lam is None else str(lam.absolute()),
     )
 
@@ -260,19 +261,20 @@ def _learner(
     settings: AnySettings,
     conditioner: Conditioner,
     begun: ResumePoint,
-    recipe: TrainRecipe,
+    request: TrainRequest,
     encoder_id: str,
 ) -> Trainable:
     """With the weights of a base, and of a latent action model. Those of this run come with its optimiser, later.
 
     Raises:
-        ConfigError: these weights are of other shapes, or the latent action model is of other pictures.
+        ConfigError: these weights are of other shapes, there are no averages of them, or the latent action model is of other pictures.
     """
+    recipe = request.recipe
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
     learner = learner_of(settings, conditioner, recipe)
     if begun.base is not None:
-        where = str(begun.base.folder)
-        restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
+        weights = weights_of(begun.base, averaged=request.init_averages)
+        restore_weights(learner, weights, where=str(begun.base.folder), may_grow=True)
     if begun.lam is not None and learner.lara is not None:
         restore_latent_actions(learner.lara, begun.lam, encoder_id=encoder_id, recipe=recipe)
     return learner

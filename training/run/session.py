@@ -48,6 +48,7 @@ class TrainRequest:
     device: str = "auto"
     until: int | None = None
     init_from: Path | None = None
+    init_averages: bool = False  # of `init_from` the averaged weights
     init_lam: Path | None = None  # a run whose latent action model it begins with
     cache: Path | None = None
     num_processes: int = 1  # that derive actions, the first time
