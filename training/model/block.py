@@ -10,7 +10,7 @@ from torch.nn import functional as fn
 
 from training.model.attention import attend, flash_kernel, join_heads, split_heads, varlen_kernel
 from training.model.settings import ModelSettings
-from training.model.text import Words, attend_text
+from training.model.text import Words, attend_text, keys_and_values
 
 
 def timestep_features(t: Tensor, width: int, *, max_period: float = 10_000.0) -> Tensor:
@@ -174,7 +174,7 @@ class Block(nn.Module):
         ]
 
     def _text(self, streams: list[Tensor], words: Words) -> list[Tensor]:
-        key_values = [each(words.values) for each in self.text]
+        key_values = [keys_and_values(each, words) for each in self.text]
         out = []
         for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
             query = part.text_query(fn.layer_norm(x, (self.width,)))  # type: ignore[operator]

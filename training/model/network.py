@@ -26,7 +26,7 @@ from training.model.block import (
 )
 from training.model.precondition import velocity_from
 from training.model.settings import ModelSettings
-from training.model.text import Words, end_to_end, is_for_varlen
+from training.model.text import Words, behind_own, is_for_varlen
 from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256
@@ -214,13 +214,11 @@ class Network(nn.Module):
 
     def _text(self, text: Text) -> Words:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
-        first = self.no_text.expand(len(text.values), 1, -1).to(text.values.dtype)
-        values = torch.cat([first, text.values], dim=1)
-        has = fn.pad(text.has, (1, 0), value=True)
-        values = torch.where(has[..., None], values, 0.0)
-        values = fn.layer_norm(values, values.shape[-1:])
+        width = text.values.shape[-1:]
+        values = fn.layer_norm(torch.where(text.has[..., None], text.values, 0.0), width)
+        own = fn.layer_norm(self.no_text, width)[None].to(values.dtype)
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
-        return end_to_end(values, has) if is_packed else Words(values, has)
+        return behind_own(values, text.has, own, is_packed=is_packed)
 
     def _image_tokens(
         self, known: KnownInputs, future: Tensor, has_future: Tensor | None
