@@ -59,9 +59,9 @@ class _Operators(TorchDispatchMode):
         return func(*args, **named)
 
 
-class _Methods(TorchFunctionMode):
+class _Methods(TorchFunctionMode):  # type: ignore[no-untyped-call]
     def __init__(self, counts: OpCounts) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._counts = counts
 
     def __torch_function__(

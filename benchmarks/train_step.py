@@ -83,6 +83,9 @@ class FixedText(Conditioner):
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=inputs["values"], has=inputs["has"])
 
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has"].sum()
+
 
 def batch_of(case: Case) -> Batch:
     """Seeded; the four tasks in turn; text of different lengths."""

@@ -43,6 +43,9 @@ class Told(Conditioner):
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=self.learned(inputs["values"]), has=inputs["has"])
 
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has"].sum()
+
 
 def recipe(**run: Any) -> TrainRecipe:
     """fp32. A large eps: where a gradient is nearly zero Adam would make noise of rounding, and two ways of summing could not be compared."""

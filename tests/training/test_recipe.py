@@ -13,7 +13,7 @@ from schemas.supervision import Task
 from training.model.network import Network, num_parameters
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import CachedText, NoText, WordsText, known_recipes, load_recipe
-from training.run.compute import flops_per_sample
+from training.run.compute import SampleFlops, flops_per_sample
 from training.tasks import TASKS
 
 
@@ -111,6 +111,8 @@ def test_arithmetic_grows_with_the_text_by_hand() -> None:
     # forward, and twice that backward; but into text that is not trained no gradient goes back
     assert two - one == 3 * (keys + attention) - keys
     draws = flops_per_sample(settings, 11, num_draws=5)
+    linear = SampleFlops.of(lambda num: flops_per_sample(settings, num))
+    assert linear.of_sample(11) == two
     # draws share them; that of no text is made once for the four samples of a count
     assert 5 * two - draws == (4 * 2 * 11 + 3) * keys
 

@@ -28,7 +28,7 @@ from training.run.architecture import (
     footprint_for,
     learner_of,
 )
-from training.run.compute import matmul_peak
+from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, memory_of, parts_that_fit
 from training.run.micro_batch import moved
@@ -98,7 +98,7 @@ def open_session(
     settings = _settings(loader, conditioner, begun, ranks, device)
     with raise_on_any_rank(ranks):
         learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
-    num_text = _num_text(learner, moved(first, device))
+    num_text, mean_text = _text_lengths(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
         num_parts = _num_parts(recipe, by_parts, device)
@@ -120,7 +120,8 @@ def open_session(
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
-        flops_per_sample=flops_of(learner, settings, num_text, recipe),
+        mean_text=mean_text,
+        flops=SampleFlops.of(lambda num: flops_of(learner, settings, num, recipe)),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
     )
@@ -318,9 +319,10 @@ def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.d
 
 
 @torch.no_grad()
-def _num_text(learner: Trainable, batch: Batch) -> int:
-    """Tokens of a batch, as the conditioner tells it."""
-    return int(learner.conditioner(batch.text_inputs).has.shape[1])
+def _text_lengths(learner: Trainable, batch: Batch) -> tuple[int, float]:
+    """Tokens of the longest text of a batch, as the conditioner tells it, and of its samples in the mean."""
+    has = learner.conditioner(batch.text_inputs).has
+    return int(has.shape[1]), int(learner.conditioner.num_tokens(batch.text_inputs)) / len(has)
 
 
 def _peak(recipe: TrainRecipe, device: torch.device, world: RunHooks) -> float:

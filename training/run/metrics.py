@@ -101,16 +101,27 @@ class Throughput:
     waited_s: float = 0.0
     num_steps: int = 0
     num_samples: int = 0
+    num_text: Tensor | int = 0  # tokens that are no padding, on the device
 
-    def summary(self, now_s: float, flops_per_sample: float, peak: float) -> dict[str, float]:
-        """Samples a second of this rank, share of time waited for data, share of the device's peak."""
+    def summary(
+        self,
+        now_s: float,
+        flops_per_sample: float,
+        peak: float,
+        flops_per_text_token: float = 0.0,
+    ) -> dict[str, float]:
+        """Samples a second of this rank, share of time waited for data, share of the device's peak.
+
+        Args:
+            flops_per_sample: without text.
+        """
         elapsed_s = max(now_s - self.began_s, 1e-9)
-        rate = self.num_samples / elapsed_s
+        rate, words = self.num_samples / elapsed_s, int(self.num_text) / elapsed_s
         return {
             "step_s": elapsed_s / max(1, self.num_steps),
             "samples_per_s": rate,
             "data_wait_share": self.waited_s / elapsed_s,
-            "mfu": rate * flops_per_sample / peak,
+            "mfu": (rate * flops_per_sample + words * flops_per_text_token) / peak,
         }
 
 

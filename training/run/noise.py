@@ -41,9 +41,9 @@ def noise_for(batch: Batch, *, seed: int, step: int, first: int, num_draws: int)
     t = times_from(uniform_of(keys, _TIME, (num,)))
     shapes = like.shape[1:], batch.future.shape[1:]
     drawn = normal_of(keys, _NORMAL, (num, sum(shape.numel() for shape in shapes)))
-    of_each = drawn.split([shape.numel() for shape in shapes], dim=2)
+    of_each = torch.split(drawn, [shape.numel() for shape in shapes], dim=2)
     action, future = (
-        x.transpose(0, 1).unflatten(2, shape) for x, shape in zip(of_each, shapes, strict=True)
+        x.transpose(0, 1).reshape(num, len(like), *shape) for x, shape in zip(of_each, shapes, strict=True)
     )
     return Noise(t=t.transpose(0, 1), action=action, future=future)
 

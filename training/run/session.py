@@ -25,7 +25,7 @@ from training.run.checkpoint import (
     sweep,
 )
 from training.run.compile_blocks import prepare_blocks
-from training.run.compute import Estimate, hours_of, parameters_of
+from training.run.compute import Estimate, SampleFlops, hours_of, parameters_of
 from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps
@@ -84,8 +84,9 @@ class Session:
     measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
     mishaps: Mishaps
     validation: Validation | None
-    num_text: int  # tokens of text of a sample
-    flops_per_sample: float
+    num_text: int  # tokens of text of a sample, of the longest of a batch
+    mean_text: float  # and in the mean
+    flops: SampleFlops
     peak_flops: float
     by_parts: dict[int, Memory]  # of a rank, by `run.accumulate`
 
@@ -108,12 +109,14 @@ class Session:
             tokens=tokens_for(self.settings, self.num_text),
             samples_per_epoch=round(epoch * recipe.run.batch_size),
             steps_per_epoch=epoch,
-            flops_per_sample=self.flops_per_sample,
+            flops_per_sample=round(self.flops.of_sample(self.mean_text)),
             peak_flops=self.peak_flops,
             memory=self.by_parts[recipe.run.num_parts].as_object(),
             accumulate=recipe.run.num_parts,
             memory_by_parts={number: each.total for number, each in self.by_parts.items()},
-            hours=hours_of(recipe, self.flops_per_sample, self.peak_flops, world_size),
+            hours=hours_of(
+                recipe, self.flops.of_sample(self.mean_text), self.peak_flops, world_size
+            ),
         )
 
     def run(self, world: RunHooks) -> int:
@@ -136,7 +139,8 @@ class Session:
         loop = Loop(
             trainer=trainer,
             losses=Losses(self._groupings()),
-            flops_per_sample=self.flops_per_sample,
+            flops_per_sample=self.flops.without_text,
+            flops_per_text_token=self.flops.per_text_token,
             peak=self.peak_flops,
             lara_log=(
                 None

@@ -20,8 +20,9 @@ from training.loss import weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
+from training.run.feed import Feed, copying_for
 from training.run.metrics import Losses, Throughput
-from training.run.micro_batch import moved, parts
+from training.run.micro_batch import parts
 from training.run.mishaps import Diverged, Mishaps, culprits, diverged
 from training.run.optimiser import EMA, clip, gradient_norm, lr_at, step_where
 from training.run.parallel import (
@@ -57,6 +58,7 @@ class StepResult:
     sample_counts: Tensor
     norm: Tensor
     is_finite: Tensor
+    num_text: Tensor  # [] tokens of this rank that are no padding
     lr: float
     lara: LaraTerms | None = None  # of this rank's samples
     lara_mean: Tensor | None = None  # [] LARA's part of the loss
@@ -150,6 +152,7 @@ class Trainer:
             sample_counts=terms.sample_counts,
             norm=norm,
             is_finite=is_finite,
+            num_text=self.learner.conditioner.num_tokens(batch.text_inputs),
             lr=lr,
             lara=terms.lara,
             lara_mean=lara_mean,
@@ -255,9 +258,10 @@ class Loop:
 
     trainer: Trainer
     losses: Losses
-    flops_per_sample: float
+    flops_per_sample: float  # without text
     peak: float  # floating point operations a second of this device
     hooks: Hooks
+    flops_per_text_token: float = 0.0
     lara_log: LaraLog | None = None
 
     def run(self, batches: Iterator[Batch], first: int, end: int) -> int:
@@ -273,8 +277,13 @@ class Loop:
         waiting: StepResult | None = (
             None  # a step is launched before the one before it is looked at
         )
+        feed = Feed(batches, self.trainer.device, copying_for(self.trainer.device))
         for done in range(first + 1, end + 1):
-            launched = self._launch(batches, done - 1, pace, waiting)
+            launched = self._launch(feed, done - 1, pace, waiting)
+            if done < end and feed.copies_ahead:
+                began_s = hooks.clock_s()
+                feed.ahead()
+                pace.waited_s += hooks.clock_s() - began_s
             stepped = self._settled(waiting, pace) or stepped
             waiting = launched
             hooks.stepped(done)
@@ -327,7 +336,7 @@ class Loop:
         """None for a step that was skipped before: it changes nothing."""
         began_s = self.hooks.clock_s()
         try:
-            batch = moved(self._next(batches, step), self.trainer.device)
+            batch = self._next(batches, step)
         except PipelineError:
             if self.trainer.ranks.is_alone:  # that the step before was not finite is the news
                 self._settled(waiting, pace)
@@ -358,6 +367,7 @@ class Loop:
             self.lara_log.add(result.lara)
         pace.num_steps += 1
         pace.num_samples += len(result.origin.row)
+        pace.num_text = pace.num_text + result.num_text
         return result
 
     def _next(self, batches: Iterator[Batch], step: int) -> Batch:
@@ -392,7 +402,9 @@ class Loop:
         }
         if self.hooks.mishaps is not None:
             line |= self.hooks.mishaps.counts
-        paced = pace.summary(self.hooks.clock_s(), self.flops_per_sample, self.peak)
+        paced = pace.summary(
+            self.hooks.clock_s(), self.flops_per_sample, self.peak, self.flops_per_text_token
+        )
         paced["samples_per_s"] *= trainer.ranks.world_size
         if trainer.ranks.is_first:
             self.hooks.on_log(line | paced | means | more)
