@@ -37,9 +37,9 @@ class OpCounts:
         return sum(self.waits.values())
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, counts: OpCounts) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._counts = counts
 
     def __torch_dispatch__(
@@ -59,9 +59,9 @@ class _Operators(TorchDispatchMode):
         return func(*args, **named)
 
 
-class _Methods(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class _Methods(TorchFunctionMode):
     def __init__(self, counts: OpCounts) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._counts = counts
 
     def __torch_function__(

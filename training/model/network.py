@@ -167,6 +167,7 @@ class Network(nn.Module):
             self._image_tokens(known, future, has_future),
             self._action_tokens(known, action, has_action, t),
         ]
+        streams = [self._as_residual(x) for x in streams]
         for number, block in enumerate(self.blocks, 1):
             streams = block(streams, condition, shared, words, angle)
             if tap is not None and tap.after_block == number:
@@ -178,6 +179,14 @@ class Network(nn.Module):
         if not self.settings.precondition:
             return said_action, said_future
         return self._with_guess(known, said_action, action, said_future, future, t)
+
+    def _as_residual(self, x: Tensor) -> Tensor:
+        """In the precision that blocks add in: bf16 only where products are."""
+        kind = x.device.type
+        is_half = self.settings.residual == "bf16" and kind != "meta"
+        if is_half and torch.is_autocast_enabled(kind):
+            return x.to(torch.get_autocast_dtype(kind))
+        return x
 
     def _with_guess(
         self,
@@ -208,7 +217,7 @@ class Network(nn.Module):
         """Both streams normalised, then scaled and shifted by the condition."""
         modulation = self.out_modulation(condition).view(-1, STREAMS, 2, 1, self.settings.width)
         return [
-            norm(x) * (1 + modulation[:, s, 0]) + modulation[:, s, 1]
+            norm(x.float()) * (1 + modulation[:, s, 0]) + modulation[:, s, 1]
             for s, (norm, x) in enumerate(zip(self.out_norms, streams, strict=True))
         ]
 

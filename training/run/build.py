@@ -28,6 +28,7 @@ from training.run.architecture import (
     footprint_for,
     learner_of,
 )
+from training.run.communication import Traffic, shard_ranks_of, traffic_of
 from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, memory_of, parts_that_fit
@@ -92,6 +93,7 @@ def open_session(
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
+    shard_ranks_of(recipe.run, ranks)
     with raise_on_any_rank(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
         validation = _validation(request, loader, ranks, mishaps)
@@ -124,6 +126,7 @@ def open_session(
         flops=SampleFlops.of(lambda num: flops_of(learner, settings, num, recipe)),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
+        traffic=_traffic(learner, recipe, ranks),
     )
 
 
@@ -299,10 +302,22 @@ def _by_parts(
             block_parameters=sum(p.numel() for p in block.parameters()),
             world_size=ranks.world_size,
             num_parts=number,
+            shard_ranks=shard_ranks_of(recipe.run, ranks),
         )
         for number in range(1, share + 1)
         if share % number == 0
     }
+
+
+def _traffic(learner: Trainable, recipe: TrainRecipe, ranks: Ranks) -> Traffic:
+    blocks = sum(p.numel() for block in learner.blocks for p in trained(block).values())
+    return traffic_of(
+        recipe.run,
+        ranks,
+        num_parameters=sum(p.numel() for p in trained(learner).values()),
+        block_parameters=blocks,
+        num_parts=recipe.run.num_parts,
+    )
 
 
 def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.device) -> int:

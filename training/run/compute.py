@@ -119,6 +119,9 @@ class Estimate:
     memory: dict[str, int]  # bytes, by what they are for
     accumulate: int  # parts of a rank's batch, one after the other
     memory_by_parts: dict[int, int]  # bytes in all, in how many parts
+    traffic: dict[
+        str, int
+    ]  # bytes that a rank sends in a step, and over how many ranks weights are sharded
     hours: float
 
     def as_object(self) -> dict[str, Any]:

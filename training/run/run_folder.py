@@ -53,6 +53,7 @@ FREE = {
         "max_skipped_steps",
         "num_workers",
         "parallel",
+        "shard_ranks",
     )
 } | {"name", "about"}
 

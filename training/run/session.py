@@ -24,6 +24,7 @@ from training.run.checkpoint import (
     snapshot,
     sweep,
 )
+from training.run.communication import Traffic
 from training.run.compile_blocks import prepare_blocks
 from training.run.compute import Estimate, SampleFlops, hours_of, parameters_of
 from training.run.memory import Memory
@@ -89,6 +90,7 @@ class Session:
     flops: SampleFlops
     peak_flops: float
     by_parts: dict[int, Memory]  # of a rank, by `run.accumulate`
+    traffic: Traffic
 
     @property
     def first_step(self) -> int:
@@ -114,6 +116,7 @@ class Session:
             memory=self.by_parts[recipe.run.num_parts].as_object(),
             accumulate=recipe.run.num_parts,
             memory_by_parts={number: each.total for number, each in self.by_parts.items()},
+            traffic=self.traffic.as_object(),
             hours=hours_of(
                 recipe, self.flops.of_sample(self.mean_text), self.peak_flops, world_size
             ),
@@ -170,7 +173,13 @@ class Session:
         recipe, rows = self.request.recipe, self.loader.manifest
         run = recipe.run
         prepare_blocks(self.learner, checkpointed=run.checkpoint_activations, compiled=run.compile)
-        model = wrapped(self.learner, run.parallel, self.ranks, run.precision)
+        model = wrapped(
+            self.learner,
+            run.parallel,
+            self.ranks,
+            run.precision,
+            shard_ranks=self.traffic.shard_ranks,
+        )
         optimiser = adamw(self.learner, recipe.optimiser)
         ema = recipe.optimiser.ema
         averages = None if ema is None else EMA(self.learner, ema)
