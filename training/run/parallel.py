@@ -192,6 +192,8 @@ def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
 
 def any_rank(ranks: Ranks, *asked: bool) -> list[bool]:
     """Of each thing whether any rank asks for it. The same on every rank."""
+    if ranks.is_alone:
+        return list(asked)
     flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
     return [number > 0 for number in sum_over(flags, ranks).tolist()]
 
