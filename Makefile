@@ -83,8 +83,10 @@ fidelity: setup  ## how exactly poses and pictures come back, against the genera
 fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/results/fuzz.md); SECONDS_EACH=600 for longer
 	$(RUN) tests.fuzz --seconds $(SECONDS_EACH)
 
-test-s3: setup  ## the contract of a store and raw data by URI, on an S3 server on loopback (moto); the other tests of corpora in buckets are in test-all
+test-s3: setup  ## on an S3 server on loopback (moto): the contract of a store, raw data by URI, a fault at every call, jobs that are killed; other tests of corpora in buckets are in test-all
 	$(RUN) pytest -q tests/ingest/test_store.py tests/ingest/test_object_store.py tests/ingest/test_raw_data.py tests/jobs/test_ingest_uri.py
+	EICORPUS_FAULTS_ON_S3=1 $(RUN) pytest -q tests/faults/test_store_faults.py
+	$(RUN) tests.faults.several_writers --rounds 5 --episodes 500
 
 power: setup  ## cut the power of a real ext4 (needs root) and of a simulated disk, and interrupt ingest, at many moments (docs/concepts/durability.md)
 	$(RUN) tests.faults.power_ext4 --cuts 7

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ingest_loops bare|ours SOURCE OUT SHORT_SIDE_PX
 
-Protocol: prints "ready", waits for a line on standard input, prints one JSON object (see `lerobot_writer.py`).
+SOURCE is a video, or a folder of them, each an episode. Protocol: prints "ready", waits for a line on standard input, prints one JSON object (see `lerobot_writer.py`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,19 @@ STRIDE = 3  # a 30 Hz source
 
 def bare(source: Path, out: Path, short_side_px: int) -> int:
     """Decode everything, scale and encode every third picture: nothing else. Returns the number written."""
+    if source.is_dir():
+        out.mkdir()
+    return sum(
+        _bare(video, out / f"{k}.mp4" if source.is_dir() else out, short_side_px)
+        for k, video in enumerate(_videos(source))
+    )
+
+
+def _videos(source: Path) -> list[Path]:
+    return sorted(source.iterdir()) if source.is_dir() else [source]
+
+
+def _bare(source: Path, out: Path, short_side_px: int) -> int:
     recipe = VideoSettings(short_side_px=short_side_px)
     options = x264_options(crf=recipe.crf, preset=recipe.preset, gop=recipe.gop)
     how = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -62,7 +75,7 @@ def bare(source: Path, out: Path, short_side_px: int) -> int:
 
 
 class OneVideo:
-    """A source of one episode: the video at the root, and a pose beside every picture."""
+    """A source of one episode a video, at the root or in it, and a pose beside every picture."""
 
     name: ClassVar[str] = "one_video"
     version: ClassVar[int] = 1
@@ -73,9 +86,10 @@ class OneVideo:
         return SourceInfo(source="one_video", dataset="one_video", licence=Licence(name="none"))
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
-        yield EpisodeRef(
-            source="one_video", dataset="one_video", episode_id=root.stem, root=str(root)
-        )
+        for video in _videos(root):
+            yield EpisodeRef(
+                source="one_video", dataset="one_video", episode_id=video.stem, root=str(video)
+            )
 
     def load(self, ref: EpisodeRef) -> Episode:
         frames = VideoWindow(path=ref.root, start_s=0.0, end_s=1000.0)
@@ -113,7 +127,7 @@ def ours(source: Path, out: Path, short_side_px: int) -> int:
         context=run_context(),
         disk=disk,
     )
-    assert tally.committed == 1
+    assert tally.committed == len(_videos(source))
     return tally.timesteps
 
 

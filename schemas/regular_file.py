@@ -5,18 +5,19 @@ hub cache can point to a file that was never fetched. A link is followed when a 
 may lie outside the root is decided by `adapters.containers.safe_path.inside`.
 
 Raw data of a bucket is a tree of placeholders: sparse files of the true size. Opening one here fetches it (`ingest.raw_data`), and
-where nothing fetches it is refused, so that no reader takes its zeros for data.
+where nothing fetches it is refused, so that no reader takes its zeros for data. With `in_parts` only what is read is fetched.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 from schemas.errors import Code, SourceError, TransientError, system_error_text
 
@@ -31,7 +32,6 @@ HICCUPS = frozenset(
 )
 # The modification time of a placeholder, which no other file has: to the nanosecond.
 PLACEHOLDER_MTIME_NS = 1_618_033_988_749_894_848
-_FETCHERS: list[Callable[[Path], None]] = []  # the last one is asked
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFDIR: "a folder",
@@ -41,17 +41,33 @@ _KINDS = {
 }
 
 
-@contextmanager
-def fetching(fetch: Callable[[Path], None]) -> Iterator[None]:
-    """While the block runs, `fetch` is called with every path before it is opened here, in all threads of this process.
+class Fetcher(Protocol):
+    """Where the content of placeholders comes from."""
 
-    It puts the content in the place of a placeholder and keeps it there until the file is open.
-    """
-    _FETCHERS.append(fetch)
+    def fetch(self, path: Path) -> None:
+        """Put the content in the place of a placeholder, and keep it there until the file is open."""
+        ...
+
+    def open_parts(self, path: Path, end: int | None) -> io.RawIOBase | None:
+        """The content of a placeholder, fetched as it is read; None where the file is here, or is fetched whole.
+
+        Args:
+            end: nothing behind this byte is going to be read.
+        """
+        ...
+
+
+_FETCHERS: list[Fetcher] = []  # the last one is asked
+
+
+@contextmanager
+def fetching(fetcher: Fetcher) -> Iterator[None]:
+    """While the block runs, `fetcher` is asked for every path before it is opened here, in all threads of this process."""
+    _FETCHERS.append(fetcher)
     try:
         yield
     finally:
-        _FETCHERS.remove(fetch)
+        _FETCHERS.remove(fetcher)
 
 
 def is_placeholder(status: os.stat_result) -> bool:
@@ -60,12 +76,19 @@ def is_placeholder(status: os.stat_result) -> bool:
 
 
 def open_regular(
-    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE, buffering: int = -1
+    path: Path,
+    *,
+    where: str = "",
+    missing: Code = Code.MISSING_FILE,
+    buffering: int = -1,
+    in_parts: bool = False,
+    end: int | None = None,
 ) -> BinaryIO:
     """Open a regular file for reading, in binary form.
 
     Args:
         where: names the file in errors. missing: the code for a file that is not there or was not fetched.
+        in_parts: of an object in a bucket fetch what is read, and nothing behind `end`. The file may then have no descriptor.
 
     Raises:
         SourceError: `missing` (no file, a dangling link, a git-LFS pointer), UNREADABLE (a folder, FIFO, device or socket,
@@ -73,8 +96,10 @@ def open_regular(
         TransientError: the machine cannot open it now.
     """
     where = where or path.name
-    for fetch in _FETCHERS[-1:]:
-        fetch(path)
+    for fetcher in _FETCHERS[-1:]:
+        if in_parts and (parts := fetcher.open_parts(path, end)) is not None:
+            return cast(BinaryIO, io.BufferedReader(parts) if buffering else parts)
+        fetcher.fetch(path)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -87,10 +112,12 @@ def open_regular(
         raise
 
 
-def check_regular(path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE) -> int:
+def check_regular(
+    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE, in_parts: bool = False
+) -> int:
     """The size in bytes of a file that a library opens by its path right after this; raises as `open_regular`."""
-    with open_regular(path, where=where, missing=missing, buffering=0) as file:
-        return os.fstat(file.fileno()).st_size
+    with open_regular(path, where=where, missing=missing, buffering=0, in_parts=in_parts) as file:
+        return file.seek(0, os.SEEK_END)
 
 
 def read_regular(
@@ -174,15 +201,26 @@ def path_exists(path: Path) -> bool:
 
 
 def file_stamp(
-    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE
+    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE, in_parts: bool = False
 ) -> tuple[int, int, int]:
     """(inode, bytes, modification time in ns): another value means other content, so it keys what is kept of a file.
 
     Raises as `open_regular`.
     """
-    with open_regular(path, where=where, missing=missing, buffering=0) as file:
-        status = os.fstat(file.fileno())
+    with open_regular(path, where=where, missing=missing, buffering=0, in_parts=in_parts) as file:
+        is_here = isinstance(file, io.FileIO)
+        status = os.fstat(file.fileno()) if is_here else os.lstat(path)
         return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_in_parts(path: Path) -> bool:
+    """Whether the file stands for an object of a bucket of which `open_regular` can fetch parts now."""
+    for fetcher in _FETCHERS[-1:]:
+        parts = fetcher.open_parts(path, 0)
+        if parts is not None:
+            parts.close()
+            return True
+    return False
 
 
 def bytes_hint(*paths: Path) -> int:

@@ -38,6 +38,7 @@ CHANGES_FILES = {
     "ingest/models/hand_landmarker_file.py": "a file that the user names",
     "ingest/raw_data/": "a cache of raw data, in a folder that the user names",
     "ingest/storage/lock_file.py": "locks, opened without following a link",
+    "ingest/verify/bucket.py": "a folder of its own, for as long as one check takes",
     "ingest/verify/peer.py": "an environment of its own",
     "ingest/verify/lerobot_reader/": "its own standard output",
     "ingest/video/encode.py": "libav writes into a staging folder that LocalStorage has just made",

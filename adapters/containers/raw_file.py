@@ -32,8 +32,10 @@ class RangeReader(io.RawIOBase):
     def __init__(self, path: Path, start: int, end: int) -> None:
         super().__init__()
         where = f"{path.name}:{start}-{end}"
-        self._file = cast(io.RawIOBase, open_regular(path, where=where, buffering=0))
-        size = os.fstat(self._file.fileno()).st_size
+        self._file = cast(
+            io.RawIOBase, open_regular(path, where=where, buffering=0, in_parts=True, end=end)
+        )
+        size = self._file.seek(0, os.SEEK_END)
         if not 0 <= start <= end <= size:
             self._file.close()
             problem = f"the file has {size} bytes; download it again"
@@ -102,19 +104,23 @@ def raw_record(path: str, data: bytes | memoryview) -> RawFile:
     return RawFile(path=path, num_bytes=size, digest=f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
-def raw_file_of(path: Path, root: Path) -> RawFile:
+def raw_file_of(path: Path, root: Path, *, in_parts: bool = False) -> RawFile:
     """The fingerprint of a file, named relative to `root` with forward slashes.
 
     A file over 64 MiB is fingerprinted by its size in decimal ASCII, its first MiB and its last MiB, because reading
     a shared shard whole for every episode in it would dwarf the work.
+
+    Args:
+        in_parts: the file is one of which an episode reads a part.
 
     Raises:
         SourceError: MISSING_FILE or UNREADABLE.
     """
     name = _relative(path, root)
     try:
-        with open_regular(path, where=name) as file:
-            size = os.fstat(file.fileno()).st_size
+        with open_regular(path, where=name, in_parts=in_parts) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             return RawFile(path=name, num_bytes=size, digest=_digest(file, size))
     except OSError as error:
         raise SourceError(

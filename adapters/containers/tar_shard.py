@@ -84,8 +84,8 @@ def tar_members(path: Path) -> Iterator[TarMember]:
         SourceError: MISSING_FILE, UNREADABLE, or UNKNOWN_LAYOUT when it is no uncompressed tar at all.
     """
     try:
-        with open_regular(path) as file:
-            walk = _Walk(file=file, size=os.fstat(file.fileno()).st_size)
+        with open_regular(path, in_parts=True) as file:
+            walk = _Walk(file=file, size=file.seek(0, os.SEEK_END))
             first = walk.block()
             if any(first) and not _is_sound(first):
                 problem = "not an uncompressed tar file: it has no tar header"

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from adapters.containers.raw_file import RangeReader
 from schemas.av_options import open_video
 from schemas.errors import Code, SourceError, system_error_text
+from schemas.regular_file import check_regular, is_in_parts
 
 # -- video header --------------------------------------------------------------------------------------------------
 
@@ -52,6 +53,8 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
     Raises:
         SourceError: MISSING_VIDEO or UNREADABLE as `open_video`; TRUNCATED when the file ends within the range; CORRUPT_VIDEO when it is no video or states no duration or rate.
     """
+    if byte_range is None and is_in_parts(path):  # planning looks at all headers of a bucket
+        byte_range = (0, check_regular(path, missing=Code.MISSING_VIDEO, in_parts=True))
     try:
         part = RangeReader(path, *byte_range) if byte_range else nullcontext(path)
         with part as opened, open_video(opened, options=NO_CODEC) as container:

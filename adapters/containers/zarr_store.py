@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, SourceError
-from schemas.regular_file import check_regular, file_stamp, path_exists, read_regular
+from schemas.regular_file import file_stamp, open_regular, path_exists, read_regular
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB
@@ -52,6 +52,9 @@ class ZarrStore:
             raise SourceError(Code.UNSAFE_PATH, f"member {name[:80]!r}", where=self.where)
         return self._member(name, max_bytes)
 
+    def _stamp(self) -> tuple[int, ...]:
+        return file_stamp(self.path, where=self.where, in_parts=True)
+
     def _file(self, name: str, max_bytes: int) -> bytes | None:
         path = inside(self.path, name)
         if not path.is_file():
@@ -60,7 +63,7 @@ class ZarrStore:
 
     def _member(self, name: str, max_bytes: int) -> bytes | None:
         where = f"{self.where}/{name}"
-        archive = _zip(self.path, file_stamp(self.path, where=self.where), self.where)
+        archive = _zip(self.path, self._stamp(), self.where)
         info = archive.NameToInfo.get(name)
         if info is None:
             return None
@@ -86,13 +89,24 @@ class ZarrStore:
         return data
 
 
+class _Zip(zipfile.ZipFile):
+    """Closes the file that it was given, too."""
+
+    def close(self) -> None:
+        file = self.fp
+        super().close()
+        if file is not None:
+            file.close()
+
+
 @lru_cache(maxsize=2)
 def _zip(path: Path, stamp: tuple[int, ...], where: str) -> zipfile.ZipFile:
     """`stamp` only keys the cache."""
-    check_regular(path, where=where)
+    file = open_regular(path, where=where, in_parts=True)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = _Zip(file)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        file.close()
         problem = f"incomplete zip file: {str(error)[:200]}; download it again"
         raise SourceError(Code.UNREADABLE, problem, where=where) from error
     if len(archive.NameToInfo) > MAX_MEMBERS:

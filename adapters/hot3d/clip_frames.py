@@ -182,7 +182,7 @@ def read_clip(path: Path, root: Path) -> Hot3DClip:
         streams=tuple(pose for _, pose in views),
         hands=hands,
         facts=facts,
-        raw_file=raw_file_of(path, root),
+        raw_file=raw_file_of(path, root, in_parts=True),
     )
 
 

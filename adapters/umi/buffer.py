@@ -72,7 +72,7 @@ def store_id(root: Path, name: str) -> str:
 def raw_file_of_store(store: ZarrStore, root: Path) -> RawFile:
     """The zip, or for a folder its table of episodes, which changes with every episode added or dropped."""
     if store.path.is_file():
-        return raw_file_of(store.path, root)
+        return raw_file_of(store.path, root, in_parts=True)
     data = store.get("meta/episode_ends/0") or b""
     return raw_record(f"{store.where}/meta/episode_ends/0", data)
 
@@ -153,7 +153,9 @@ def max_width_m(store: ZarrStore, robot: int) -> float:
     stored = store.path
     if stored.is_dir():
         stored = stored / WIDTH.format(robot) / ".zarray"
-    return _max_width_m(store, robot, file_stamp(stored, missing=Code.MISSING_CHANNEL))
+    return _max_width_m(
+        store, robot, file_stamp(stored, missing=Code.MISSING_CHANNEL, in_parts=True)
+    )
 
 
 @lru_cache(maxsize=16)

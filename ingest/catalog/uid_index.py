@@ -14,6 +14,8 @@ from ingest.catalog.segmentation import Ints
 
 Hashes = npt.NDArray[np.uint64]
 _CHECK_SEED = 1
+SLICE = 1 << 16  # uids looked up at a time: what the caches of a core hold
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 class UidIndex:
@@ -24,7 +26,8 @@ class UidIndex:
         # The row takes the lowest bits of its hash: numbers are sorted several times as fast as places of numbers.
         self._row_bits = np.uint64(max(count.bit_length(), 1))
         low_bits = np.uint64((1 << int(self._row_bits)) - 1)
-        keys = np.sort((_hashes(uids, 0) & ~low_bits) | np.arange(count, dtype=np.uint64))
+        keys = (_hashes(uids, 0) & ~low_bits) | np.arange(count, dtype=np.uint64)
+        keys = pl.Series(keys).sort().to_numpy()  # on all cores
         self._row = (keys & low_bits).astype(np.int64)
         self._hashes = keys >> self._row_bits
         self._check = _hashes(uids, _CHECK_SEED)[self._row]
@@ -37,6 +40,10 @@ class UidIndex:
 
     def of(self, uids: pl.Series) -> Ints:
         """The row of each uid; -1 where it is not there."""
+        pieces = [self._of(uids.slice(at, SLICE)) for at in range(0, len(uids), SLICE)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate([_NONE, *pieces])
+
+    def _of(self, uids: pl.Series) -> Ints:
         key, check = _hashes(uids, 0) >> self._row_bits, _hashes(uids, _CHECK_SEED)
         at = self._first[self._slots(key)]
         out = np.full(len(uids), -1, dtype=np.int64)

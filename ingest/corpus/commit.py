@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.corpus.numbering import by_dataset, count_episodes
-from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.remote_staging import RemoteStaging, StagingStore
+from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_rows_of
 from ingest.corpus.tombstones import (
     DatasetDetail,
@@ -33,6 +34,7 @@ from ingest.corpus.tombstones import (
     stats_of,
     tombstones,
 )
+from ingest.corpus.working_copy import each_at_once
 from ingest.storage.local import LocalStorage
 from schemas.catalog_rows import CatalogRow, as_dict
 from schemas.committed_rows import ArtifactRow, EpisodeRow, VerdictRow
@@ -62,6 +64,7 @@ class Committer:
     parent: Snapshot
     datasets: dict[str, Dataset] = field(default_factory=dict)
     lane: str = ""  # of a working copy: ends the names of its datasets
+    staged_in: StagingStore | None = None  # where workers upload to: what is staged lies there
     elsewhere: set[str] = field(default_factory=set)  # committed by others since this run began
     pending: list[PendingOutcome] = field(default_factory=list)
     is_broken_off: bool = (
@@ -70,6 +73,9 @@ class Committer:
     ends: Counter[str] = field(default_factory=Counter)  # lasting ones: state -> episodes
     folders: set[Path] = field(default_factory=set)  # made by us already
     schemas: dict[str, pa.Schema] = field(default_factory=dict)  # of the data files, by dataset
+    copies: dict[str, str] = field(
+        default_factory=dict
+    )  # video -> where it is staged in the bucket
 
     def add(
         self, outcome: Outcome, verdict: VerdictRow, folder: Path, *, episodes: int = 1
@@ -111,6 +117,7 @@ class Committer:
         # Before anything is placed: in a folder that two processes write to, our numbers are the other's by now.
         before, self.parent = self.parent, publishing.newest(self.corpus.root, self.parent)
         self.elsewhere |= self._committed_since(before)
+        self._fetch_staged()
         rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
         with self.disk.holding_folders():
@@ -120,11 +127,23 @@ class Committer:
                 if waiting.outcome.staged is not None:
                     self._place(waiting.outcome.staged, waiting.folder, rows, lines)
                 rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
-        kinds = dict.fromkeys(type(row) for row in rows)
-        parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
+        by_kind: dict[type[CatalogRow], list[CatalogRow]] = {}
+        for row in rows:
+            by_kind.setdefault(type(row), []).append(row)
+        parts = {
+            kind.TABLE: snapshot.write_part(self.disk, self.corpus.root, kind, of_kind)
+            for kind, of_kind in by_kind.items()
+        }
         if parts:
             root = self.corpus.root
-            self.parent = publishing.publish(self.disk, root, self.parent, parts, self.run_id)
+            copies, self.copies = self.copies, {}
+            before = self.parent
+            self.parent = publishing.publish(
+                self.disk, root, before, parts, self.run_id, copies=copies
+            )
+            # Others were first, perhaps with episodes of the next batches.
+            if self.parent.number > before.number + 1:
+                self.elsewhere |= self._committed_since(before)
         grown = ((self.datasets[path], added) for path, added in lines.items())
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
@@ -133,22 +152,38 @@ class Committer:
             for waiting in done:
                 self.ends[waiting.verdict.state] += waiting.episodes
                 self.disk.remove_tree(waiting.folder)
+        self._each_staged(done, lambda remote, waiting: remote.remove(waiting.outcome))
         return [waiting.outcome for waiting in done]
 
-    def _committed_since(self, before: Snapshot) -> Set[str]:
-        """Uids of episodes that other writers have committed on top of a snapshot."""
-        known = set(before.parts("episodes"))
-        new = tuple(part for part in self.parent.parts("episodes") if part not in known)
-        later = replace(self.parent, tables={"episodes": new})
-        return (
-            set(later.read(self.corpus.root, "episodes", ["uid"])["uid"].to_pylist())
-            if new
-            else set()
+    def _fetch_staged(self) -> None:
+        """Copy the rows of what workers have uploaded, so that it is staged here as what a worker of this machine makes."""
+        new = [each for each in self.pending if each.outcome.uid not in self.elsewhere]
+        self._each_staged(
+            new,
+            lambda remote, waiting: remote.fetch_rows(waiting.folder, waiting.outcome, self.disk),
         )
 
-    def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
-        of_kind = [row for row in rows if type(row) is kind]
-        return snapshot.write_part(self.disk, self.corpus.root, kind, of_kind)
+    def _each_staged(
+        self,
+        pending: Sequence[PendingOutcome],
+        act: Callable[[RemoteStaging, PendingOutcome], None],
+    ) -> None:
+        staged = [each for each in pending if each.outcome.staged is not None]
+        if (store := self.staged_in) is not None:
+            each_at_once(
+                lambda waiting: act(RemoteStaging(store, waiting.folder.name), waiting), staged
+            )
+
+    def _committed_since(self, before: Snapshot) -> Set[str]:
+        """Uids of episodes that other writers have committed, or erased, on top of a snapshot."""
+        uids: set[str] = set()
+        for table in ("episodes", "tombstones"):
+            known = set(before.parts(table))
+            new = tuple(part for part in self.parent.parts(table) if part not in known)
+            later = replace(self.parent, tables={table: new})
+            if new:
+                uids.update(later.read(self.corpus.root, table, ["uid"])["uid"].to_pylist())
+        return uids
 
     def _place(
         self,
@@ -220,7 +255,7 @@ class Committer:
     ) -> ArtifactRow:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
-        file = self.corpus.path(path)
+        file = self.corpus.root / path  # the walk of `write_new` follows no link either
         self._make_dir(file.parent)
         self.disk.write_new(file, data)
         return _artifact(
@@ -238,9 +273,12 @@ class Committer:
     ) -> ArtifactRow:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
-        file = self.corpus.path(path)
-        self._make_dir(file.parent)
-        self.disk.hard_link_or_copy(folder / video["name"], file)
+        if self.staged_in is not None:
+            self.copies[path] = RemoteStaging(self.staged_in, folder.name).video(video)
+        else:
+            file = self.corpus.path(path)
+            self._make_dir(file.parent)
+            self.disk.hard_link_or_copy(folder / video["name"], file)
         return _artifact(
             uid=uid,
             kind="video",

@@ -8,7 +8,8 @@ Entries are never deleted: a reader with an old checkpoint must not take a hole 
 An entry of kind `claim` gives a lane to a session. Its number is the session's fencing token: every commit of the session carries it. A
 claim takes the number that a late request of the session before could still have created, so nothing of that session lands after it.
 `seal` ends a lane for good, so that what was uploaded there and not committed can be deleted. `sweep` says that catalog files which were
-uploaded before it and are not committed will be deleted: a writer that meets it uploads its own under new names.
+uploaded before it and are not committed will be deleted: a writer that meets it uploads its own under new names. `erase` also says which
+catalog files of every state before it are deleted, and which take their places: an older state is opened without what was erased.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -35,7 +38,8 @@ from schemas.json_text import parse_json
 
 FOLDER = "catalog/_log"
 CHECKPOINT_EVERY = 100
-KINDS = ("commit", "claim", "seal", "sweep")
+AT_ONCE = 16  # requests for entries that are under way, so this many are in memory
+KINDS = ("commit", "claim", "seal", "sweep", "erase")
 MOST_ENTRIES = 1 << 20  # after a checkpoint; a store that has more is not ours
 MOST_TRIES = 8  # of one create whose answers get lost
 _LANE = re.compile(r"(lane-[1-9][0-9]{0,17})?")
@@ -155,6 +159,57 @@ def named(change: Change, suffix: str, *, all_anew: bool = False) -> tuple[Chang
     return Change(added=added, replaced=replaced), moved
 
 
+def is_committed_name(path: str) -> bool:
+    """Whether a part has a name that a commit of a bucket gives."""
+    match = _PART_NAME.fullmatch(path)
+    return match is not None and bool(match[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedBeside:
+    """A part that a state gets where it has any of the parts `beside`."""
+
+    table: str
+    part: Part
+    beside: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise ValueError(f"no table {self.table}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What makes of any state before an erasure that state without what was erased.
+
+    instead: catalog file -> what takes its place; None where no row is left. added: tombstones, beside the episodes whose places they hold.
+    """
+
+    instead: Mapping[str, Part | None]
+    added: tuple[AddedBeside, ...]
+
+    @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Every part that it brings, with its table."""
+        new = [part for part in self.instead.values() if part is not None]
+        new += [each.part for each in self.added]
+        return [(part.path.split("/")[1], part) for part in new]
+
+    def applied(self, tables: Mapping[str, Sequence[Part]]) -> dict[str, tuple[Part, ...]]:
+        """The tables of a state without what was erased."""
+        paths = {part.path for parts in tables.values() for part in parts}
+        after = {
+            table: tuple(
+                new for part in parts if (new := self.instead.get(part.path, part)) is not None
+            )
+            for table, parts in tables.items()
+        }
+        for each in self.added:
+            if not paths.isdisjoint(each.beside):
+                after[each.table] = (*after.get(each.table, ()), each.part)
+        return after
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
     """One commit. `lane`: that of the session, with its token; "" and 0 for a command that has none."""
@@ -167,6 +222,7 @@ class LogEntry:
     token: int = 0
     parent: str = ""  # commit id of the entry before; "" after a state that no log made
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    erasure: Erasure | None = None  # what an entry of kind `erase` does to every state before it
 
     def __post_init__(self) -> None:
         is_named = bool(_LANE.fullmatch(self.lane) and _ID.fullmatch(self.commit_id))
@@ -177,7 +233,7 @@ class LogEntry:
     @property
     def data(self) -> bytes:
         """The object of the entry."""
-        raw = {
+        raw: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "number": self.number,
             "commit": self.commit_id,
@@ -192,6 +248,11 @@ class LogEntry:
                 for t, r in self.change.replaced.items()
             },
         }
+        if self.erasure is not None:
+            raw["erasure"] = {
+                "instead": {p: part and asdict(part) for p, part in self.erasure.instead.items()},
+                "added": [asdict(each) for each in self.erasure.added],
+            }
         return json.dumps(raw, indent=1).encode()
 
 
@@ -220,6 +281,7 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
         token=int(raw["token"]),
         commit_id=str(raw["commit"]),
         parent=str(raw["parent"]),
+        erasure=_erasure(raw["erasure"]) if "erasure" in raw else None,
         change=Change(
             added={t: tuple(Part(**p) for p in parts) for t, parts in raw["added"].items()},
             replaced={
@@ -229,6 +291,23 @@ def _entry(raw: Mapping[str, Any], number: int) -> LogEntry:
                 )
                 for t, r in raw["replaced"].items()
             },
+        ),
+    )
+
+
+def _erasure(raw: Mapping[str, Any]) -> Erasure:
+    return Erasure(
+        instead={
+            str(path): None if part is None else Part(**part)
+            for path, part in raw["instead"].items()
+        },
+        added=tuple(
+            AddedBeside(
+                table=str(each["table"]),
+                part=Part(**each["part"]),
+                beside=tuple(map(str, each["beside"])),
+            )
+            for each in raw["added"]
         ),
     )
 
@@ -260,17 +339,41 @@ class CommitLog:
             raise _damaged(key, error) from error
 
     def after(self, number: int) -> Iterator[LogEntry]:
-        """Every commit after `number`, in order. Each is read by its key, because a listing can be out of date."""
+        """Every commit after `number`, in order. Each is read by its key, because a listing can be out of date.
+
+        Several at a time, twice as many with each that is there: one request finds out that nothing is new.
+        """
+        if AT_ONCE == 1:
+            yield from self._one_by_one(number)
+            return
+        if (first := self.entry(number + 1)) is None:
+            return
+        yield first
+        waiting: deque[Future[LogEntry | None]] = deque()
+        requested, ahead = number + 2, 1
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                while requested < number + MOST_ENTRIES:
+                    while len(waiting) < ahead:
+                        waiting.append(pool.submit(self.entry, requested))
+                        requested += 1
+                    entry = waiting.popleft().result()
+                    if entry is None:
+                        return
+                    yield entry
+                    ahead = min(2 * ahead, AT_ONCE)
+            finally:
+                for each in waiting:
+                    each.cancel()
+        raise _too_many(number)
+
+    def _one_by_one(self, number: int) -> Iterator[LogEntry]:
         for following in range(number + 1, number + MOST_ENTRIES):
             entry = self.entry(following)
             if entry is None:
                 return
             yield entry
-        raise DamagedSnapshot(
-            f"more than {MOST_ENTRIES} entries after {number}",
-            remedy="no corpus has so many commits after a checkpoint; check who wrote them",
-            where=FOLDER,
-        )
+        raise _too_many(number)
 
     def checkpoint(self, after: int = 0) -> Snapshot | None:
         """The newest state that is stored as a whole, if its number is above `after`."""
@@ -290,6 +393,32 @@ class CommitLog:
             state = self.checkpoint(after=state.number) or state
         for entry in self.after(state.number):
             state = following(state, entry)
+        return state
+
+    def state(self, number: int, current: Snapshot) -> Snapshot:
+        """The state after a commit, however old, without what was erased since.
+
+        Args:
+            current: the state now, or one that is not much older.
+
+        Raises:
+            ConfigError: there is no such commit.
+        """
+        known = [n for n in snapshot.numbers_in(self.store.list(snapshot.FOLDER)) if n <= number]
+        state = snapshot.load_from(self.store, known[-1]) if known else Snapshot()
+        for entry in self.after(state.number):
+            if entry.number <= number:
+                state = following(state, entry)
+            elif state.parts("tombstones") == current.parts("tombstones"):
+                break  # an erasure adds one
+            elif entry.erasure is not None:
+                state = replace(state, tables=entry.erasure.applied(state.tables))
+        if state.number != number:
+            raise ConfigError(
+                f"no snapshot {number}; the newest is {current.number}",
+                remedy="list snapshots with `eicorpus snapshot list CORPUS`",
+                where=snapshot.FOLDER,
+            )
         return state
 
     def _check_history(self, state: Snapshot) -> None:
@@ -359,6 +488,14 @@ def following(state: Snapshot, entry: LogEntry) -> Snapshot:
         run_id=entry.run_id,
         commit_id=entry.commit_id,
         tables=tables,
+    )
+
+
+def _too_many(number: int) -> DamagedSnapshot:
+    return DamagedSnapshot(
+        f"more than {MOST_ENTRIES} entries after {number}",
+        remedy="no corpus has so many commits after a checkpoint; check who wrote them",
+        where=FOLDER,
     )
 
 

@@ -28,7 +28,7 @@ class CommittedFile:
 
 
 def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[CommittedFile]:
-    """Files that rows of these parts name: data, videos, latents.
+    """Files that rows of these parts name: data, videos, latents, what lies in the place of an erased episode.
 
     Raises:
         OutsideCorpus, DamagedCatalog: a row names no file of a dataset.
@@ -37,6 +37,11 @@ def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[Co
     for part in tables.get("artifacts", ()):
         rows = _checked("artifacts", part.file(root), ["kind", "path", "num_bytes", "sha256"])
         files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
+    for part in tables.get("tombstones", ()):
+        rows = _checked("tombstones", part.file(root), ["files"])
+        lying = pc.list_flatten(rows["files"])
+        if len(lying):
+            files += _files(pa.Table.from_struct_array(lying))
     for part in tables.get("latents", ()):
         path = part.file(root)
         has_packs = "pack_offset" in read_schema(path).names

@@ -214,6 +214,35 @@ def _finish(
     disk.remove(folder / INTENT)
 
 
+def erase_copies(corpus: CorpusLayout, disk: LocalStorage, buried: Sequence[TombstoneRow]) -> None:
+    """Remove what a working copy has of episodes that were erased in the bucket: all copies of their files, and what was derived from them.
+
+    Doing it again changes nothing. Snapshots and catalog files are the caller's.
+    """
+    for row in buried:
+        for each in _existing_files(row):
+            disk.remove(corpus.path(each["path"]))  # what lies in its place now is fetched anew
+    for dataset_path in {row.dataset_path for row in buried if row.dataset_path}:
+        disk.remove_tree(corpus.path(f"{dataset_path}/meta"))  # made from the catalog when needed
+    uids = {row.uid for row in buried}
+    for residual in residual_files(corpus, buried):
+        disk.remove(residual)
+    erase_members(corpus, disk, buried)
+    scrub_logs(corpus, disk, uids)
+    staged = sorted(corpus.staging.iterdir()) if corpus.staging.is_dir() else []
+    for folder in staged:
+        if folder.name.partition(".")[0] in uids:
+            disk.remove_tree(folder)
+    for left in derived(corpus):
+        disk.remove_tree(left)
+    redact_published_manifests(corpus, disk, buried)
+
+
+def files_in_places(rows: Iterable[TombstoneRow]) -> set[str]:
+    """Paths of the files that lie in the places of erased episodes."""
+    return {each["path"] for row in rows for each in _existing_files(row)}
+
+
 def _existing_files(tombstone: TombstoneRow) -> list[ErasedFileValue]:
     """The files of a tombstone that lie where an episode of its number has them. Others are none of an erasure."""
     dataset, index = tombstone.dataset_path, tombstone.episode_index

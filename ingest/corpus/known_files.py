@@ -24,6 +24,7 @@ _FILES = (
     REPORT,
     ".unfinished",  # ingest/corpus/writer.py
     ".copying",  # ingest/corpus/working_copy.py
+    ".erasing",
     ".nodes",  # ingest/executors/node_proof.py
     "ledger/*.jsonl",
     "quarantine/*.jsonl",

@@ -6,7 +6,7 @@ zeros, and the head before them no longer has its name. Which member is whose is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,12 +75,12 @@ def named_packs(corpus: Path, snapshots: Iterable[Snapshot]) -> set[str]:
     return named
 
 
-def orphan_packs(corpus: CorpusLayout, snapshots: Iterable[Snapshot]) -> list[str]:
-    """Packs that no snapshot names: of a run that was stopped before it committed them."""
+def orphan_packs(corpus: CorpusLayout, snapshots: Callable[[], Iterable[Snapshot]]) -> list[str]:
+    """Packs that no snapshot names: of a run that was stopped before it committed them. Where none lies, no snapshot is read."""
     lying = list(pack_paths(corpus))
     if not lying:
         return []
-    named = named_packs(corpus.root, snapshots)
+    named = named_packs(corpus.root, snapshots())
     return [path for path in lying if path not in named]
 
 

@@ -53,7 +53,7 @@ class CorpusLayout:
 
     def staging_dir(self, uid: str, work_digest: str) -> Path:
         """Where a worker puts an episode. The digest keeps two recipes apart."""
-        return self.staging / f"{uid}.{work_digest}"
+        return Path(f"{self.root}/staging/{uid}.{work_digest}")
 
     def path(self, relative: str) -> Path:
         """Where something lies that a catalog, a manifest or a folder's list names. Looked at now, so use it now.

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,13 @@ class EndFacts:
     video_bytes: int  # that were stored
 
 
+_FACTS = tuple(each.name for each in fields(EndFacts))
+
+
+def _facts_of(facts: EndFacts | None) -> dict[str, Any]:
+    return {} if facts is None else {name: getattr(facts, name) for name in _FACTS}
+
+
 class Ledger:
     """Writes one run's events."""
 
@@ -153,7 +160,7 @@ class Ledger:
                 "state": state.value,
                 "code": outcome.code,
                 "message": outcome.message,
-                **(asdict(known[outcome.uid]) if outcome.uid in known else {}),
+                **_facts_of(known.get(outcome.uid)),
             }
             for outcome, state in outcomes
         ]

@@ -115,8 +115,8 @@ class JsonlAppends:
         }
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+# `json.dumps` makes an encoder for each call.
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def add_episode(

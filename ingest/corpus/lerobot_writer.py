@@ -79,26 +79,38 @@ def numbered(
     float64 and rounded once to float32.
     """
     count = staged.num_rows
-    frame = np.arange(count, dtype=np.int64)
+    frame, frame_index, timestamp = _clock(count, fps)
     local = staged.column(TASK_COLUMN).to_numpy()
     defaults = {
-        "timestamp": (frame / fps).astype(np.float32),
-        "frame_index": frame,
-        "episode_index": np.full(count, episode_index, dtype=np.int64),
-        "index": frame + index_from,
-        "task_index": np.asarray(task_indices, dtype=np.int64)[local],
+        "timestamp": timestamp,
+        "frame_index": frame_index,
+        "episode_index": pa.array(np.full(count, episode_index, dtype=np.int64)),
+        "index": pa.array(frame + index_from),
+        "task_index": pa.array(np.asarray(task_indices, dtype=np.int64)[local]),
     }
     arrays = [
-        pa.array(defaults[name]) if name in defaults else staged.column(name).combine_chunks()
-        for name in schema.names
+        defaults[name] if name in defaults else _whole(staged.column(name)) for name in schema.names
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@lru_cache(maxsize=1024)
+def _clock(count: int, fps: int) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
+    """Numbers of the timesteps and their instants, cached because lengths recur in a corpus. Callers must not change the result."""
+    frame = np.arange(count, dtype=np.int64)
+    return frame, pa.array(frame), pa.array((frame / fps).astype(np.float32))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A worker stages one batch."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """One row group, snappy: what `datasets.Dataset.to_parquet` of lerobot 0.3.3 writes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="snappy", row_group_size=max(table.num_rows, 1))
+    with pq.ParquetWriter(sink, table.schema, compression="snappy") as writer:
+        writer.write_table(table, row_group_size=max(table.num_rows, 1))
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ingest.corpus import snapshot
 from ingest.corpus.remote_link import read_link
@@ -32,9 +33,18 @@ def store_of(uri: str) -> SharedStore:
 
 
 def publish(
-    disk: LocalStorage, corpus: Path, parent: Snapshot, added: Mapping[str, Part], run_id: str
+    disk: LocalStorage,
+    corpus: Path,
+    parent: Snapshot,
+    added: Mapping[str, Part],
+    run_id: str,
+    *,
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> Snapshot:
     """Commit: the parent's parts plus `added`. In a bucket they follow what others committed since `parent`.
+
+    Args:
+        copies: files of episodes that are in the bucket under another key, by their path.
 
     Raises:
         TransientError: someone else committed in between; staged work is kept, run again.
@@ -45,7 +55,7 @@ def publish(
         if part in tables[name]:
             raise InvariantError(f"{part.path} is already part of snapshot {parent.number}")
         tables[name].append(part)
-    return publish_tables(disk, corpus, parent, tables, run_id)
+    return publish_tables(disk, corpus, parent, tables, run_id, copies=copies)
 
 
 def publish_tables(
@@ -54,6 +64,8 @@ def publish_tables(
     parent: Snapshot,
     tables: Mapping[str, Sequence[Part]],
     run_id: str,
+    *,
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> Snapshot:
     """Commit exactly these parts as the successor of `parent`. For what rewrites parts; `publish` appends.
 
@@ -70,7 +82,7 @@ def publish_tables(
     disk.sync()
     copy = working_copy(corpus)
     if copy is not None:
-        return copy.commit(parent, tables, run_id)
+        return copy.commit(parent, tables, run_id, copies=copies)
     published = Snapshot(
         number=parent.number + 1,
         run_id=run_id,

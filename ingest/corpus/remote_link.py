@@ -67,6 +67,11 @@ def read_link(root: Path) -> Link | None:
         ) from error
 
 
+def is_working_copy(root: Path) -> bool:
+    """Whether a folder is one. Raises as `read_link`."""
+    return read_link(root) is not None
+
+
 def address_of(root: Path) -> str:
     """What a user calls a corpus: its URI, or the path of its folder."""
     link = read_link(root)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.snapshot import Snapshot
-from ingest.storage.local import within
+from ingest.storage.local import LocalStorage, within
 from schemas.catalog import TABLES
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.manifest import load_facts
@@ -21,7 +21,11 @@ def load_all(corpus: Path) -> list[Snapshot]:
     Raises:
         ConfigError: one of them cannot be read.
     """
-    return [snapshot.load(corpus, number) for number in snapshot.numbers(corpus)]
+    store = LocalStorage(corpus)
+    return [
+        snapshot.load_from(store, number, where=str(corpus / snapshot.key_of(number)))
+        for number in snapshot.numbers(corpus)
+    ]
 
 
 def named_parts(snapshots: Iterable[Snapshot]) -> set[str]:
@@ -75,10 +79,12 @@ def list_snapshots(corpus: Path) -> list[SnapshotInfo]:
     """
     claimed = manifests_by_snapshot(corpus)
     snapshots = load_all(corpus)
-    recorded = _recorded(corpus, snapshots)
+    recorded = commands_recorded(corpus, snapshots[-1]) if snapshots else {}
     out, before = [], Snapshot()
     for each in snapshots:
-        command = recorded.get(each.run_id) or _writer(before, each)
+        command = recorded.get(each.run_id) or writer_of(
+            _rows(before), _rows(each), is_rewritten=before.tables != each.tables
+        )
         out.append(_entry(corpus, each, command, claimed))
         before = each
     return out
@@ -100,24 +106,22 @@ WRITERS = {
 }
 
 
-def _writer(before: Snapshot, after: Snapshot) -> str:
-    """The command that makes the difference of two neighbouring snapshots; "" when an older one in between is gone and nothing tells."""
-    grown = [t for t in WRITERS if _rows(after, t) > _rows(before, t)]
+def writer_of(before: Mapping[str, int], after: Mapping[str, int], *, is_rewritten: bool) -> str:
+    """The command that makes the difference of two neighbouring snapshots, by the rows of their tables; "" when an older one in between is
+    gone and nothing tells."""
+    grown = [t for t in WRITERS if after[t] > before[t]]
     if grown:
         return WRITERS[grown[0]]
-    same_rows = all(_rows(after, table) == _rows(before, table) for table in TABLES)
-    return "eicorpus compact" if same_rows and after.tables != before.tables else ""
+    return "eicorpus compact" if is_rewritten and before == after else ""
 
 
-def _rows(each: Snapshot, table: str) -> int:
-    return sum(part.rows for part in each.parts(table))
+def _rows(each: Snapshot) -> dict[str, int]:
+    return {table: sum(part.rows for part in each.parts(table)) for table in TABLES}
 
 
-def _recorded(corpus: Path, snapshots: list[Snapshot]) -> dict[str, str]:
+def commands_recorded(corpus: Path, latest: Snapshot) -> dict[str, str]:
     """run_id -> the command of an ingest, as the latest snapshot knows it."""
-    if not snapshots:
-        return {}
-    rows = snapshots[-1].read(corpus, "runs", ["run_id", "command"]).to_pylist()
+    rows = latest.read(corpus, "runs", ["run_id", "command"]).to_pylist()
     return {row["run_id"]: row["command"] for row in rows}
 
 

@@ -16,10 +16,12 @@ import pyarrow as pa
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
 from schemas.outcome import Outcome
-from schemas.regular_file import blocks_of_regular
+from schemas.regular_file import blocks_of_regular, read_regular
 
 STAGED = "staged.arrow"
 _OUTCOME = b"eicorpus.outcome"
+_KEPT = "outcome.json"
+_MAX_OUTCOME_BYTES = 1 << 30
 
 
 def work_digest(recipe: Recipe, adapter_version: int, options: str) -> str:
@@ -64,14 +66,42 @@ def _is_plain(path: Path) -> bool:
 
 def staged_rows_of(folder: Path) -> pa.Table:
     """The rows a worker left in a staging folder."""
-    with pa.ipc.open_file(folder / STAGED) as reader:
+    with _opened(folder) as reader:
         return reader.read_all()
+
+
+def _opened(folder: Path) -> pa.ipc.RecordBatchFileReader:
+    """From memory: for a file Arrow would wait for a thread of its own, twice as long as everything else that a commit does."""
+    with open(f"{folder}/{STAGED}", "rb", buffering=0) as file:
+        return pa.ipc.open_file(pa.py_buffer(file.read()))
 
 
 def staged_outcome(folder: Path) -> Outcome:
     """The outcome a worker left in a staging folder, as it returned it."""
-    with pa.ipc.open_file(folder / STAGED) as reader:
+    with _opened(folder) as reader:
         return Outcome.from_json(reader.schema.metadata[_OUTCOME].decode())
+
+
+def outcome_in(data: bytes) -> Outcome:
+    """As `staged_outcome`, of the bytes of `staged.arrow`."""
+    with pa.ipc.open_file(pa.BufferReader(data)) as reader:
+        return Outcome.from_json(reader.schema.metadata[_OUTCOME].decode())
+
+
+def keep_outcome(folder: Path, outcome: Outcome, disk: LocalStorage) -> None:
+    """Write down the outcome of an episode that is staged elsewhere, so that it need not stay in memory until its turn."""
+    disk.make_dir(folder)
+    disk.write(folder / _KEPT, outcome.to_json().encode())
+
+
+def kept_outcome(folder: Path) -> Outcome | None:
+    """What `keep_outcome` wrote; None where it is gone."""
+    path = folder / _KEPT
+    return (
+        Outcome.from_json(read_regular(path, max_bytes=_MAX_OUTCOME_BYTES).decode())
+        if path.is_file()
+        else None
+    )
 
 
 def _has_videos(folder: Path, outcome: Outcome) -> bool:

@@ -11,11 +11,13 @@ in a new lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -32,10 +34,14 @@ from ingest.corpus.commit_log import (
     following,
 )
 from ingest.corpus.committed_files import CommittedFile, committed_files
+from ingest.corpus.erasure import erase_copies
+from ingest.corpus.kept_states import collect_states, remove_older_states
 from ingest.corpus.known_files import is_known
-from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS
+from ingest.corpus.layout import LINK, MARKER, MARKER_LIMITS, CorpusLayout
+from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.remote_link import Link, place_of, read_link
 from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.tombstones import tombstones
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from ingest.storage.open_store import probe
@@ -49,11 +55,20 @@ from schemas.errors import (
     UnknownOutcome,
 )
 from schemas.json_text import parse_json
-from schemas.manifest import FACTS_FILE, load_facts
+from schemas.manifest import (
+    ERASED_FILE,
+    FACTS_FILE,
+    NEWEST_FILE,
+    REDACTION_FILE,
+    ROWS_FILE,
+    VERSION_NAME,
+    load_facts,
+)
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.parquet_file import read_table
 from schemas.paths import within
 
+ERASING = ".erasing"  # what the folder has of erased episodes is not all removed
 COPYING = ".copying"  # lock: who copies files here holds it with others, who removes unnamed files holds it alone
 T = TypeVar("T")
 AT_ONCE = 16  # transfers
@@ -70,8 +85,12 @@ class SharedStore(commit_log.LogStore, Protocol):
 
     def get_file(self, key: str, path: Path, *, max_bytes: int | None = None) -> str: ...
     def put_file(self, key: str, path: Path) -> None: ...
+    def create_copy(self, source_key: str, target_key: str) -> bool: ...
     def size(self, key: str) -> int | None: ...
+    def sha256(self, key: str) -> str: ...
+    def copy(self, source_key: str, target_key: str) -> None: ...
     def delete(self, key: str) -> None: ...
+    def delete_all(self, keys: Sequence[str]) -> None: ...
     def entries(self, prefix: str) -> Iterable[Mapping[str, Any]]: ...
 
 
@@ -99,9 +118,43 @@ class WorkingCopy:
         with self._copying():
             current = snapshot.load(self.root)
             state = self.log.latest(current)
-            # All parts are looked for: a folder that a backup restored may lack some.
-            self._keep(state, Snapshot(), is_new=state is not current)
+            while True:
+                try:
+                    # All parts are looked for: a folder that a backup restored may lack some.
+                    self._keep(state, Snapshot(), last=current, is_new=state is not current)
+                    break
+                except SourceError as error:  # an erasure that followed may have deleted it
+                    newer = self.log.latest(state)
+                    if error.code is not Code.MISSING_FILE or newer is state:
+                        raise
+                    state = newer
+        if state is not current:
+            self._collect()
         return state
+
+    def keep_state(self, number: int) -> None:
+        """Make a state of any commit a snapshot of the folder, which a later `refresh` may remove.
+
+        Raises:
+            ConfigError: there is no such commit.
+            TransientError: the store does not answer.
+        """
+        if number in snapshot.numbers(self.root):
+            return
+        with self._copying():
+            state = self.log.state(number, snapshot.load(self.root))
+            self._get_parts(part for table in TABLES for part in state.parts(table))
+            self._disk.sync()
+            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+
+    def _collect(self) -> None:
+        """Remove snapshots that nothing here needs, unless another process copies files now."""
+
+        def sweep() -> None:
+            collect_states(self.root, self._disk)
+
+        with held_with_others(self.root / COPYING, sweep):
+            pass
 
     def _copying(self) -> AbstractContextManager[None]:
         """While the block runs, recovery removes no file that is copied and not yet named by a snapshot of the folder."""
@@ -119,15 +172,39 @@ class WorkingCopy:
                 where=str(self.root),
             )
 
-    def _keep(self, state: Snapshot, before: Snapshot, *, is_new: bool = True) -> None:
-        """Make a state a snapshot of the folder, with the catalog files that one before it lacks."""
+    def _keep(
+        self,
+        state: Snapshot,
+        before: Snapshot,
+        *,
+        last: Snapshot | None = None,
+        is_new: bool = True,
+    ) -> None:
+        """Make a state a snapshot of the folder, with the catalog files that one before it lacks.
+
+        Args:
+            last: the newest snapshot of the folder, where that is another one than `before`.
+        """
+        last = before if last is None else last
         known = {part.path for table in TABLES for part in before.parts(table)}
         new = (p for table in TABLES for p in state.parts(table) if p.path not in known)
         self._get_parts(new)
+        has_erased = state.content("tombstones") != last.content("tombstones")
+        if has_erased:
+            self._disk.put(ERASING, b"", is_durable=True)
         if is_new:
             self._disk.sync()
             text = snapshot.text_of(state)
             self._disk.put(snapshot.key_of(state.number), text.encode(), is_durable=True)
+        if has_erased or (self.root / ERASING).exists():
+            self.erase_copies(state)
+
+    def erase_copies(self, state: Snapshot) -> None:
+        """Remove what the folder has of erased episodes, and states that have them. Older states come again without them."""
+        erase_copies(CorpusLayout(self.root), self._disk, tombstones(self.root, state))
+        remove_older_states(self.root, self._disk, state)
+        self._disk.sync()
+        self._disk.remove(self.root / ERASING)
 
     def _get_parts(self, parts: Iterable[Part]) -> None:
         self.get_files(CommittedFile(part.path, part.num_bytes, part.sha256) for part in parts)
@@ -143,7 +220,7 @@ class WorkingCopy:
         if missing:
             for folder in sorted({within(self.root, file.path).parent for file in missing}):
                 self._disk.make_dir(folder)
-            _each(self._get_file, missing)
+            each_at_once(self._get_file, missing)
         return len(missing)
 
     def _has(self, file: CommittedFile) -> bool:
@@ -161,63 +238,62 @@ class WorkingCopy:
                 where=f"{self.link.uri}/{file.path}",
             )
 
-    def check_objects(self, current: Snapshot) -> None:
-        """Whether the bucket has every file that a state names, of its size. Cached copies do not count.
-
-        Raises:
-            DamagedCopy: objects are missing, or have another size.
-        """
-        sizes = {
-            e["key"]: e["size"]
-            for room in ("catalog", "datasets")
-            for e in self.store.entries(room)
-        }
-        files = committed_files(self.root, current.tables)
-        parts = [part for table in TABLES for part in current.parts(table)]
-        named = [(file.path, file.num_bytes) for file in files]
-        named += [(part.path, part.num_bytes) for part in parts]
-        wrong = [key for key, size in named if key not in sizes or size not in (None, sizes[key])]
-        if wrong:
-            raise DamagedCopy(
-                f"{len(wrong)} objects are missing or have another size, the first of them {wrong[0]}",
-                remedy="restore them from a copy of the corpus",
-                where=self.link.uri,
-            )
-
     def fetch(self, current: Snapshot) -> int:
         """Copy every file of every episode, and latents. The number of files that were copied."""
         with self._copying():
             return self.get_files(committed_files(self.root, current.tables))
 
+    def fetch_files(self, files: Sequence[CommittedFile]) -> int:
+        """`get_files`, while recovery removes none of them."""
+        missing = [file for file in files if not self._has(file)]
+        if not missing:
+            return 0
+        with self._copying():
+            return self.get_files(missing)
+
     def fetch_manifests(self) -> None:
         """Copy published manifests, and the states that they were built from. Other objects below `manifests/` are left there."""
-        known = set(snapshot.numbers_in(self.store.list(snapshot.FOLDER)))
         for key in self.store.list(MANIFESTS):
             path = within(self.root, key)
-            if is_known(key) and not path.exists():
+            if is_known(key) and (path.name == NEWEST_FILE or not path.exists()):
                 self._disk.make_dir(path.parent)
                 self.store.get_file(key, path, max_bytes=MOST_MANIFEST_BYTES)
-                if path.name == FACTS_FILE:
-                    with suppress(ConfigError):  # a damaged page is for those who open the manifest
-                        self._fetch_state(load_facts(path.parent).snapshot, known)
-
-    def _fetch_state(self, number: int, known: Set[int]) -> None:
-        if number in known and number not in snapshot.numbers(self.root):
-            state = snapshot.load_from(self.store, number)
-            self._get_parts(part for table in TABLES for part in state.parts(table))
-            self._disk.put(snapshot.key_of(number), snapshot.text_of(state).encode())
+        for name in manifest_names(self.root):
+            with suppress(ConfigError):  # a damaged page is for those who open the manifest
+                self.keep_state(load_facts(within(self.root, f"{MANIFESTS}/{name}")).snapshot)
 
     def share_manifest(self, folder: Path, built_from: int) -> None:
-        """Upload a manifest that was published here, and the state that it was built from. Its page comes last.
+        """Upload a manifest that was published here. Its page comes last. It loses what was erased since the state that it was built from.
 
         Raises:
             Conflict: another machine has published another one of this name.
             UnknownOutcome: the store does not answer. Build it again: nothing is computed anew.
         """
-        self.log.write_checkpoint(snapshot.load(self.root, built_from))
-        for path in sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name)):
+        before = snapshot.load(self.root, built_from).content("tombstones")
+        page = (folder / FACTS_FILE).relative_to(self.root).as_posix()
+        is_version = VERSION_NAME.fullmatch(folder.name) is not None
+        paths = sorted(folder.iterdir(), key=lambda each: (each.name == FACTS_FILE, each.name))
+        # A version is named by its content. Pages of two machines differ in numbers of runs and snapshots.
+        for path in () if is_version and self.store.size(page) is not None else paths:
             key = path.relative_to(self.root).as_posix()
             self._share(key, self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES))
+        if (newest := folder.parent / NEWEST_FILE).exists():
+            self.store.put_file(newest.relative_to(self.root).as_posix(), newest)
+        if self.refresh().content("tombstones") != before:
+            self.share_redactions()
+
+    def share_redactions(self) -> None:
+        """Replace manifests in the bucket that name erased episodes by those of this folder, which do not: the rows last."""
+        folders = [path.parent for path in self.root.glob(f"{MANIFESTS}/**/{REDACTION_FILE}")]
+        names = (REDACTION_FILE, FACTS_FILE, ROWS_FILE)
+        paths = [folder / name for folder in sorted(folders) for name in names]
+        for path in (self.root / MANIFESTS / ERASED_FILE, *paths):
+            key = path.relative_to(self.root).as_posix()
+            if not path.is_file():
+                continue
+            data = self._disk.get(key, max_bytes=MOST_MANIFEST_BYTES)
+            if not self._has_bytes(key, data):
+                self.store.put(key, data)
 
     def _share(self, key: str, data: bytes) -> None:
         for _ in range(MOST_TRIES):
@@ -318,9 +394,17 @@ class WorkingCopy:
         return state
 
     def commit(
-        self, parent: Snapshot, tables: Mapping[str, Sequence[Part]], run_id: str
+        self,
+        parent: Snapshot,
+        tables: Mapping[str, Sequence[Part]],
+        run_id: str,
+        *,
+        copies: Mapping[str, str] = MappingProxyType({}),
     ) -> Snapshot:
         """Upload what the new tables name and make it the next commit, after those that others made since `parent`.
+
+        Args:
+            copies: files that are in the bucket under another key and not here, by their path.
 
         Raises:
             LaneLost: another session has the lane of this one.
@@ -339,7 +423,7 @@ class WorkingCopy:
             parent=parent.commit_id,
         )
         media = committed_files(self.root, entry.change.added)
-        _each(self._place, media)
+        each_at_once(lambda file: self._place(file, copies.get(file.path)), media)
         entry = self._uploaded(entry)
         while True:
             standing = self.log.append(entry)
@@ -386,7 +470,17 @@ class WorkingCopy:
         Raises:
             Conflict: both add rows of one episode to one table.
         """
-        self._get_parts(part for _, part in other.change.parts)
+        try:
+            self._get_parts(part for _, part in other.change.parts)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+            raise Conflict(
+                "what another writer committed was erased since",
+                remedy="run the same command again; no data is lost",
+                where=self.link.uri,
+            ) from error
+        self._check_none_erased(change, other)
         for table in sorted({*change.added} & {*other.change.added}):
             if "uid" not in TABLES[table].names:
                 continue
@@ -395,6 +489,24 @@ class WorkingCopy:
                 raise Conflict(
                     f"another writer has committed {len(both)} of these episodes first ({table})",
                     remedy="run the same command again; no data is lost",
+                    where=self.link.uri,
+                )
+
+    def _check_none_erased(self, change: Change, other: LogEntry) -> None:
+        """
+        Raises:
+            Conflict: rows of the change are of episodes that the other entry erases.
+        """
+        erased = self._uids(other.change.added.get("tombstones", ()))
+        for table in sorted(change.added) if erased else ():
+            if "uid" not in TABLES[table].names or table == "tombstones":
+                continue
+            if len(both := erased & self._uids(change.added[table])):
+                for _, part in change.parts:  # ours alone, and another entry has its number
+                    self.store.delete(part.path)
+                raise Conflict(
+                    f"{len(both)} of these episodes were erased meanwhile ({table})",
+                    remedy="run the same command again",
                     where=self.link.uri,
                 )
 
@@ -434,27 +546,34 @@ class WorkingCopy:
             source = within(self.root, old)
             self._disk.hard_link_or_copy(source, within(self.root, part.path))
             self._disk.remove(source)
-        _each(self._put_part, list(moved.values()))
+        each_at_once(self._put_part, list(moved.values()))
         return replace(entry, change=change)
 
     def _put_part(self, part: Part) -> None:
         self.store.put_file(part.path, within(self.root, part.path))
 
-    def _place(self, file: CommittedFile) -> None:
+    def _place(self, file: CommittedFile, source: str | None) -> None:
         """Make an object, which no request can replace any more.
 
+        Args:
+            source: the key of an object with these bytes. None: they are in the local file.
+
         Raises:
-            Conflict: as `_refuse`.
+            Conflict: as `_refuse`, or the source is gone.
             UnknownOutcome: the store does not answer.
         """
         if file.is_pack:  # its name is of its run: no other process makes it
             if self.store.size(file.path) is None:
                 self.store.put_file(file.path, within(self.root, file.path))
             return
-        data = self._disk.get(file.path, max_bytes=file.num_bytes or 0)
+        if source is None:
+            data = self._disk.get(file.path, max_bytes=file.num_bytes or 0)
+            make = partial(self.store.create, file.path, data)
+        else:
+            make = partial(self._copied, source, file.path)
         for _ in range(MOST_TRIES):
             try:
-                if self.store.create(file.path, data) or self._has_bytes(file.path, data):
+                if make() or self._is_stored(file):
                     return
             except UnknownOutcome:
                 continue
@@ -464,6 +583,25 @@ class WorkingCopy:
             remedy="run the same command again when the store answers",
             where=f"{self.link.uri}/{file.path}",
         )
+
+    def _copied(self, source: str, key: str) -> bool:
+        try:
+            return self.store.create_copy(source, key)
+        except SourceError as error:
+            raise Conflict(
+                "a staged video was removed from the bucket before it was committed",
+                remedy="run the same command again; no data is lost",
+                where=f"{self.link.uri}/{source}",
+            ) from error
+
+    def _is_stored(self, file: CommittedFile) -> bool:
+        """Whether an object has the bytes of a file. False for one that a sweep has deleted by now."""
+        try:
+            if self.store.size(file.path) != file.num_bytes:
+                return False
+            return self.store.sha256(file.path) == file.sha256
+        except SourceError:
+            return False
 
     def _has_bytes(self, key: str, data: bytes) -> bool:
         """Whether an object has these bytes. False for one that a sweep has deleted by now."""
@@ -498,6 +636,9 @@ class WorkingCopy:
 
     def finish(self) -> None:
         """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
+        if self.link.corpus_uid:
+            self.refresh()  # logs and `meta/` lose what was erased meanwhile
+        self._collect()
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
@@ -548,6 +689,7 @@ def attach(
         _refuse_others(store, uri)
     disk = LocalStorage(root)
     disk.make_dir(root)
+    link = read_link(root) or link  # another command may have made it while the store was asked
     if link is None:
         if any(not entry.name.startswith(".") for entry in root.iterdir()):
             raise ConfigError(
@@ -615,7 +757,7 @@ class DamagedCopy(PipelineError):
     exit_code = 1
 
 
-def _each(transfer: Callable[[T], None], items: Sequence[T]) -> None:
+def each_at_once(transfer: Callable[[T], None], items: Sequence[T]) -> None:
     """Several at a time. The first error is raised when those under way have ended."""
     if AT_ONCE == 1 or len(items) == 1:
         for item in items:

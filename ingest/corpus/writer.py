@@ -66,6 +66,11 @@ def complete(copy: WorkingCopy, current: Snapshot) -> None:
         TransientError: the store does not answer, or the disk is full.
     """
     copy.fetch(current)
+    complete_meta(copy, current)
+
+
+def complete_meta(copy: WorkingCopy, current: Snapshot) -> None:
+    """Make `meta/` of every dataset from the catalog. Raises as `complete`."""
     corpus, disk = CorpusLayout(copy.root), LocalStorage(copy.root)
     datasets = datasets_of(copy.root, current)
     own = {dataset.path for dataset in own_datasets(copy.root, datasets)}
@@ -175,7 +180,7 @@ def _number(path: Path) -> int:
 def _remove_orphan_packs(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     """Packs of latents that were written but never committed. What an older snapshot names stays."""
     try:
-        orphans = orphan_packs(corpus, load_all(corpus.root))
+        orphans = orphan_packs(corpus, partial(load_all, corpus.root))
     except ConfigError as error:  # of a damaged snapshot or part it cannot be known what it names
         return [f"kept all packs of latents, because the catalog is damaged: {error}"]
     for path in orphans:

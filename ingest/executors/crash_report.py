@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.executors.node_proof import SharedView
+from ingest.storage.process_folder import KEPT
+from ingest.storage.process_folder import PREFIX as PROCESS
 
-WATCH = "watch."  # of the file of a worker process
+WATCH = KEPT  # of the file of a worker process
 TIMED_OUT = "Timeout ("  # how faulthandler begins
 FATAL = "Fatal Python error: "
 REPORT_BYTES = 1 << 16  # of its head, which is looked at
@@ -60,10 +62,11 @@ def heading(task_id: str, node_id: str) -> str:
 
 
 def report_of(view: SharedView | None, task_id: str) -> CrashReport | None:
-    """None when nothing was shared, or the task has not begun."""
+    """None when nothing was shared, or the task has not begun; with a bucket also when it was on another machine."""
     if view is None:
         return None
-    for path in Path(view.folder).glob(f"{WATCH}*"):
+    folders = f"{PROCESS}*/" if view.bucket else ""
+    for path in Path(view.folder).glob(f"{folders}{WATCH}*"):
         with path.open("rb") as file:
             head, _, rest = file.read(REPORT_BYTES).decode(errors="replace").partition("\n")
         words = head.split()

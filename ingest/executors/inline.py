@@ -111,11 +111,6 @@ class Monitored(Protocol):
         ...
 
 
-def placement_of(executor: object) -> Placement:
-    """Of the result that an executor yielded last."""
-    return executor.latest if isinstance(executor, Located) else Placement()
-
-
 class Executor(Protocol):
     """Where work runs."""
 

@@ -2,6 +2,7 @@
 
 The driver writes a random number into the corpus and notes size and digest of sampled files. A node reads both and writes an answer
 into the corpus, which the driver looks for. A node that differs gets no work, so it never decides what happens to an episode.
+Of a corpus in a bucket the number and the answers are objects: nodes need no file system that they share with the driver.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
@@ -23,14 +24,19 @@ import adapters
 import ingest
 import schemas
 from adapters.registry import adapter_for
+from ingest.corpus import publishing
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.remote_staging import FOLDER as STAGING
 from ingest.executors.inline import Executor
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
-from schemas.errors import PipelineError, system_error_text
+from ingest.storage.open_store import probe_copies
+from ingest.storage.process_folder import process_folder
+from schemas.errors import PipelineError, UnknownOutcome, system_error_text
 from schemas.regular_file import open_regular
 
 PREFIX = ".nodes."  # of the folder of a run, in the corpus' staging
+NONCE = "nonce"
 LOCK = ".nodes"  # in the corpus; held while a run has such a folder
 EDGE_BYTES = 4096  # of the head and of the tail of a file are compared
 DEPTH = 5  # levels of folders below a root that are sampled
@@ -54,10 +60,12 @@ class FileMark:
 class SharedView:
     """What the driver sees, for a node to compare."""
 
-    folder: str  # in the corpus
+    folder: str  # of the run, in the corpus; with `bucket` the staging folder of the machine that it is looked at on
     nonce: str
     marks: tuple[FileMark, ...] = ()
     adapter: str = ""  # to be importable
+    bucket: str = ""  # URI of the corpus, where nodes do not see the folder of the driver
+    key: str = ""  # in the bucket: of the folder of the run
 
 
 @runtime_checkable
@@ -97,31 +105,51 @@ def shared(
     adapter: str = "",
     is_doubtful: Callable[[Any, Any], bool] = nothing_is_doubtful,
     num_work: int = 0,
+    bucket: str = "",
 ) -> Iterator[Path | None]:
     """Before work on several machines: each node proves that it sees this corpus and `files`. Nothing to do on one machine.
 
-    Yields a folder of this run that every node sees; None on one machine.
+    Yields a folder of this run that every node sees; None on one machine, and of a bucket.
 
     Args:
         num_work: how much work there is; 0 where that is not known.
+        bucket: URI of the corpus, to which workers hand over what they make; "" where all nodes see its folder.
 
     Raises:
-        ConfigError: no node does; the message says what each one sees instead.
+        ConfigError: no node does; the message says what each one sees instead. Or the bucket cannot copy objects safely.
+        TransientError: the bucket does not answer.
     """
     if not isinstance(executor, Distributed):
         yield None
         return
-    with _run_folder(corpus, disk) as folder:
-        try:
-            nonce = secrets.token_hex(16)
-            disk.write(folder / "nonce", nonce.encode(), is_durable=True)
-            marks = tuple(mark for path in files() if (mark := mark_of(path)) is not None)
-            view = SharedView(folder=str(folder), nonce=nonce, marks=marks, adapter=adapter)
-            executor.expect(num_work)
-            executor.share(view, is_doubtful)
-            yield folder
-        finally:
-            executor.close()
+    nonce = secrets.token_hex(16)
+    with ExitStack() as stack:
+        if bucket:
+            key = stack.enter_context(_run_objects(bucket, nonce))
+            folder, at = None, {"folder": str(corpus.staging), "bucket": bucket, "key": key}
+        else:
+            folder = stack.enter_context(_run_folder(corpus, disk))
+            disk.write(folder / NONCE, nonce.encode(), is_durable=True)
+            at = {"folder": str(folder)}
+        stack.callback(executor.close)  # before the folder goes: workers use it
+        marks = tuple(mark for path in files() if (mark := mark_of(path)) is not None)
+        view = SharedView(**at, nonce=nonce, marks=marks, adapter=adapter)
+        executor.expect(num_work)
+        executor.share(view, is_doubtful)
+        yield folder
+
+
+@contextmanager
+def _run_objects(bucket: str, nonce: str) -> Iterator[str]:
+    """The objects of a run of workers that upload. Those of a driver that was killed are removed by `eicorpus gc`."""
+    store, key = publishing.store_of(bucket), f"{STAGING}/{PREFIX}{secrets.token_hex(16)}"
+    probe_copies(store, key)
+    try:
+        store.create(f"{key}/{NONCE}", nonce.encode())
+        yield key
+    finally:
+        with suppress(PipelineError):
+            store.delete_all(list(store.list(key)))
 
 
 @contextmanager
@@ -168,15 +196,29 @@ def mark_of(path: Path) -> FileMark | None:
 @cache
 def difference(view: SharedView, node_id: str) -> str:
     """What this process sees otherwise than the driver; "" for nothing. Leaves its answer in the corpus."""
-    return _of_corpus(view, node_id) or _of_files(view) or _of_adapter(view)
+    of_corpus = _of_bucket if view.bucket else _of_corpus
+    return of_corpus(view, node_id) or _of_files(view) or _of_adapter(view)
+
+
+def _of_bucket(view: SharedView, node_id: str) -> str:
+    try:
+        process_folder(Path(view.folder))
+        store = publishing.store_of(view.bucket)
+        if store.get(f"{view.key}/{NONCE}", max_bytes=EDGE_BYTES).decode() != view.nonce:
+            return f"{view.bucket} differs from the driver's"
+        with suppress(UnknownOutcome):
+            store.create(f"{view.key}/{node_id}", view.nonce.encode())
+    except (OSError, PipelineError) as error:
+        return f"this node cannot work with {view.bucket} ({system_error_text(error)})"
+    return ""
 
 
 def _of_corpus(view: SharedView, node_id: str) -> str:
     folder = Path(view.folder)
     try:
-        text = _patiently(partial(_text, folder / "nonce"))
+        text = _patiently(partial(_text, folder / NONCE))
         if text != view.nonce:
-            return f"{folder / 'nonce'} differs from the driver's; the corpus must be on storage that all nodes share"
+            return f"{folder / NONCE} differs from the driver's; the corpus must be on storage that all nodes share"
         # Rooted in the corpus: links above it are the caller's and are followed, as in a local run. A file of its own for each
         # process: two that write one file at a time take its half-written name away from each other.
         answer = folder / f"{node_id}.{os.getpid()}"
@@ -226,6 +268,8 @@ def _of_adapter(view: SharedView) -> str:
 
 def is_answered(view: SharedView, node_id: str) -> bool:
     """Whether what a process of a node wrote into the corpus is here."""
+    if view.bucket:
+        return publishing.store_of(view.bucket).size(f"{view.key}/{node_id}") is not None
     try:
         return _patiently(partial(_answer, view, node_id)) == view.nonce
     except OSError:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from ingest.executors.crash_report import CrashReport, is_more, oom_kills, report_of
@@ -33,6 +35,7 @@ PROVE_S = (
 PROBES = 3  # of a node whose worker process ends while it proves itself
 SHOWN_NODES = 3  # of many, in one message
 COUNT_S = 2.0  # for a node to answer how often its kernel has killed for memory
+REPORT_S = 30.0  # for all nodes to say whether a process ended there
 RECENT_S = 1.0  # an answer, or that there was none, holds for the other workers that ended with it
 NODE_ID = re.compile(r"\b[0-9a-f]{56}\b")
 
@@ -349,6 +352,7 @@ class RayExecutor:
     def _crash(self, reference: Any, waited_s: float, how: str) -> WorkerFailure:
         """Of a process that ended alone: its own report, else the kernel's counter, else only that it was killed."""
         report, limit_s = self._report(reference), self.limits.time_limit_s
+        report = report or self._asked_report(reference)
         if waited_s >= limit_s and (report is None or report.is_timed_out):
             limit = f"stopped after the time limit of {limit_s:g} s"
             return self._failure(report, Code.TIME_LIMIT, limit)
@@ -384,6 +388,15 @@ class RayExecutor:
     def _report(self, reference: Any) -> CrashReport | None:
         return report_of(self._view, reference.task_id().hex())
 
+    def _asked_report(self, reference: Any) -> CrashReport | None:
+        """Of a process on another machine, whose files the driver does not see."""
+        if self._view is None or not self._view.bucket:
+            return None
+        body = partial(_report_here, self._view, reference.task_id().hex())
+        # All of them: Ray does not say where a process has ended.
+        reports = self._asked([node.id for node in self.nodes()], body, REPORT_S)
+        return next((each for each in reports if each is not None), None)
+
     def _oom_kills(self, report: CrashReport) -> tuple[int, ...] | None:
         """The counters of the kernel of a node after a worker process of it has ended; None where it does not answer."""
         counted_s, kills = self._counted.get(report.node_id, (-RECENT_S, None))
@@ -396,23 +409,43 @@ class RayExecutor:
         return kills
 
     def _asked_kills(self, node_id: str) -> tuple[int, ...] | None:
+        count = next(iter(self._asked([node_id], count_oom_kills, COUNT_S)), None)
+        return None if count is None else tuple(count)
+
+    def _asked(
+        self, node_ids: Iterable[str], body: Callable[[None, LocalStorage], Any], wait_s: float
+    ) -> list[Any]:
+        """What a body answers on nodes, of those that answer at once."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        task = self.submission(num_cpus=0, scheduling_strategy=on_node)(None, count_oom_kills)
-        try:
-            _, problem, count = ray.get(task, timeout=COUNT_S)
-        except ray.exceptions.GetTimeoutError:
+        tasks = []
+        for node_id in node_ids:
+            on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            tasks.append(self.submission(num_cpus=0, scheduling_strategy=on_node)(None, body))
+        if not tasks:
+            return []
+        ready, late = ray.wait(tasks, num_returns=len(tasks), timeout=wait_s)
+        for task in late:
             ray.cancel(task, force=True)
-            return None
-        except ray.exceptions.RayError:
-            return None
-        return None if problem else tuple(count)
+        answers = []
+        for task in ready:
+            with suppress(ray.exceptions.RayError):
+                _, problem, answer = ray.get(task)
+                if not problem:
+                    answers.append(answer)
+        return answers
 
     def node_name(self, node_id: str) -> str:
         """Host name, address and id of a node, also of one that is gone."""
         return self.cluster.names.get(node_id, node_id)
+
+
+def _report_here(
+    view: SharedView, task_id: str, work: None, disk: LocalStorage
+) -> CrashReport | None:
+    """A worker body: what the process of a task has left on this machine."""
+    return report_of(view, task_id)
 
 
 def count_oom_kills(work: None, disk: LocalStorage) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ class Run:
             if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
                 problem = f"{claimed.code}: {claimed.message}"
                 self.executor.exclude(
-                    node_id, f"it reports a file as missing that the driver can read ({problem})"
+                    node_id, f"it reports what the driver does not see ({problem})"
                 )
             self.executor.latest = Placement(node=DRIVER)
             yield work, result

@@ -15,6 +15,7 @@ from ingest.executors.inline import memory_limit, shortage
 from ingest.executors.node_proof import SharedView, difference
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
+from ingest.storage.process_folder import process_folder
 
 Body = Callable[[Any, LocalStorage], Any]
 
@@ -98,13 +99,15 @@ def _watched(task: RayTask, terms: RunTerms) -> Any:
 
 @cache
 def _sink(view: SharedView | None) -> IO[bytes]:
-    """The file of this process in the corpus, where the driver reads it. The signal of a crash goes there, too."""
+    """The file of this process in the corpus, where the driver reads it, or asks its node. The signal of a crash goes there, too."""
     import ray
 
     if view is None:
         return TemporaryFile()
     worker = ray.get_runtime_context().get_worker_id()
-    file = (Path(view.folder) / f"{WATCH}{worker}").open("w+b")
+    folder = Path(view.folder)
+    folder = process_folder(folder) if view.bucket else folder
+    file = (folder / f"{WATCH}{worker}").open("w+b")
     faulthandler.enable(file, all_threads=False)
     return file
 

@@ -5,5 +5,6 @@ __all__ = [
     "format_names",
     "hub",
     "iceberg",
+    "part",
     "warehouse",
 ]

@@ -3,6 +3,7 @@
 __all__ = [
     "compact",
     "erase",
+    "erase_bucket",
     "erasure_plan",
     "gc",
     "pack_latents",

@@ -7,12 +7,17 @@ session that comes back to it gets another one. What was uploaded before these e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ingest.corpus import commit_log, snapshot
+from ingest.corpus import commit_log, remote_staging, snapshot
 from ingest.corpus.commit_log import LogEntry, following
 from ingest.corpus.committed_files import committed_files
 from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.tombstones import tombstones
 from ingest.corpus.working_copy import WorkingCopy
 from schemas.catalog import TABLES
 
@@ -20,6 +25,7 @@ MEDIA = (
     "data",
     "videos",
 )  # of a lane; latents are named by their episode, so another writer may be about to name them
+_LATENTS = re.compile(r"(datasets/[^/]+/[^/]+)/latents/.*episode_([0-9]{6,18})[.][^/]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,27 +49,36 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         TransientError: the store does not answer. Run again: what was deleted was not needed.
     """
     state = copy.refresh()
-    entries = list(copy.log.after(_first_number(copy) - 1))
+    log = _LogContent()
+    for entry in copy.log.after(_first_number(copy) - 1):
+        log.add(entry)
     if not dry_run:
-        state = _append(copy, state, entries, LogEntry(number=1, run_id=run_id, kind="sweep"))
+        state = _append(copy, state, log, LogEntry(number=1, run_id=run_id, kind="sweep"))
     written_s = {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
     # Of the entry alone: what others commit while we list was uploaded by writers who know of the sweep.
     now_s = written_s.get(commit_log.key_of(state.number), 0.0)
-    sealed = _stale_lanes(entries, written_s, now_s - stale_s)
+    sealed = _stale_lanes(log, written_s, now_s - stale_s)
     for lane, token in sealed.items() if not dry_run else ():
         seal = LogEntry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
-        state = _append(copy, state, entries, seal)
-    ended = {e.lane for e in entries if e.kind == "seal"} | {*sealed}
+        state = _append(copy, state, log, seal)
+    ended = {*log.sealed, *sealed}
     listed = [e for room in ("catalog", "datasets") for e in copy.store.entries(room)]
-    entries += copy.log.after(state.number)
-    named = _named(copy, copy.refresh(), entries)
+    for entry in copy.log.after(state.number):
+        log.add(entry)
+    state = copy.refresh()
+    named = _named(copy, state, log)
+    erased_rows = list(tombstones(copy.root, state))
+    erased = {(row.dataset_path, row.episode_index) for row in erased_rows}
     orphans = [
         each
         for each in listed
         if each["key"] not in named
         and (dry_run or each["modified_s"] < now_s)
-        and _is_deletable(each["key"], ended)
+        and (_is_deletable(each["key"], ended) or _is_of_erased(each["key"], erased))
     ]
+    ended_uids = set(state.read(copy.root, "episodes", ["uid"])["uid"].to_pylist())
+    ended_uids.update(row.uid for row in erased_rows)
+    orphans += _left_in_staging(copy, ended_uids, now_s, now_s - stale_s)
     for each in orphans if not dry_run else ():
         copy.store.delete(each["key"])
     return Swept(
@@ -78,41 +93,79 @@ def _first_number(copy: WorkingCopy) -> int:
     return min((number for key in keys if (number := commit_log.number_of(key))), default=1)
 
 
-def _append(copy: WorkingCopy, state: Snapshot, entries: list[LogEntry], new: LogEntry) -> Snapshot:
-    """The state after an entry of ours, whatever others commit meanwhile. All of them join `entries`."""
+@dataclass(slots=True, kw_only=True)
+class _LogContent:
+    """What a sweep needs of all entries. Entries have the sizes and digests of parts too, which are not kept."""
+
+    parts: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)  # parts that an erasure has replaced
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)  # lane: number, token
+    sealed: set[str] = field(default_factory=set)
+
+    def add(self, entry: LogEntry) -> None:
+        self.parts.update(part.path for _, part in entry.change.parts)
+        if entry.erasure is not None:
+            self.parts.update(part.path for _, part in entry.erasure.parts)
+            self.erased.update(entry.erasure.instead)
+        if entry.lane:
+            self.last[entry.lane] = entry.number, entry.token
+        if entry.kind == "seal":
+            self.sealed.add(entry.lane)
+
+
+def _append(copy: WorkingCopy, state: Snapshot, log: _LogContent, new: LogEntry) -> Snapshot:
+    """The state after an entry of ours, whatever others commit meanwhile. All of them join `log`."""
     while True:
         entry = replace(new, number=state.number + 1, parent=state.commit_id)
         standing = copy.log.append(entry)
         state = following(state, standing)
-        entries.append(standing)
+        log.add(standing)
         if standing.commit_id == entry.commit_id:
             return state
 
 
-def _stale_lanes(
-    entries: list[LogEntry], written_s: dict[str, float], before_s: float
-) -> dict[str, int]:
+def _stale_lanes(log: _LogContent, written_s: dict[str, float], before_s: float) -> dict[str, int]:
     """Lane -> the token of its last session, of those that are not sealed and had no entry since `before_s`."""
-    last: dict[str, LogEntry] = {}
-    for entry in entries:
-        if entry.lane:
-            last[entry.lane] = entry
     return {
-        lane: entry.token
-        for lane, entry in last.items()
-        if entry.kind != "seal"
-        and written_s.get(commit_log.key_of(entry.number), before_s) < before_s
+        lane: token
+        for lane, (number, token) in log.last.items()
+        if lane not in log.sealed and written_s.get(commit_log.key_of(number), before_s) < before_s
     }
 
 
-def _named(copy: WorkingCopy, state: Snapshot, entries: list[LogEntry]) -> set[str]:
+def _named(copy: WorkingCopy, state: Snapshot, log: _LogContent) -> set[str]:
     """Every key that a commit or a checkpoint names."""
     named = {file.path for file in committed_files(copy.root, state.tables)}
     named |= {part.path for table in TABLES for part in state.parts(table)}
-    named |= {part.path for entry in entries for _, part in entry.change.parts}
-    for number in snapshot.numbers_in(copy.store.list(snapshot.FOLDER)):
-        named |= {p.path for t in TABLES for p in snapshot.load_from(copy.store, number).parts(t)}
-    return named
+    named |= log.parts
+    checkpoints = snapshot.numbers_in(copy.store.list(snapshot.FOLDER))
+    with ThreadPoolExecutor(commit_log.AT_ONCE) as pool:
+        for paths in pool.map(lambda number: _parts_at(copy, number), checkpoints):
+            named.update(paths)
+    return named - log.erased
+
+
+def _parts_at(copy: WorkingCopy, number: int) -> Iterable[str]:
+    state = snapshot.load_from(copy.store, number)
+    return [part.path for table in TABLES for part in state.parts(table)]
+
+
+def _is_of_erased(key: str, erased: set[tuple[str | None, int | None]]) -> bool:
+    """Whether it is latents in the place of an erased episode: a command that encoded it meanwhile may have uploaded them."""
+    match = _LATENTS.fullmatch(key)
+    return match is not None and (match[1], int(match[2])) in erased
+
+
+def _left_in_staging(
+    copy: WorkingCopy, ended_uids: Set[str | None], now_s: float, before_s: float
+) -> list[dict[str, Any]]:
+    """What workers uploaded of episodes that are committed or erased, or long ago. Who still needs it plans the work again."""
+    return [
+        dict(each)
+        for each in copy.store.entries(remote_staging.FOLDER)
+        if each["modified_s"] < before_s
+        or (each["modified_s"] < now_s and remote_staging.uid_in(each["key"]) in ended_uids)
+    ]
 
 
 def _is_deletable(key: str, ended: set[str]) -> bool:

@@ -28,6 +28,8 @@ ENCODE_PX_PER_S = 57e6
 BYTES_PER_PX = 1200 / 224**2
 PROBED = 3  # episodes, the first and the last among them
 DATA_FILES = 1  # of an episode, beside its videos
+# More requests where workers upload: staged rows; of a video its upload, and the three of a copy that S3 makes only where nothing is.
+ROWS_PUTS, VIDEO_PUTS = 1, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,32 +50,46 @@ class IngestCost:
     hours: float  # of recording: from the metadata, else from the probed episodes
     core_hours: float
     video_bytes: int
-    num_objects: int  # files of episodes; each is one PUT in a bucket
+    num_objects: int  # files of episodes
+    num_puts: int  # requests that a bucket charges as PUT
 
 
-def ingest_cost(plan: Plan, request: Request, limits: Limits) -> IngestCost | None:
+def ingest_cost(
+    plan: Plan, request: Request, limits: Limits, *, workers_upload: bool = False
+) -> IngestCost | None:
     """None where none of the probed episodes can be read. They are read in a worker process, under the limits of a run."""
     todo = [ref for ref in plan.todo if ref.problem is None]
     let_go(request.bucket)
-    return estimate(todo, _probed(spread(todo, PROBED), request, limits), request.recipe)
+    probed = _probed(spread(todo, PROBED), request, limits)
+    return estimate(todo, probed, request.recipe, workers_upload=workers_upload)
 
 
 def estimate(
-    todo: Sequence[EpisodeRef], probed: Sequence[EpisodeCost], recipe: Recipe
+    todo: Sequence[EpisodeRef],
+    probed: Sequence[EpisodeCost],
+    recipe: Recipe,
+    *,
+    workers_upload: bool = False,
 ) -> IngestCost | None:
-    """Of episodes, by those that were probed."""
+    """Of episodes, by those that were probed.
+
+    Args:
+        workers_upload: to `staging/` of a bucket, from where the driver copies.
+    """
     duration_s = sum(each.duration_s for each in probed)
     if not duration_s:
         return None
     hours = _recorded_s(todo, duration_s / len(probed), recipe) / 3600
     per_recorded_s = hours * 3600 / duration_s
     cameras = sum(each.num_cameras for each in probed) / len(probed)
+    uploads = ROWS_PUTS + VIDEO_PUTS * cameras if workers_upload else 0
     return IngestCost(
         num_probed=len(probed),
         hours=hours,
         core_hours=sum(each.core_s for each in probed) * per_recorded_s / 3600,
         video_bytes=round(sum(each.video_bytes for each in probed) * per_recorded_s),
         num_objects=round(len(todo) * (DATA_FILES + cameras)),
+        num_puts=round(len(todo) * (DATA_FILES + cameras + uploads)),
     )
 
 

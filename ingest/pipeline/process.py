@@ -7,18 +7,22 @@ import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from adapters.base import Adapter
 from adapters.registry import adapter_for
+from ingest.corpus import publishing
+from ingest.corpus.remote_staging import RemoteStaging, StagingStore
 from ingest.corpus.staging import staged_before, write_staged
 from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
 from ingest.pipeline.episode_record import ProcessedEpisode, describe, staged_rows
 from ingest.raw_data.bucket_source import BucketSource, reading
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
+from ingest.storage.process_folder import process_folder
 from ingest.transforms import time_grid
 from ingest.transforms.action_vector import canonical_vectors
 from ingest.transforms.camera_poses import with_camera_poses
@@ -55,6 +59,17 @@ class Work:
     assets: Assets = NO_ASSETS
     num_threads: int = 1
     bucket: BucketSource | None = None  # of which the raw data is fetched
+    upload_to: str = ""  # URI of the corpus, where workers and driver share no file system
+
+    @property
+    def remote_staging(self) -> RemoteStaging:
+        """Where the episode is handed over in the bucket of the corpus."""
+        return RemoteStaging(_store_of(self.upload_to), Path(self.staging).name)
+
+
+@cache
+def _store_of(uri: str) -> StagingStore:
+    return publishing.store_of(uri)
 
 
 def process(work: Work, disk: LocalStorage) -> Outcome:
@@ -66,8 +81,22 @@ def process(work: Work, disk: LocalStorage) -> Outcome:
     Raises:
         TransientError, OSError: the machine's trouble, for the executor to judge.
     """
-    ref, folder = work.ref, Path(work.staging)
-    disk = disk.at(folder.parent)
+    folder = Path(work.staging)
+    if not work.upload_to:
+        return _staged(work, folder, disk.at(folder.parent))
+    remote = work.remote_staging
+    if (outcome := remote.before()) is not None:
+        return outcome
+    own = process_folder(folder.parent)
+    outcome = _staged(work, own / folder.name, disk.at(own))
+    if outcome.state is State.STAGED:
+        outcome = remote.upload(own / folder.name, outcome)
+        disk.at(own).remove_tree(own / folder.name)
+    return outcome
+
+
+def _staged(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
+    ref = work.ref
     if (outcome := staged_before(folder)) is not None:
         return outcome
     disk.remove_tree(folder)  # a half-written attempt
@@ -243,7 +272,9 @@ _ABSENCES = frozenset(
 
 
 def is_doubtful(work: Work, outcome: Outcome) -> bool:
-    """Whether an outcome says that something is absent which was there when the run was planned."""
+    """Whether an outcome says that something is absent which was there when the run was planned, or that a machine has failed on its own."""
+    if work.upload_to and outcome.code in {DISK_FULL, *_names(TransientError)}:
+        return True  # the disk and the network of the node
     return work.ref.problem is None and (
         outcome.code in _ABSENCES or outcome.code in _names(ConfigError)
     )

@@ -14,16 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ingest.corpus import publishing
 from ingest.corpus.commit import Committer, datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import EndFacts, Ledger
-from ingest.corpus.remote_link import lane_of
+from ingest.corpus.remote_link import lane_of, read_link
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.staging import staged_before
+from ingest.corpus.staging import keep_outcome, kept_outcome, staged_before
 from ingest.corpus.tombstones import FORGOTTEN
 from ingest.corpus.writer import recover
-from ingest.executors.inline import DRIVER, Executor, Monitored, Placement, placement_of
-from ingest.executors.node_proof import shared
+from ingest.executors.inline import DRIVER, Executor, Located, Monitored, Placement
+from ingest.executors.node_proof import Distributed, shared
 from ingest.pipeline.node_rates import NodeRates
 from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
@@ -82,6 +83,8 @@ def ingest(
     started_at = context.now()
     datasets = datasets_of(corpus.root, current)
     recover(corpus, disk, current, datasets)
+    link = read_link(corpus.root)
+    upload_to = link.uri if link is not None and isinstance(executor, Distributed) else ""
     committer = Committer(
         corpus=corpus,
         disk=disk,
@@ -89,8 +92,9 @@ def ingest(
         parent=current,
         datasets=datasets,
         lane=lane_of(corpus.root),
+        staged_in=publishing.store_of(upload_to) if upload_to else None,
     )
-    run = _Run(request, plan, corpus, committer, limits, context, disk)
+    run = _Run(request, plan, corpus, committer, limits, context, disk, upload_to)
 
     def finish() -> Tally:
         run.flush()
@@ -115,10 +119,13 @@ def ingest(
             adapter=request.source,
             is_doubtful=is_doubtful,
             num_work=len(plan.todo),
+            bucket=upload_to,
         ):
             let_go(request.bucket)  # what planning has opened would fill the cache of the workers
+            # Asked once: whether an object fits a protocol takes longer than to count its outcome.
+            located = executor if isinstance(executor, Located) else None
             for work, result in executor.run(run.next_work, guarded):
-                run.take(work, result, placement_of(executor))
+                run.take(work, result, None if located is None else located.latest)
             run.hand_over_all()
     except KeyboardInterrupt:
         # Stopped in the middle of a flush, the numbering is ahead of what is committed: leave that to recovery.
@@ -147,9 +154,11 @@ class _Run:
         limits: Limits,
         context: RunContext,
         disk: LocalStorage,
+        upload_to: str = "",
     ) -> None:
         self.request, self.plan, self.corpus = request, plan, corpus
         self.committer, self.limits, self.context = committer, limits, context
+        self.disk, self.upload_to = disk, upload_to
         self.ledger = Ledger(disk, corpus.ledger, context.run_id)
         self.fresh = iter(plan.todo)
         self.recorded: deque[EpisodeRef] = (
@@ -158,7 +167,9 @@ class _Run:
         self.again: deque[Work] = deque()
         self.deaths: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
-        self.order = deque(ref.uid for ref in plan.todo)  # not yet handed to the committer
+        self.order: deque[str] = (
+            deque()
+        )  # of those that were recorded, not yet handed to the committer
         self.ready: dict[str, tuple[EpisodeRef, Outcome | None]] = {}  # None: it is staged
         self.num_in_memory = 0
         self.placements: dict[str, Placement] = {}  # of results that wait
@@ -196,6 +207,7 @@ class _Run:
             return None
         if not self.recorded:
             self.recorded += islice(self.fresh, RECORDED_AHEAD)
+            self.order += (ref.uid for ref in self.recorded)
             self.ledger.attempts({ref.uid: 1 for ref in self.recorded})
         if not self.recorded:
             return None
@@ -213,6 +225,7 @@ class _Run:
             assets=self.plan.assets,
             bucket=self.request.bucket,
             num_threads=self.limits.threads_per_episode,
+            upload_to=self.upload_to,
         )
 
     def take(
@@ -233,7 +246,7 @@ class _Run:
         self.placements[uid] = placement
         self._watch_nodes(placement.node, result)
         self._observe(work.ref, result, placement)
-        self._keep(work.ref, result)
+        self._keep(work, result)
         self._hand_over()
         self.context.progress(self.tally)
         if result.code == DISK_FULL:
@@ -268,10 +281,12 @@ class _Run:
             self.tally.suspect_nodes[node] = text
             self.context.warn(f"{text}; check its disk, memory and libraries, or remove it")
 
-    def _keep(self, ref: EpisodeRef, outcome: Outcome) -> None:
+    def _keep(self, work: Work, outcome: Outcome) -> None:
         is_kept = outcome.state is not State.STAGED or self.num_in_memory < MAX_IN_MEMORY
         self.num_in_memory += is_kept
-        self.ready[ref.uid] = (ref, outcome if is_kept else None)
+        if not is_kept and self.upload_to:
+            keep_outcome(Path(work.staging), outcome, self.disk)
+        self.ready[work.ref.uid] = (work.ref, outcome if is_kept else None)
 
     def _kept(self, uid: str) -> tuple[Work, Outcome]:
         """The next outcome, of which its staging folder may have the only copy."""
@@ -279,7 +294,8 @@ class _Run:
         self.num_in_memory -= outcome is not None
         work = self._work(ref)
         if outcome is None:
-            outcome = staged_before(Path(work.staging)) or Outcome(
+            kept = kept_outcome if self.upload_to else staged_before
+            outcome = kept(Path(work.staging)) or Outcome(
                 uid=uid,
                 state=State.FAILED,
                 code=STAGING_LOST,

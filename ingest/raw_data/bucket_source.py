@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ingest.raw_data.object_cache import ObjectCache
+from ingest.raw_data.object_parts import open_parts
 from ingest.raw_data.object_tree import BucketListing, StoredObject, list_objects
 from ingest.storage.object_store import ObjectStore
 from schemas.errors import TransientError
@@ -99,7 +101,7 @@ def reading(source: BucketSource | None) -> Iterator[None]:
         yield
         return
     opened = _opened(source)
-    with fetching(opened.fetch):
+    with fetching(opened):
         try:
             yield
         finally:
@@ -123,13 +125,22 @@ class _Opened:
 
     def fetch(self, path: Path) -> None:
         full = os.path.abspath(path)
+        key = self._key(full)
+        if key is not None:
+            self.cache.use(self.store, self.source.tree, Path(full), key)
+
+    def open_parts(self, path: Path, end: int | None) -> io.RawIOBase | None:
+        full = os.path.abspath(path)
+        key = self._key(full)
+        if key is None:
+            return None
+        return open_parts(self.cache, self.store, self.source.tree, Path(full), key, end)
+
+    def _key(self, full: str) -> str | None:
         root = self.source.root
         if self.source.is_file:
-            if full == root:
-                self.cache.use(self.store, self.source.tree, Path(full), os.path.basename(root))
-        elif full.startswith(f"{root}{os.sep}"):
-            key = full[len(root) + 1 :]
-            self.cache.use(self.store, self.source.tree, Path(full), key)
+            return os.path.basename(root) if full == root else None
+        return full[len(root) + 1 :] if full.startswith(f"{root}{os.sep}") else None
 
 
 @cache

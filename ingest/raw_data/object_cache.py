@@ -2,6 +2,7 @@
 
 Any number of processes share a cache. What it holds is counted in one SQLite file. A process that uses a file holds a shared lock on
 it, which the kernel frees when the process dies; a file that is locked is not evicted. A fetched file appears whole, by a rename.
+Files of parts (`ingest.raw_data.object_parts`) are counted and evicted beside them, as they grow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ KEPT_PINS = 2
 NUM_LOCKS = 1024  # files that are fetched at a time by all processes
 WAIT_S = 600.0  # for files that others use; and for one that another process fetches
 PAUSE_S = 0.2
+PARTS = "//parts"  # behind the key of an object that is fetched in parts: no key has an empty name
 _EVICTED_AT_ONCE = 256
 _CHANGED = "the object was changed since it was listed"
 
@@ -49,6 +51,8 @@ CREATE TABLE IF NOT EXISTS usage (bytes INTEGER NOT NULL, turn INTEGER NOT NULL)
 INSERT INTO usage SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM usage);
 CREATE TRIGGER IF NOT EXISTS file_added AFTER INSERT ON files
     BEGIN UPDATE usage SET bytes = bytes + NEW.bytes, turn = turn + 1; END;
+CREATE TRIGGER IF NOT EXISTS file_grown AFTER UPDATE OF bytes ON files
+    BEGIN UPDATE usage SET bytes = bytes + NEW.bytes - OLD.bytes; END;
 CREATE TRIGGER IF NOT EXISTS file_removed AFTER DELETE ON files
     BEGIN UPDATE usage SET bytes = bytes - OLD.bytes; END;
 """
@@ -60,8 +64,8 @@ class ObjectCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        with _of_disk(folder):
-            for name in ("trees", "locks", "tmp"):
+        with on_disk(folder):
+            for name in ("trees", "locks", "tmp", "parts"):
                 (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._mutex = threading.RLock()
         self._database = sqlite3.connect(
@@ -70,6 +74,7 @@ class ObjectCache:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.executescript(_TABLES)
         self._scratch = self._own_scratch()
+        self._parts = self._parts_of_this_start()
         self._pins: OrderedDict[str, int] = OrderedDict()
 
     # --- trees --------------------------------------------------------------------------------------------------------
@@ -91,7 +96,7 @@ class ObjectCache:
 
     def _make(self, listing: BucketListing, uri: str) -> None:
         target = self.folder / "trees" / listing.tree
-        with _of_disk(self.folder):
+        with on_disk(self.folder):
             if target.exists():
                 shutil.rmtree(target)  # of a process that was killed in the next lines
             part = self._scratch / secrets.token_hex(8)
@@ -131,13 +136,29 @@ class ObjectCache:
                     "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage",
                     (listing.tree, key, size),
                 )
+        same_parts = self._rows(
+            "SELECT old.key FROM objects old JOIN objects new ON new.tree = ? AND new.key = old.key "
+            "AND new.size = old.size AND new.e_tag = old.e_tag AND new.e_tag != '' "
+            "JOIN files ON files.tree = old.tree AND files.key = old.key || ? WHERE old.tree = ?",
+            *(listing.tree, PARTS, tree),
+        )
+        for (key,) in same_parts:
+            with suppress(OSError), self._transaction() as database:
+                target = self._path(listing.tree, key + PARTS)
+                target.parent.mkdir(exist_ok=True)
+                self._path(tree, key + PARTS).rename(target)
+                database.execute(
+                    "UPDATE OR IGNORE files SET tree = ? WHERE tree = ? AND key = ?",
+                    (listing.tree, tree, key + PARTS),
+                )
 
     def _replace(self, tree: str, listing: BucketListing) -> None:
         handle = open_lock(self.folder / "locks" / f"tree-{tree}")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._take_over(tree, listing)
-            shutil.rmtree(self.folder / "trees" / tree, ignore_errors=True)
+            for above in (self.folder / "trees", self._parts):
+                shutil.rmtree(above / tree, ignore_errors=True)
             with self._transaction() as database:
                 for table in ("files", "objects", "trees"):
                     database.execute(f"DELETE FROM {table} WHERE tree = ?", (tree,))
@@ -147,7 +168,9 @@ class ObjectCache:
             os.close(handle)
 
     def _path(self, tree: str, key: str) -> Path:
-        """The local path of an object of a tree. Keys were checked when the tree was made."""
+        """The local path of an object of a tree, or of its parts. Keys were checked when the tree was made."""
+        if key.endswith(PARTS):
+            return self._parts / tree / sha256(key.encode()).hexdigest()[:32]
         (name,) = os.listdir(self.folder / "trees" / tree)
         root = self.folder / "trees" / tree / name
         return root / key if root.is_dir() else root
@@ -221,12 +244,12 @@ class ObjectCache:
         with held_alone(self._lock_of(tree, key), WAIT_S):
             if not is_placeholder(path.lstat()):
                 return  # another process was first
-            listed, digest = self._listed_object(tree, key)
-            self._reserve(tree, listed)
+            listed, digest = self.listed_object(tree, key)
+            self._reserve(tree, key, listed.size)
             part = self._scratch / secrets.token_hex(8)
             try:
                 stored = _downloaded(store, listed, part, digest)
-                with _of_disk(part):
+                with on_disk(part):
                     os.chmod(part, 0o444)
                     handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
                     fcntl.flock(handle, fcntl.LOCK_SH)
@@ -238,11 +261,15 @@ class ObjectCache:
                 raise
             self._keep(path, handle)
             with self._transaction() as database:
+                if self._is_evicted(tree, key + PARTS, 0):
+                    database.execute(
+                        "DELETE FROM files WHERE tree = ? AND key = ?", (tree, key + PARTS)
+                    )
                 database.execute(
                     "UPDATE objects SET sha256 = ? WHERE tree = ? AND key = ?", (stored, tree, key)
                 )
 
-    def _listed_object(self, tree: str, key: str) -> tuple[StoredObject, str]:
+    def listed_object(self, tree: str, key: str) -> tuple[StoredObject, str]:
         rows = self._rows(
             "SELECT size, e_tag, sha256 FROM objects WHERE tree = ? AND key = ?", tree, key
         )
@@ -255,13 +282,75 @@ class ObjectCache:
         size, e_tag, digest = rows[0]
         return StoredObject(key, size, e_tag), digest
 
-    def _reserve(self, tree: str, listed: StoredObject) -> None:
-        """Count a file that is about to be fetched, after others made room."""
-        if listed.size > self.max_bytes:
-            message = f"{listed.size} bytes do not fit into the cache of {self.max_bytes} bytes"
-            raise ConfigError(message, remedy="raise --cache-gb", where=listed.key)
+    # --- content in parts ---------------------------------------------------------------------------------------------
+
+    def opened_parts(self, tree: str, key: str, size: int) -> int:
+        """A handle of the file of parts of an object, which is made where there is none, and pinned."""
+        path = self._path(tree, key + PARTS)
+        while True:
+            with self._mutex:
+                is_pinned = str(path) in self._pins
+                if is_pinned:
+                    self._pins.move_to_end(str(path))
+            try:
+                if is_pinned or self._pin(path):
+                    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    if not is_pinned:
+                        self._touch(tree, key + PARTS)
+                    return handle
+            except FileNotFoundError:
+                self._make_parts(path, size)
+
+    def fetching_of(self, tree: str, name: str) -> AbstractContextManager[None]:
+        """While the block runs, no other process fetches what has this name."""
+        return held_alone(self._lock_of(tree, name), WAIT_S)
+
+    def reserve_more(self, tree: str, listed: StoredObject, num_bytes: int) -> None:
+        """Count bytes that are about to be added to the parts of an object. Raises as `use`."""
+        rows = self._rows(
+            "SELECT bytes FROM files WHERE tree = ? AND key = ?", tree, listed.key + PARTS
+        )
+        had = rows[0][0] if rows else 0
+        self._reserve(tree, listed.key + PARTS, num_bytes, had=had)
+
+    def _make_parts(self, path: Path, size: int) -> None:
+        part = self._scratch / secrets.token_hex(8)
+        with on_disk(self.folder):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with part.open("xb") as file:
+                os.truncate(file.fileno(), size)
+            with suppress(FileExistsError):
+                os.link(part, path)
+            part.unlink()
+
+    def _parts_of_this_start(self) -> Path:
+        """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go."""
+        handle = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            start = os.read(handle, 36).decode()
+        finally:
+            os.close(handle)
+        with on_disk(self.folder), held_alone(self.folder / "locks" / "parts", WAIT_S):
+            own = self.folder / "parts" / start
+            for left in (self.folder / "parts").iterdir():
+                if left != own:
+                    shutil.rmtree(left, ignore_errors=True)
+            if not own.exists():
+                with self._transaction() as database:
+                    database.execute("DELETE FROM files WHERE key LIKE ?", (f"%{PARTS}",))
+                own.mkdir(mode=0o700)
+        return own
+
+    # --- room ---------------------------------------------------------------------------------------------------------
+
+    def _reserve(self, tree: str, key: str, size: int, *, had: int = 0) -> None:
+        """Count bytes that are about to be fetched, after others made room. `had`: what is counted of the file."""
+        if had + size > self.max_bytes:
+            message = f"{had + size} bytes do not fit into the cache of {self.max_bytes} bytes"
+            where = key.removesuffix(PARTS)
+            raise ConfigError(message, remedy="raise --cache-gb", where=where)
         until_s = time.monotonic() + WAIT_S
-        while not self._has_reserved(tree, listed):
+        while not self._has_reserved(tree, key, size):
             if len(self._pins) > KEPT_PINS:
                 self.unpin(max(len(self._pins) // 2, KEPT_PINS))
                 continue
@@ -273,9 +362,9 @@ class ObjectCache:
                 )
             time.sleep(PAUSE_S)
 
-    def _has_reserved(self, tree: str, listed: StoredObject) -> bool:
+    def _has_reserved(self, tree: str, key: str, size: int) -> bool:
         with self._transaction() as database:
-            over = self._over(listed.size)
+            over = self._over(size)
             passed = -1
             while over > 0:
                 oldest = database.execute(
@@ -290,11 +379,13 @@ class ObjectCache:
                         database.execute(
                             "DELETE FROM files WHERE tree = ? AND key = ?", (each_tree, each_key)
                         )
-                        over = self._over(listed.size)
-            database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, listed.key))
+                        over = self._over(size)
+            if not key.endswith(PARTS):  # it comes whole
+                database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
             database.execute(
-                "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage",
-                (tree, listed.key, listed.size),
+                "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage WHERE true "
+                "ON CONFLICT (tree, key) DO UPDATE SET bytes = bytes + excluded.bytes",
+                (tree, key, size),
             )
         return True
 
@@ -308,11 +399,14 @@ class ObjectCache:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path = self._path(tree, key)
-            if is_placeholder(path.lstat()):
+            if not key.endswith(PARTS) and is_placeholder(path.lstat()):
                 return True  # its process was killed while it fetched
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if key.endswith(PARTS):
+                    path.unlink()
+                    return True
                 part = self._scratch / secrets.token_hex(8)
                 make_placeholder(part, size)
                 part.rename(path)
@@ -334,7 +428,7 @@ class ObjectCache:
 
     def _own_scratch(self) -> Path:
         """A folder of this process on the file system of the trees. Those of dead processes are removed."""
-        with _of_disk(self.folder), held_alone(self.folder / "locks" / "tmp", WAIT_S):
+        with on_disk(self.folder), held_alone(self.folder / "locks" / "tmp", WAIT_S):
             for left in (self.folder / "tmp").iterdir():
                 lock = open_lock(left / "lock") if left.is_dir() else None
                 try:
@@ -374,21 +468,31 @@ def _downloaded(store: ObjectStore, listed: StoredObject, part: Path, digest: st
     Raises:
         TransientError: it is another one now.
     """
-    remedy = "run the same command again, which lists the objects anew"
-    try:
-        with _of_disk(part):
+    with listed_version(listed.key):
+        with on_disk(part):
             stored = store.get_file(listed.key, part, e_tag=listed.e_tag or None)
             size = part.stat().st_size
+        if size != listed.size or stored != (digest or stored):
+            raise ObjectReplaced(_CHANGED, where=listed.key)
+    return stored
+
+
+@contextmanager
+def listed_version(key: str) -> Iterator[None]:
+    """
+    Raises:
+        TransientError: the object is another one than was listed, or none.
+    """
+    remedy = "run the same command again, which lists the objects anew"
+    try:
+        yield
     except ObjectReplaced:
-        raise TransientError(_CHANGED, remedy=remedy, where=listed.key) from None
+        raise TransientError(_CHANGED, remedy=remedy, where=key) from None
     except SourceError as error:
         if error.code is not Code.MISSING_FILE:
             raise
         message = "the object was deleted since it was listed"
-        raise TransientError(message, remedy=remedy, where=listed.key) from None
-    if size != listed.size or stored != (digest or stored):
-        raise TransientError(_CHANGED, remedy=remedy, where=listed.key)
-    return stored
+        raise TransientError(message, remedy=remedy, where=key) from None
 
 
 def _is_at(handle: int, path: Path) -> bool:
@@ -402,7 +506,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 @contextmanager
-def _of_disk(where: Path) -> Iterator[None]:
+def on_disk(where: Path) -> Iterator[None]:
     """
     Raises:
         ConfigError, TransientError: the disk of the cache is full, or refuses.

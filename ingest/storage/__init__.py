@@ -10,6 +10,7 @@ __all__ = [
     "lock_file",
     "object_store",
     "open_store",
+    "process_folder",
     "rooted",
     "store",
     "store_uri",

@@ -113,11 +113,12 @@ class LocalStorage(Store):
 
     def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         folder = self.local_path(prefix) if prefix else self._root_of_keys
+        start = len(f"{self.root}/")
         keys = []
         for entry in entries_below(folder):
             if entry.is_file(follow_symlinks=False):
                 is_half = entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX)
-                keys += [] if is_half else [Path(entry.path).relative_to(self.root).as_posix()]
+                keys += [] if is_half else [entry.path[start:]]
             elif not entry.is_dir(follow_symlinks=False):
                 raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
         return sorted(key for key in keys if after is None or key > after)
@@ -178,21 +179,15 @@ class LocalStorage(Store):
     def write_new(self, path: Path, data: bytes) -> None:
         """Write a file that is read only after a snapshot references it: no rename needed."""
         *above, name = self._rooted.parts(path)
-        with self._rooted.folder(above) as folder, self._rooted.created(name, folder) as file:
-            file.write(data)
+        with self._rooted.folder(above) as folder:
+            self._write_all(self._rooted.new(name, folder), data)
         self._changed(above, name)
 
     def append(self, path: Path, data: bytes) -> None:
         *above, name = self._rooted.parts(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with self._rooted.folder(above) as folder:
-            handle = self._rooted.opened(name, flags, folder)
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[self.system.write(handle, rest) :]
-            finally:
-                self.system.close(handle)
+            self._write_all(self._rooted.opened(name, flags, folder), data)
         self._changed(above, name)
 
     def hard_link_or_copy(self, source: Path, target: Path) -> None:
@@ -373,6 +368,15 @@ class LocalStorage(Store):
                 raise
             self.system.rename(part, name, old_dir=folder, new_dir=folder)
         self._changed(above, *([] if is_durable else [name]))
+
+    def _write_all(self, handle: int, data: bytes) -> None:
+        """And close."""
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self.system.write(handle, rest) :]
+        finally:
+            self.system.close(handle)
 
     def _make_root(self) -> None:
         """The root is the caller's to name, links on the way to it are the caller's too."""

@@ -7,6 +7,7 @@ may be signed.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -124,6 +125,23 @@ class ObjectStore(Store):
             pieces = self._ranges(source, answer.meta)
             self._upload(target, pieces, size)
 
+    def create_copy(self, source_key: str, target_key: str) -> bool:
+        """As `create`, of the bytes of another object of at most `MAX_COPY_BYTES`, which do not pass through this machine.
+
+        Raises:
+            SourceError: MISSING_FILE for the source.
+            UnknownOutcome: no answer came.
+        """
+        source, target = self._checked(source_key), self._checked(target_key)
+        with self._translated(source_key, is_create=True) as errors:
+            try:
+                self._obstore.copy(self._client_that_sends_once, source, target, overwrite=False)
+            except errors.AlreadyExistsError as error:
+                if "ConditionalRequestConflict" in str(error):
+                    raise
+                return False
+        return True
+
     def put_file(self, key: str, path: Path) -> None:
         target = self._checked(key)
         with open_regular(path) as file, self._translated(key):
@@ -148,6 +166,31 @@ class ObjectStore(Store):
             )
             return write_pieces(path, pieces)
 
+    def ranges(
+        self, key: str, spans: Sequence[tuple[int, int]], *, size: int, e_tag: str
+    ) -> Iterator[bytes]:
+        """The bytes [start, end) of each span, in order, while the next ones are under way: of the version of this size and ETag ("": unknown).
+
+        Raises:
+            ObjectReplaced: there is another version now.
+            SourceError, TransientError: as `Store.get`.
+        """
+        source = self._checked(key)
+        with self._translated(key):
+            for answered, (start, end), data in self._spans(source, spans, e_tag):
+                if (answered, len(data)) != (size, end - start):
+                    raise ObjectReplaced(f"{answered} bytes; expected {size}", where=key)
+                yield data
+
+    def sha256(self, key: str) -> str:
+        """SHA-256 of the bytes of an object, in hexadecimal. Raises as `get`."""
+        source, digest = self._checked(key), hashlib.sha256()
+        with self._translated(key):
+            answer = self._obstore.get(self._client, source)
+            for piece in self._ranges(source, answer.meta):
+                digest.update(piece)
+        return digest.hexdigest()
+
     def list(self, prefix: str, *, after: str | None = None) -> Sequence[str]:
         return sorted(each["key"] for each in self.entries(prefix, after=after))
 
@@ -156,6 +199,16 @@ class ObjectStore(Store):
         try:
             with self._translated(key):
                 self._obstore.delete(self._client, path)
+        except SourceError as error:
+            if error.code is not Code.MISSING_FILE:
+                raise
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """As `delete`, of many objects with few requests."""
+        paths = [self._checked(key) for key in keys]
+        try:
+            with self._translated(keys[0] if keys else ""):
+                self._obstore.delete(self._client, paths)
         except SourceError as error:
             if error.code is not Code.MISSING_FILE:
                 raise
@@ -217,18 +270,30 @@ class ObjectStore(Store):
 
     def _ranges(self, source: str, meta: Any) -> Iterator[bytes]:
         """The bytes of one version of an object, in order, while the next ones are under way."""
-        size, tag = int(meta["size"]), meta["e_tag"]
-        condition = {"if_match": tag} if tag else {}
+        size = int(meta["size"])
+        spans = [(at, min(at + PART_BYTES, size)) for at in range(0, size, PART_BYTES)]
+        for _, _, data in self._spans(source, spans, meta["e_tag"] or ""):
+            yield data
 
-        def part(start: int) -> bytes:
-            options = {"range": (start, min(start + PART_BYTES, size)), **condition}
-            return bytes(self._obstore.get(self._client, source, options=options).bytes())
+    def _spans(
+        self, source: str, spans: Sequence[tuple[int, int]], e_tag: str
+    ) -> Iterator[tuple[int, tuple[int, int], bytes]]:
+        """For each span the size of the whole object, the span, and its bytes."""
+        condition = {"if_match": e_tag} if e_tag else {}
 
-        waiting: deque[Future[bytes]] = deque()
+        def part(span: tuple[int, int]) -> tuple[int, tuple[int, int], bytes]:
+            options = {"range": span, **condition}
+            answer = self._obstore.get(self._client, source, options=options)
+            return int(answer.meta["size"]), span, bytes(answer.bytes())
+
+        if len(spans) == 1:  # no thread for one request
+            yield part(spans[0])
+            return
+        waiting: deque[Future[tuple[int, tuple[int, int], bytes]]] = deque()
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             try:
-                for start in range(0, size, PART_BYTES):
-                    waiting.append(pool.submit(part, start))
+                for span in spans:
+                    waiting.append(pool.submit(part, span))
                     if len(waiting) > PARTS_AT_ONCE:
                         yield waiting.popleft().result()
                 while waiting:
@@ -272,7 +337,7 @@ class ObjectStore(Store):
 
     def _opened(self, max_retries: int) -> Any:
         stores = _library("obstore.store")
-        settings = {
+        settings: dict[str, Any] = {
             # `client_options` would take the place of those in the environment: AWS_ALLOW_HTTP, say.
             "config": {"timeout": f"{self.timeout_s:g} seconds"},
             "retry_config": {
@@ -286,6 +351,8 @@ class ObjectStore(Store):
                 with _MEMORY_LOCK:
                     return _MEMORY.setdefault(uri.bucket, stores.MemoryStore())
             if uri.scheme == "s3":
+                # S3 refuses to complete an upload of parts where an object is, and a part may be a copy.
+                settings["config"]["copy_if_not_exists"] = "multipart"
                 return stores.S3Store(uri.bucket, **settings)
             if uri.scheme == "gs":
                 return stores.GCSStore(uri.bucket, **settings)

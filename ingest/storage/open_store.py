@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -11,7 +12,7 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.store import Store
 from ingest.storage.store_uri import OBJECT_SCHEMES, object_store_uri, scheme_of, schemes_remedy
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError, TransientError
 
 
 def open_store(uri: str | Path) -> Store:
@@ -55,6 +56,41 @@ def probe(store: Creates) -> None:
         raise ConfigError(
             "the store replaces an object where it must refuse to (If-None-Match is ignored)",
             remedy="use a store with conditional writes: two writers would overwrite each other here",
+        )
+
+
+class CopiesObjects(Creates, Protocol):
+    """What `probe_copies` tries of a store."""
+
+    def create_copy(self, source_key: str, target_key: str) -> bool: ...
+    def delete_all(self, keys: Sequence[str]) -> None: ...
+
+
+def probe_copies(store: CopiesObjects, folder: str) -> None:
+    """Try what a commit of uploaded episodes relies on: a copy within the bucket is refused where an object is. Leaves nothing behind.
+
+    Raises:
+        ConfigError: the store replaced the object, or cannot copy.
+        TransientError: it does not answer.
+    """
+    keys = [f"{folder}/{name}" for name in ("probe", "probe-copy", "probe-other")]
+    try:
+        store.create(keys[0], b"1")
+        store.create(keys[2], b"2")
+        answers = [store.create_copy(keys[0], keys[1]), store.create_copy(keys[2], keys[1])]
+        stored = store.get(keys[1], max_bytes=1)
+    except SourceError as error:
+        raise TransientError(
+            "`eicorpus gc` has removed what was tried",
+            remedy="run the same command again",
+            where=folder,
+        ) from error
+    finally:
+        store.delete_all(keys)
+    if answers != [True, False] or stored != b"1":
+        raise ConfigError(
+            "the store replaces an object by a copy where it must refuse to",
+            remedy="work without --ray: then the driver uploads, and nothing is copied",
         )
 
 

@@ -166,13 +166,16 @@ class Rooted:
     @contextmanager
     def created(self, name: str, folder: int) -> Iterator[BufferedRandom]:
         """A new empty file under a name that may hold what a stopped run left."""
+        with BufferedRandom(_Raw(self.new(name, folder), self.system)) as file:
+            yield file
+
+    def new(self, name: str, folder: int) -> int:
+        """As `created`, without a buffer: for what is written at once."""
         try:
-            handle = self.system.open(name, _NEW, dir_fd=folder)
+            return self.system.open(name, _NEW, dir_fd=folder)
         except FileExistsError:
             self.unlink(name, folder)
-            handle = self.system.open(name, _NEW, dir_fd=folder)
-        with BufferedRandom(_Raw(handle, self.system)) as file:
-            yield file
+            return self.system.open(name, _NEW, dir_fd=folder)
 
     @contextmanager
     def reading(self, name: str, folder: int) -> Iterator[BinaryIO]:

@@ -16,6 +16,7 @@ from ingest.corpus.snapshot_list import named_parts
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
 from ingest.storage.store import get_json
+from ingest.verify.bucket import FetchedObjects
 from ingest.verify.files import difference, in_batches, problem_opening, unreadable
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.catalog import TABLES
@@ -55,11 +56,24 @@ def latest_snapshot(corpus: Path) -> tuple[Snapshot | None, list[Finding]]:
     return current, []
 
 
-def part_findings(corpus: Path, current: Snapshot, pool: Executor) -> list[Finding]:
-    """Every part of every table, and what lies in `catalog/` without being one."""
+def part_findings(
+    corpus: Path, current: Snapshot, pool: Executor, objects: FetchedObjects | None = None
+) -> list[Finding]:
+    """Every part of every table, and what lies in `catalog/` without being one.
+
+    Args:
+        objects: of the bucket that `corpus` is a working copy of.
+    """
+
+    def look(item: tuple[str, Part]) -> list[Finding]:
+        if objects is None:
+            return list(_part_findings(corpus, *item))
+        with objects.files([(item[1].path, item[1].num_bytes)]) as folder:
+            return list(_part_findings(folder, *item))
+
     named = [(table, part) for table in TABLES for part in current.parts(table)]
     findings: list[Finding] = []
-    for problems in in_batches(pool, lambda item: list(_part_findings(corpus, *item)), named):
+    for problems in in_batches(pool, look, named):
         findings += problems
     paths = [part.path for _, part in named]
     for path in sorted({path for path in paths if paths.count(path) > 1}):

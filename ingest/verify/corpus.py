@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,11 +22,15 @@ from ingest.corpus.committed_episodes import (
     in_order,
 )
 from ingest.corpus.erasure import unfinished
+from ingest.corpus.erasure_page import FOLDER as ERASURES
+from ingest.corpus.erasure_page import unfinished_erasures
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, info_of, task_lines
 from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.recipe import Recipe
 from ingest.verify.accounting import accounting_findings, foreign_files
+from ingest.verify.bucket import FetchedObjects
 from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
@@ -99,6 +104,21 @@ class EpisodeCheck:
                 yield finding(CheckCode.CONTENT_CHANGED, stored.data_path, what, was)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedEpisodeCheck:
+    """As `EpisodeCheck`, of objects of a bucket."""
+
+    check: EpisodeCheck
+    objects: FetchedObjects
+
+    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> list[Finding]:
+        stored, _ = item
+        sizes = {each.path: each.num_bytes for each in stored.artifacts}
+        paths = [stored.data_path, *map(stored.video_path, stored.cameras)]
+        with self.objects.files([(path, sizes.get(path)) for path in paths]) as folder:
+            return replace(self.check, corpus=folder)(item)
+
+
 MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped run left no row with its recipe
 
 
@@ -117,7 +137,12 @@ Progress = Callable[[VerifyProgress], None]
 
 
 def verify(
-    path: Path, *, progress: Progress = lambda seen: None, workers: int = 2, deep: bool = False
+    path: Path,
+    *,
+    progress: Progress = lambda seen: None,
+    workers: int = 2,
+    deep: bool = False,
+    bucket: WorkingCopy | None = None,
 ) -> list[Finding]:
     """Everything that does not hold, sorted by path. Empty when all is well.
 
@@ -126,6 +151,8 @@ def verify(
         progress: called after each episode.
         workers: threads that read and hash files.
         deep: decode every picture of every video instead of the first and the last.
+        bucket: `path` as a working copy, which has the newest catalog and `meta/` of every dataset. Every object is read, whatever copies are
+            here, and none is kept.
 
     Raises:
         ConfigError: no corpus, one of a newer format, or one that is being written.
@@ -134,8 +161,13 @@ def verify(
     _refuse_while_written(corpus)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="verify")
     try:
-        run = _Verification(corpus.root, pool, progress, EpisodeCheck(corpus=path, deep=deep))
-        return sorted(run.findings())
+        check = EpisodeCheck(corpus=path, deep=deep)
+        if bucket is None:
+            return sorted(_Verification(corpus.root, pool, progress, check).findings())
+        with tempfile.TemporaryDirectory(prefix="eicorpus-") as folder:
+            objects = FetchedObjects(bucket.store, Path(folder))
+            run = _Verification(corpus.root, pool, progress, check, objects)
+            return sorted([*_half_done_there(bucket), *run.findings()])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -143,8 +175,16 @@ def verify(
 class _Verification:
     """One pass over a corpus: the order of episodes decides numbering, so it is followed here. Files go to threads."""
 
-    def __init__(self, root: Path, pool: Executor, progress: Progress, check: EpisodeCheck) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pool: Executor,
+        progress: Progress,
+        check: EpisodeCheck,
+        objects: FetchedObjects | None = None,
+    ) -> None:
         self.root, self.pool, self.progress, self.check = root, pool, progress, check
+        self.objects = objects
         self.datasets: dict[str, Dataset] = {}
         self.meta: dict[str, MetaComparison] = {}
         self.gops = {Recipe().digest: Recipe().video.gop}
@@ -159,7 +199,7 @@ class _Verification:
         if half := unfinished(CorpusLayout(self.root), current):
             yield _half_done(half[0].relative_to(self.root).as_posix())
             return
-        problems = part_findings(self.root, current, self.pool)
+        problems = part_findings(self.root, current, self.pool, self.objects)
         yield from problems
         if blocks_the_rest(problems):
             return
@@ -174,7 +214,8 @@ class _Verification:
             yield from self.meta[path].finish(dataset)
         yield from extra_files(self.root, self.datasets)
         yield from foreign_files(self.root)
-        yield from latents_findings(self.root, current, self.pool, deep=self.check.deep)
+        deep = self.check.deep
+        yield from latents_findings(self.root, current, self.pool, deep=deep, objects=self.objects)
 
     def _describe(self, current: Snapshot) -> Iterator[Finding]:
         """Load what is small: the datasets and the recipes of finished runs."""
@@ -245,12 +286,22 @@ class _Verification:
         work.append((stored, place))
 
     def _files(self, work: list[tuple[CommittedEpisode, EpisodePlace]]) -> Iterable[Finding]:
-        for (stored, _), findings in zip(work, self.pool.map(self.check, work), strict=True):
+        check = (
+            self.check
+            if self.objects is None
+            else FetchedEpisodeCheck(check=self.check, objects=self.objects)
+        )
+        for (stored, _), findings in zip(work, self.pool.map(check, work), strict=True):
             if not stored.is_erased:
                 self.seen.episodes += 1
                 self.seen.frames += stored.row.length
             self.progress(self.seen)
             yield from findings
+
+
+def _half_done_there(bucket: WorkingCopy) -> Iterator[Finding]:
+    for run_id in unfinished_erasures(bucket):
+        yield _half_done(f"{ERASURES}: {run_id}")
 
 
 def _half_done(path: str) -> Finding:

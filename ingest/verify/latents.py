@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import within
+from ingest.verify.bucket import FetchedObjects
 from ingest.verify.files import difference, difference_within, in_batches, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
@@ -39,16 +41,38 @@ _BLOCK_BYTES = 1 << 24
 
 
 def latents_findings(
-    corpus: Path, current: Snapshot, pool: Executor, *, deep: bool
+    corpus: Path,
+    current: Snapshot,
+    pool: Executor,
+    *,
+    deep: bool,
+    objects: FetchedObjects | None = None,
 ) -> Iterator[Finding]:
-    """Everything about all files of latents that a snapshot names."""
-    for findings in in_batches(
-        pool, partial(_file_findings, corpus, deep=deep), _rows(corpus, current)
-    ):
+    """Everything about all files of latents that a snapshot names.
+
+    Args:
+        objects: of the bucket that `corpus` is a working copy of. A pack is fetched once.
+    """
+    if objects is None:
+        work: Any = partial(_file_findings, corpus, deep=deep)
+        items: Iterator[Any] = _rows(corpus, current, _KEY)
+    else:
+        work = partial(_object_findings, objects, deep=deep)
+        rows = _rows(corpus, current, ["path", *_KEY])
+        items = (list(of_one) for _, of_one in groupby(rows, key=lambda row: row["path"]))
+    for findings in in_batches(pool, work, items):
         yield from findings
 
 
-def _rows(corpus: Path, current: Snapshot) -> Iterator[Row]:
+def _object_findings(objects: FetchedObjects, rows: list[Row], *, deep: bool) -> list[Finding]:
+    """Of the rows that name one object."""
+    path, num_bytes = rows[0]["path"], rows[0]["num_bytes"]
+    is_pack = any(row["pack_offset"] is not None for row in rows)
+    with objects.files([(path, None if is_pack else num_bytes)] if path else []) as folder:
+        return [each for row in rows for each in _file_findings(folder, row, deep=deep)]
+
+
+def _rows(corpus: Path, current: Snapshot, order: list[str]) -> Iterator[Row]:
     """The newest row of each file, with what the catalog says of its episode and its video."""
     rows = pl.DataFrame(current.read(corpus, "latents"))
     newest = rows.sort("run_id", maintain_order=True).unique(_KEY, keep="last", maintain_order=True)
@@ -63,7 +87,7 @@ def _rows(corpus: Path, current: Snapshot) -> Iterator[Row]:
     joined = newest.join(episodes, on="uid", how="left").join(
         videos, on=["uid", "camera"], how="left"
     )
-    yield from joined.sort(_KEY).iter_rows(named=True)
+    yield from joined.sort(order).iter_rows(named=True)
 
 
 def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:

@@ -180,6 +180,7 @@ class _FrameSource:
     is_bgr: bool = False
     video: Video | None = None  # None for single pictures
     times_ns: Times | None = None  # of the chosen pictures on the container's clock
+    is_consecutive: bool = False  # no picture of the file lies between them
 
 
 @contextmanager
@@ -207,6 +208,7 @@ def _opened(
             pictures=decoded(video, times_ns, needed_only=True),
             video=video,
             times_ns=times_ns,
+            is_consecutive=int(shown[-1] - shown[0]) + 1 == len(shown),
         )
 
 
@@ -294,6 +296,7 @@ class _Writing:
         """Whether the stored pictures are already what would be encoded: size, format, range, one per step."""
         return (
             self.source.video is not None
+            and self.source.is_consecutive
             and scaler.size == (first.width, first.height)
             and scaler.turns == 0
             and scaler.is_yuv420p_limited

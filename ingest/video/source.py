@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -62,6 +62,13 @@ class Video:
     time_base: Fraction
     max_frames: int = MAX_FRAMES
     is_probed: bool = True  # libavformat has decoded the first pictures, so the decoder knows how far they are reordered
+    _ns_per_tick: tuple[int, int] = field(
+        init=False
+    )  # as a fraction: it is needed for every packet
+
+    def __post_init__(self) -> None:
+        base = self.time_base
+        object.__setattr__(self, "_ns_per_tick", (base.numerator * NS_PER_S, base.denominator))
 
     @property
     def path(self) -> str:
@@ -69,13 +76,13 @@ class Video:
 
     def ns(self, pts: int) -> int:
         """The instant of a presentation time stamp, ns, rounded half up."""
-        base = self.time_base
-        return (2 * pts * base.numerator * NS_PER_S + base.denominator) // (2 * base.denominator)
+        whole, part = self._ns_per_tick
+        return (2 * pts * whole + part) // (2 * part)
 
     def pts(self, ns: int) -> int:
         """The nearest presentation time stamp to an instant."""
-        scale = self.time_base.numerator * NS_PER_S
-        return (2 * ns * self.time_base.denominator + scale) // (2 * scale)
+        whole, part = self._ns_per_tick
+        return (2 * ns * part + whole) // (2 * whole)
 
     @property
     def rate_hz(self) -> Fraction | None:
@@ -103,7 +110,7 @@ def open_video(
     Raises:
         SourceError: missing, a Git LFS pointer, cut short, not a known container, no picture stream.
     """
-    _check_file(path)
+    _check_file(path, in_parts=byte_range is not None)
     file = VideoFile(path=path, byte_range=byte_range)
     with file.opened() as opened:
         is_probed = probes and num_threads is not None
@@ -449,8 +456,9 @@ def _broken(file: VideoFile, message: str) -> SourceError:
     return SourceError(code, message, where=file.path)
 
 
-def _check_file(path: str) -> None:
-    if check_regular(Path(path), where=path, missing=Code.MISSING_VIDEO) == 0:
+def _check_file(path: str, *, in_parts: bool) -> None:
+    missing = Code.MISSING_VIDEO
+    if check_regular(Path(path), where=path, missing=missing, in_parts=in_parts) == 0:
         raise SourceError(Code.TRUNCATED, "the file is empty; download it again", where=path)
 
 

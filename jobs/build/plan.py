@@ -21,6 +21,7 @@ from jobs.build.sources import SourceStage
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import BuildContext, PendingWork, Stage, TargetState, TargetStatus
 from jobs.build.targets import chosen, section_of
+from jobs.stages.raw_data import RawCache
 
 # Units of a target that are episodes, or about as many: what sources add comes to them too.
 PER_EPISODE = ("measures", "duplicates", "text_features")
@@ -36,13 +37,17 @@ class PlannedTarget:
     estimated_s: float | None
 
 
-def stages_of(file: SpecFile, mano_dir: Path | None = None) -> dict[str, Stage]:
+def stages_of(
+    file: SpecFile, mano_dir: Path | None = None, cache: RawCache | None = None
+) -> dict[str, Stage]:
     """Target -> how it is built, in order.
 
     Args:
         mano_dir: the hand model of sources that name none.
+        cache: of raw data in buckets.
     """
-    return {target: _stage(file, target, mano_dir) for target in file.needs}
+    cache = cache or RawCache()
+    return {target: _stage(file, target, mano_dir, cache) for target in file.needs}
 
 
 _OF_SECTION: dict[str, Callable[[SpecFile, str], Stage]] = {
@@ -63,10 +68,10 @@ _OF_SECTION: dict[str, Callable[[SpecFile, str], Stage]] = {
 }
 
 
-def _stage(file: SpecFile, target: str, mano_dir: Path | None) -> Stage:
+def _stage(file: SpecFile, target: str, mano_dir: Path | None, cache: RawCache) -> Stage:
     section, _, name = target.partition(".")
     if section == "sources":
-        return SourceStage(file, name, mano_dir)
+        return SourceStage(file, name, mano_dir, cache)
     return _OF_SECTION[section](file, name)
 
 

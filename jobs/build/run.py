@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.corpus.layout import CorpusLayout, open_or_create
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.reviews import has_pending
-from ingest.corpus.writer import UNFINISHED, writing
+from ingest.corpus.writer import UNFINISHED, complete, writing
 from ingest.storage.local import LocalStorage
+from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of
 from jobs.build.records import Records, StageCounts, one_build
 from jobs.build.sources import SourceStage
 from jobs.build.spec_file import SpecFile
@@ -21,7 +23,12 @@ from jobs.build.stage import BuildContext, Stage
 from jobs.build.targets import chosen, section_of
 from jobs.run_context import new_corpus_uid
 from jobs.stages.resources import Resources
+from jobs.ui.options import BucketUse, cache_folder, uri_of
+from jobs.ui.output import progress_of
 from schemas.errors import ClusterLost, ConfigError, InvariantError, SourceError, TransientError
+
+# Sections whose targets read data, videos or latents of episodes, and not only the catalog.
+READS_FILES = {"measures", "captions", "latents", "text_features", "manifests", "exports"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,7 @@ def build(
     """
     started_s = time.monotonic()
     targets = chosen(file.needs, words)
+    bring_corpus(file.spec.corpus)
     context = BuildContext.at(file.corpus, resources)
     for target in targets:
         stage = stages[target]
@@ -113,6 +121,19 @@ def _blocking(needs: Sequence[str], lost: Mapping[str, str]) -> str | None:
     return next((lost[name] for name in needs if name in lost), None)
 
 
+def bring_corpus(named: str) -> None:
+    """Bring the working copy of a corpus up to date, where a spec names one in a bucket.
+
+    Raises:
+        ConfigError: something else is at its address.
+        TransientError: the store does not answer.
+    """
+    if scheme_of(named) in OBJECT_SCHEMES:
+        from jobs.stages.bucket_corpus import opened  # not for local corpora
+
+        opened(uri_of(named), BucketUse.BUILDS, cache_folder())
+
+
 def create_corpus(file: SpecFile) -> None:
     """The corpus of a spec, empty, unless it is there. Raises as `open_or_create`."""
     first = next(iter(file.spec.sources.values()))
@@ -143,6 +164,7 @@ def _build_one(
                 note=state.note,
             )
         on_start(stage.target, state.why)
+        _fetch_files(context, stage.target)
         done = stage.build(context)
     except ClusterLost:
         raise
@@ -175,6 +197,14 @@ def _build_one(
         is_partial=done.is_partial,
         elapsed_s=elapsed_s,
     )
+
+
+def _fetch_files(context: BuildContext, target: str) -> None:
+    """Copy the files of episodes into a working copy, for a target that reads them."""
+    copy = None if context.corpus is None else working_copy(context.corpus.root)
+    if copy is not None and section_of(target) in READS_FILES:
+        with progress_of("copying files of the corpus"):
+            complete(copy, context.current)
 
 
 def _not_built(stage: Stage, blocking: str) -> TargetResult:

@@ -26,6 +26,7 @@ from jobs.build.stage import (
     TargetStatus,
     compared,
 )
+from jobs.stages.raw_data import RawCache, RawData, listed_raw, reading_raw
 from jobs.ui.options import assets_from
 from schemas.errors import ConfigError, SourceError
 
@@ -50,6 +51,7 @@ class SourceStage:
     file: SpecFile
     name: str
     mano_dir: Path | None = None  # EICORPUS_MANO_DIR
+    cache: RawCache = field(default_factory=RawCache)
     unit: str = "episodes"
     # Number of a snapshot -> what `_changed` has found.
     checked: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
@@ -79,7 +81,9 @@ class SourceStage:
         urdf, poses = spec.assets.urdf, spec.assets.camera_poses
         return Request(
             source=resolved(spec.adapter, file.location.parent),
-            root=file.at(spec.path),
+            root=self.raw.root,
+            uri=self.raw.uri,
+            bucket=self.raw.bucket,
             options=options | ({} if spec.dataset is None else {"set": spec.dataset}),
             recipe=spec.recipe,
             limit=spec.limit,
@@ -92,18 +96,38 @@ class SourceStage:
             ),
         )
 
+    @cached_property
+    def raw(self) -> RawData:
+        """Listed once: what comes into a bucket during a build is new data of the next one.
+
+        Raises:
+            ConfigError: nothing is there, with line and column.
+        """
+        spec = self.spec
+        try:
+            place = self.file.raw_place(spec.path)
+            return listed_raw(place, self.cache.folder, self.cache.gb)
+        except ConfigError as error:
+            where = self.file.place(self.target, "path")
+            raise ConfigError(f"{where}: {error} ({self.target}.path)") from error
+
     def survey(self) -> None:
         """
         Raises:
             ConfigError: the data cannot be of this source, with line and column.
         """
         try:
-            survey(self.request)
+            with reading_raw(self.raw):
+                survey(self.request)
         except ConfigError as error:
             place = self.file.place(self.target)
             raise ConfigError(f"{place}: {error} ({self.target})") from error
 
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        with reading_raw(self.raw):
+            return self._state(context, counts=counts)
+
+    def _state(self, context: BuildContext, *, counts: bool) -> TargetState:
         listing = self.listing
         record = context.records.read(self.target)
         state = compared(record, self._made_from(listing), WORDS)
@@ -134,6 +158,10 @@ class SourceStage:
         return TargetState(status=state.status, why=state.why, todo=todo)
 
     def build(self, context: BuildContext) -> StageResult:
+        with reading_raw(self.raw):
+            return self._build(context)
+
+    def _build(self, context: BuildContext) -> StageResult:
         # with the pipeline: not for a build with nothing to do
         from jobs.stages.ingest import run_ingest
 
@@ -203,7 +231,15 @@ class SourceStage:
     @cached_property
     def listing(self) -> RawListing:
         """Before the work: what is added during it is new data of the next build."""
-        return listing_of(self._roots(), without=self.file.location)  # a spec inside its raw data
+        listing = listing_of(
+            self._roots(), without=self.file.location
+        )  # a spec inside its raw data
+        bucket = self.raw.bucket
+        if bucket is None:
+            return listing
+        # Sizes and times of the local tree say what was fetched; its name, a digest of ETags, says what is there.
+        others = listing_of(self._roots()[1:]).sha256
+        return replace(listing, sha256=sha256_of([bucket.tree, others]))
 
     def _made_from(self, listing: RawListing) -> dict[str, str]:
         spec, request = self.spec, self.request

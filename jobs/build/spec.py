@@ -45,7 +45,7 @@ class AssetsSpec(_Part):
 class SourceSpec(_Target):
     """Raw data that one adapter reads. Target `sources.NAME`."""
 
-    # Folder or file of raw data.
+    # Folder or file of raw data, or its URI (s3://, gs://, az://, hf://).
     path: str
     # A name from `eicorpus list sources`, or FILE.py:Class.
     adapter: str
@@ -230,7 +230,7 @@ class Spec(_Part):
     """A corpus: what it is made from, how it is curated, and what is made from it."""
 
     version: Literal[1]
-    # Folder of the corpus; created by the first build.
+    # Folder of the corpus, or its URI (s3://, gs://, az://); created by the first build.
     corpus: str = "./corpus"
     sources: dict[Name, SourceSpec] = Field(min_length=1)
     measures: MeasuresSpec | None = None

@@ -15,10 +15,12 @@ from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.policy_loader import Key, PolicyText, read_policy_text
 from ingest.export.format_names import ExportFormat
 from ingest.models.encoders import encoder_spec
+from ingest.storage.store_uri import OBJECT_SCHEMES, object_store_uri, scheme_of
 from jobs.build.spec import ExportSpec, Spec
 from jobs.build.targets import key_of, ordered, section_of
 from jobs.build.where_check import EPISODES, SEGMENTS, check_where
 from jobs.stages.request_checks import refuse_nesting, shares_from
+from jobs.ui.options import cache_folder, uri_of
 from schemas.errors import ConfigError
 from schemas.invalid import did_you_mean, problem
 from schemas.paths import check_local
@@ -46,11 +48,16 @@ class SpecFile:
 
     @property
     def corpus(self) -> Path:
-        return self.at(self.spec.corpus)
+        """The folder of the corpus; of one in a bucket, that of its working copy."""
+        return _corpus_folder(self.location, self.spec.corpus)
 
     def at(self, path: str) -> Path:
         """A path of the spec, from its folder."""
         return _from_folder_of(self.location, path)
+
+    def raw_place(self, path: str) -> str:
+        """Raw data of the spec: a URI, or a path from its folder."""
+        return path if scheme_of(path) else str(self.at(path))
 
     def policy(self, name: str) -> str:
         """A policy by name, or the path of its file."""
@@ -62,7 +69,12 @@ class SpecFile:
 
 
 def read_corpus(path: Path) -> Path:
-    """The corpus that a spec names. Nothing else of the file is looked at: raw data may be on another machine.
+    """The folder of the corpus that a spec names; of one in a bucket, that of its working copy. Raises as `corpus_named`."""
+    return _corpus_folder(path.absolute(), corpus_named(path))
+
+
+def corpus_named(path: Path) -> str:
+    """The corpus that a spec names, as it does. Nothing else of the file is looked at: raw data may be on another machine.
 
     Raises:
         ConfigError: no such file, no YAML, or no mapping with such a key.
@@ -72,7 +84,15 @@ def read_corpus(path: Path) -> Path:
         place = _CorpusPlace.model_validate(text.data if text.data is not None else {})
     except ValidationError as error:
         raise _all([(tuple(e["loc"]), problem(e)) for e in error.errors()], text) from error
-    return _from_folder_of(path.absolute(), place.corpus)
+    return place.corpus
+
+
+def _corpus_folder(location: Path, named: str) -> Path:
+    if scheme_of(named) not in OBJECT_SCHEMES:
+        return _from_folder_of(location, named)
+    from jobs.stages.bucket_corpus import folder_of  # not for local corpora
+
+    return folder_of(uri_of(named), cache_folder())
 
 
 def _from_folder_of(location: Path, path: str) -> Path:
@@ -142,7 +162,8 @@ def _repeated(file: SpecFile) -> Iterator[tuple[Key, str]]:
     """Sources that would ingest the same episodes under two names."""
     seen: dict[str, str] = {}
     for name, source in file.spec.sources.items():
-        folder = str(file.at(source.path).resolve())
+        folder = file.raw_place(source.path)
+        folder = folder if scheme_of(folder) else str(Path(folder).resolve())
         same = source.model_copy(update={"path": folder}).model_dump_json()
         if (first := seen.setdefault(same, name)) != name:
             yield ("sources", name), f"is sources.{first} once more"
@@ -163,11 +184,14 @@ def _source_problems(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
     except ConfigError as error:
         yield (*way, "adapter"), str(error)
         return
-    if missing := _missing(file, source.path):
-        yield (*way, "path"), missing
-        return
     try:
-        refuse_nesting(file.at(source.path), file.corpus)
+        if scheme_of(source.path) in OBJECT_SCHEMES:
+            object_store_uri(source.path)
+        elif scheme_of(source.path) != "hf":
+            if missing := _missing(file, source.path):
+                yield (*way, "path"), missing
+                return
+            refuse_nesting(file.at(source.path), file.corpus)
     except ConfigError as error:
         yield (*way, "path"), error.message
     for key in sorted(set(getattr(adapter, "path_options", ())) & source.options.keys()):
@@ -215,7 +239,11 @@ def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
     for name, export in file.spec.exports.items():
         yield from _export_problems(file, ("exports", name), export)
     places: dict[Path, str] = {}  # and what is written there
-    raw = {file.at(each.path).resolve(): name for name, each in file.spec.sources.items()}
+    raw = {
+        file.at(each.path).resolve(): name
+        for name, each in file.spec.sources.items()
+        if not scheme_of(each.path)
+    }
     for section, key in (("reports", "html"), ("exports", "warehouse"), ("exports", "out")):
         for name, part in getattr(file.spec, section).items():
             value = getattr(part, key)

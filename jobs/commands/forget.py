@@ -12,17 +12,19 @@ from ingest.catalog.episode_lookup import find_uids
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
+from ingest.maintenance.erase_bucket import forget_in_bucket
 from ingest.maintenance.erasure_plan import ErasurePreview, erasure_preview
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_run_id
-from jobs.ui.options import EPISODE_HELP, AsJson, DryRun, LocalCorpus
+from jobs.ui.options import EPISODE_HELP, AsJson, CorpusArgument, DryRun
 from jobs.ui.output import answer_json, stdout, table
 
 
 def command(
-    corpus: LocalCorpus,
+    corpus: CorpusArgument,
     episode: Annotated[list[str], typer.Argument(metavar="EPISODE...", help=EPISODE_HELP)],
     reason: Annotated[str, typer.Option(help="Reason, stored with the tombstone.")] = "",
     dry_run: DryRun = False,
@@ -38,14 +40,16 @@ def command(
         disk = LocalStorage(opened.root)
         with writing(opened, disk, block_recovers=True):
             uid = find_uids(opened.root, snapshot.load(opened.root), episode)
-            looked, published = forget(
-                opened,
-                disk,
-                uid,
-                reason=reason,
-                run_id=new_run_id(),
-                erased_at=datetime.now(UTC),
-            )
+            run_id, now = new_run_id(), datetime.now(UTC)
+            copy = working_copy(opened.root)
+            if copy is None:
+                looked, published = forget(
+                    opened, disk, uid, reason=reason, run_id=run_id, erased_at=now
+                )
+            else:
+                looked, published = forget_in_bucket(
+                    copy, disk, uid, reason=reason, run_id=run_id, erased_at=now
+                )
             number = published.number
     answer = _answer(looked, number, is_done=not dry_run)
     if as_json:

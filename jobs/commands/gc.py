@@ -10,10 +10,12 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.erasure import redact_published_manifests
+from ingest.corpus.erasure_page import begun_erasures
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.publishing import working_copy
 from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writer import writing
+from ingest.maintenance.erase_bucket import finish_erasures
 from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
 from ingest.maintenance.sweep import Swept, sweep
 from ingest.storage.local import LocalStorage
@@ -42,6 +44,9 @@ def command(
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
     copy = working_copy(opened.root)
     if copy is not None:
+        if not dry_run and begun_erasures(copy):
+            with writing(opened, disk, always_recovers=True):
+                finish_erasures(copy, disk)
         swept = sweep(copy, stale_s=older_than_s, run_id=new_run_id(), dry_run=dry_run)
         _show_swept(swept, is_done=not dry_run, as_json=as_json)
         return

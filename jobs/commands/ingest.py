@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingest.corpus.remote_link import address_of
+from ingest.corpus.remote_link import address_of, is_working_copy
 from ingest.pipeline.cost import ingest_cost
 from ingest.pipeline.plan import Plan, Request
 from ingest.recipe import Limits
@@ -174,7 +174,7 @@ def _ingest(
 ) -> None:
     count = resources.num_workers
     if is_dry_run:
-        _dry_run(request, out, count, limits, as_json=as_json)
+        _dry_run(request, out, resources, limits, as_json=as_json)
         return
 
     def tell(plan: Plan) -> None:
@@ -185,9 +185,12 @@ def _ingest(
     _show(done, address_of(out), as_json=as_json)
 
 
-def _dry_run(request: Request, out: Path, workers: int, limits: Limits, *, as_json: bool) -> None:
-    plan = plan_ingest(request, out)
-    cost = ingest_cost(plan, request, limits)
+def _dry_run(
+    request: Request, out: Path, resources: Resources, limits: Limits, *, as_json: bool
+) -> None:
+    plan, workers = plan_ingest(request, out), resources.num_workers
+    uploads = resources.use_ray and is_working_copy(out)
+    cost = ingest_cost(plan, request, limits, workers_upload=uploads)
     if as_json:
         answer_json(plan_as_json(plan, workers) | {"cost": cost_as_json(cost)})
     else:

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.corpus.layout import open_corpus
+from ingest.corpus.layout import MARKER, open_corpus
+from ingest.corpus.publishing import working_copy
+from ingest.corpus.remote_link import read_link
+from jobs.ui.options import BucketUse
 from jobs.ui.output import stderr
 from schemas.errors import ConfigError, system_error_text
 
@@ -34,7 +37,11 @@ SPEC_SUFFIXES = (".yaml", ".yml")
 def command(
     served: Annotated[
         Path,
-        typer.Argument(metavar="SPEC|CORPUS", help="Corpus spec (a YAML file) or corpus folder."),
+        typer.Argument(
+            metavar="SPEC|CORPUS",
+            help="Corpus spec (a YAML file), or corpus folder or its URI (s3://, gs://, az://).",
+        ),
+        BucketUse.CATALOG,
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on. Other machines need --token-file.")
@@ -79,6 +86,7 @@ def command(
     """Show a corpus in a browser and over REST, and run jobs on it. With a corpus spec also builds. Ctrl-C stops it."""
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
+    from jobs.service.bucket_files import BucketFiles
     from jobs.service.credentials import Access
     from jobs.service.keeper import Keeper, state_folder
     from jobs.service.security import LOOPBACK
@@ -105,7 +113,9 @@ def command(
     access = Access(holders, clock=time.monotonic, cookie=f"eicorpus_{bound}")
     named = f"[{host}]" if ":" in host else host
     hosts = (*LOOPBACK, *(() if host in ("0.0.0.0", "::") else (named,)), *(allow_host or ()))
-    keeper = Keeper(root, folder, time.monotonic)
+    copy = working_copy(root)
+    files = None if copy is None else BucketFiles(copy)
+    keeper = Keeper(root, folder, time.monotonic, files)
     app = create_app(
         keeper,
         access,
@@ -158,10 +168,12 @@ def _corpus_of(spec: Path, *, may_create: bool) -> Path:
     Raises:
         ConfigError: no spec; or it was not built yet and may not be made.
     """
-    from jobs.build.spec_file import read_corpus, read_spec_alone
+    from jobs.build.run import bring_corpus, create_corpus
+    from jobs.build.spec_file import corpus_named, read_corpus, read_spec_alone
 
+    bring_corpus(corpus_named(spec))
     corpus = read_corpus(spec)
-    if corpus.exists():
+    if corpus.exists() and (read_link(corpus) is None or (corpus / MARKER).is_file()):
         return corpus
     if not may_create:
         raise ConfigError(
@@ -169,8 +181,6 @@ def _corpus_of(spec: Path, *, may_create: bool) -> Path:
             remedy="run eicorpus build with it first",
             where=str(spec),
         )
-    from jobs.build.run import create_corpus
-
     create_corpus(read_spec_alone(spec))
     return corpus
 

@@ -11,9 +11,11 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
+from ingest.corpus.publishing import working_copy
 from ingest.corpus.snapshot_list import SnapshotInfo, list_snapshots
+from ingest.corpus.state_list import list_states
 from ingest.maintenance.snapshot_diff import SnapshotDiff, snapshot_diff
-from jobs.ui.options import AsJson, CorpusArgument
+from jobs.ui.options import STATE_NUMBER, AsJson, CorpusArgument
 from jobs.ui.output import answer_json, size_text, stdout, table
 
 SHOWN = 50
@@ -23,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, help="List and compare snapshots of the 
 @app.command("list")
 def list_command(corpus: CorpusArgument, as_json: AsJson = False) -> None:
     """List the snapshots of a corpus and the manifests built from each."""
-    snapshots = list_snapshots(open_corpus(corpus).root)
+    root = open_corpus(corpus).root
+    copy = working_copy(root)
+    snapshots = list_snapshots(root) if copy is None else list_states(copy)
     if as_json:
         answer_json({"snapshots": [asdict(entry) for entry in snapshots]})
         return
@@ -49,9 +53,11 @@ def _row(entry: SnapshotInfo) -> list[Any]:
 def diff_command(
     corpus: CorpusArgument,
     a: Annotated[
-        int, typer.Argument(metavar="A", min=0, help="First snapshot. 0 is the empty corpus.")
+        int,
+        typer.Argument(metavar="A", min=0, help="First snapshot. 0 is the empty corpus."),
+        STATE_NUMBER,
     ],
-    b: Annotated[int, typer.Argument(metavar="B", min=0, help="Second snapshot.")],
+    b: Annotated[int, typer.Argument(metavar="B", min=0, help="Second snapshot."), STATE_NUMBER],
     as_json: AsJson = False,
 ) -> None:
     """Count the rows that each table gained and lost between two snapshots. `compact` changes no rows."""

@@ -9,6 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ingest.corpus import snapshot
+from ingest.corpus.publishing import working_copy
+from ingest.corpus.remote_link import address_of
+from ingest.corpus.writer import complete
 from ingest.export.format_names import ExportFormat
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
@@ -16,7 +20,7 @@ from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.commands.peer import peer as reference_reader
 from jobs.machine import usable_cores
 from jobs.stages.verify import failure_of, run_verify
-from jobs.ui.options import AsJson, CorpusWithFiles, Threads, VerifiedCorpus
+from jobs.ui.options import AsJson, CorpusArgument, CorpusWithFiles, Threads
 from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from jobs.ui.progress import ProgressLine
 
@@ -24,7 +28,7 @@ SHOWN_FINDINGS = 200
 
 
 def command(
-    corpus: VerifiedCorpus,
+    corpus: CorpusArgument,
     as_format: Annotated[
         ExportFormat | None,
         typer.Option("--as", help="CORPUS is the folder of an export in this format."),
@@ -49,11 +53,13 @@ def command(
     done = run_verify(corpus, threads or usable_cores(), deep=deep)
     seen, findings, summary = done.seen, done.findings, None
     if reader is not None:
+        if (copy := working_copy(corpus)) is not None:
+            complete(copy, snapshot.load(corpus))
         of_reader, summary = read_by_peer(corpus, seen.datasets, reader)
         findings += of_reader
     answer = {
         "ok": not findings,
-        "corpus": str(corpus),
+        "corpus": address_of(corpus),
         "snapshot": seen.snapshot,
         "datasets": len(seen.datasets),
         "episodes": seen.episodes,

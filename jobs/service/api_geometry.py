@@ -44,7 +44,7 @@ class GeometryAnswer(models.OfSnapshot):
 def geometry_of(request: Request, uid: str, number: Number = None) -> Response:
     """Positions of end effectors and the 21 points of hands in metres, and both in pixels of every camera with a known pose, at up to 600 timesteps."""
     served = served_by(request, number)
-    episode = stored_episode(keeper_of(request).corpus, served.cache, uid)
+    episode = stored_episode(keeper_of(request), served.cache, uid)
     at = geometry.shown_timesteps(episode.length)
     hands = geometry.hands_of(episode)
     pictures = [

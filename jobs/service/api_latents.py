@@ -56,8 +56,10 @@ def latents(request: Request, uid: str, number: Number = None) -> Response:
     rows = served.cache.rows_of("latents", row_of(served.cache, uid))
     rows.sort(key=lambda row: row["run_id"] or "")
     newest = {(row["camera"], row["encoder_id"]): row for row in rows}
-    corpus = keeper_of(request).corpus
+    keeper = keeper_of(request)
+    corpus = keeper.corpus
     with place(_reading, "too many latents are being read"):
+        keeper.fetch(newest[key] for key in sorted(newest)[:MAX_STRIPS])
         strips = [_strip(corpus, newest[key]) for key in sorted(newest)[:MAX_STRIPS]]
     # not kept: a file that is missing now may be there again
     answer = LatentsAnswer(**newest_of(request, served), uid=uid, strips=strips)

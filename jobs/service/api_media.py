@@ -56,7 +56,7 @@ def series(
 ) -> Response:
     """State and action, thinned to `points` a channel by the least and greatest value of each bucket."""
     served = served_by(request, number)
-    stored = stored_episode(keeper_of(request).corpus, served.cache, uid)
+    stored = stored_episode(keeper_of(request), served.cache, uid)
     stop = stored.length if end is None else min(end, stored.length)
     if start >= stop:
         raise ConfigError(f"expected start below end, in [0, {stored.length}]", where="start")
@@ -186,8 +186,14 @@ def _video(
     request: Request, uid: str, camera: str, number: int | None
 ) -> tuple[Path, dict[str, Any]]:
     served = served_by(request, number)
-    row = served.cache.episode(row_of(served.cache, uid))
-    return media.video_path(keeper_of(request).corpus, row, camera), row
+    keeper, row_number = keeper_of(request), row_of(served.cache, uid)
+    row = served.cache.episode(row_number)
+    path = media.video_path(keeper.corpus, row, camera)
+    if keeper.files is not None:
+        name = path.relative_to(keeper.corpus).as_posix()
+        rows = served.cache.rows_of("artifacts", row_number)
+        keeper.fetch(each for each in rows if each["path"] == name)
+    return path, row
 
 
 def _picture(

@@ -123,6 +123,9 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher = threading.Thread(target=keeper.watch, args=(stop, report), name="snapshots")
         threads = [watcher]
+        if keeper.files is not None:
+            look = keeper.files.watch
+            threads.append(threading.Thread(target=look, args=(stop, report), name="bucket"))
         if jobs is not None:
             threads.append(threading.Thread(target=jobs.watch, args=(stop, report), name="jobs"))
         if token_file is not None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 
-from ingest.corpus.dataset_info import read_info
 from ingest.curation.measurements.runner import latest
 from ingest.curation.measurements.view import open_view
 from ingest.stored_episode import StoredEpisode
 from jobs.service.errors import ApiError, not_here
+from jobs.service.keeper import Keeper
 from jobs.service.media import known_rate, named_cameras
 from jobs.service.snapshot_cache import SnapshotCache
 from jobs.ui.query_result import json_value
@@ -136,18 +135,20 @@ def _video(uid: str, camera: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def stored_episode(corpus: Path, cache: SnapshotCache, uid: str) -> StoredEpisode:
+def stored_episode(keeper: Keeper, cache: SnapshotCache, uid: str) -> StoredEpisode:
     """The arrays of an episode, read from its file now.
 
     Raises:
         ApiError: as `row_of`; 404 where its file has gone, 409 where it is not what the snapshot says.
     """
-    row = cache.episode(row_of(cache, uid))
+    corpus, number = keeper.corpus, row_of(cache, uid)
+    row = cache.episode(number)
     if row["episode_index"] is None or not row["dataset_path"] or not row["length"]:
         raise not_here("the episode has no place in a dataset")
+    keeper.fetch(each for each in cache.rows_of("artifacts", number) if each["kind"] == "data")
     row["cameras"] = named_cameras(row)
     try:
-        info = read_info(corpus, row["dataset_path"])
+        info = keeper.info(row["dataset_path"], cache.snapshot)
         view = open_view(corpus, row, (), info.features, float(info.fps))
     except SourceError as error:
         status = 409 if error.code == Code.SHAPE_MISMATCH else 404

@@ -11,17 +11,20 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from ingest.corpus import snapshot
+from ingest.corpus.dataset_info import read_info
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import snapshot_path
+from jobs.service.bucket_files import BucketFiles
 from jobs.service.byte_cache import ByteCache
 from jobs.service.cache_build import build_cache
 from jobs.service.cache_key import key_of
@@ -30,6 +33,7 @@ from jobs.service.selection import EpisodeMasks
 from jobs.service.sheet_store import SheetStore
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError, SourceError, system_error_text
+from schemas.lerobot import Info
 
 POLL_S = 2.0
 HELD = 2  # caches that are open
@@ -62,12 +66,19 @@ class ServingState:
 class Keeper:
     """`refresh` is called by one thread; everything else by any."""
 
-    def __init__(self, corpus: Path, state: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        corpus: Path,
+        state: Path,
+        clock: Callable[[], float],
+        files: BucketFiles | None = None,
+    ) -> None:
         """
         Args:
             state: a folder outside of the corpus, of this corpus alone.
+            files: of a corpus in a bucket, which `corpus` is the working copy of.
         """
-        self.corpus, self.folder, self._clock = corpus, state, clock
+        self.corpus, self.folder, self._clock, self.files = corpus, state, clock, files
         self.sheets = SheetStore(state)
         self.state = ServingState()
         self._build: _Build | None = None
@@ -99,6 +110,21 @@ class Keeper:
                 return each
         have = ", ".join(str(each.cache.snapshot) for each in held)
         raise ApiError(410, "snapshot_gone", f"snapshot {number} is not served; it serves {have}")
+
+    def fetch(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Have the files here that rows of the catalog name. Raises as `BucketFiles.fetch`."""
+        if self.files is not None:
+            self.files.fetch(rows)
+
+    def info(self, dataset_path: str, number: int) -> Info:
+        """`meta/info.json` of a dataset of a snapshot.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        if self.files is not None:
+            return self.files.info(self.corpus, dataset_path, number)
+        return read_info(self.corpus, dataset_path)
 
     def refresh(self) -> None:
         """Look at the corpus once: open, build or drop what has to be.

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of
+from jobs.ui.options import CACHE_GB, cache_folder, uri_of
 from jobs.ui.output import progress_of, size_text, stderr
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, InvariantError
 from schemas.paths import check_local
 
 if TYPE_CHECKING:
     from ingest.raw_data.bucket_source import BucketSource
 
 GB = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawCache:
+    """Where objects of buckets are kept on this machine, and how much of them."""
+
+    folder: Path = field(default_factory=cache_folder)
+    gb: float = CACHE_GB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +39,26 @@ class RawData:
 
 @contextmanager
 def raw_data(place: str, cache_dir: Path, cache_gb: float) -> Iterator[RawData]:
-    """The raw data at a path or URI, readable while the block runs. Shows progress on standard error.
+    """`listed_raw` and `reading_raw`."""
+    raw = listed_raw(place, cache_dir, cache_gb)
+    with reading_raw(raw):
+        yield raw
+
+
+@contextmanager
+def reading_raw(raw: RawData) -> Iterator[None]:
+    """While the block runs, files of the raw data can be opened."""
+    if raw.bucket is None:
+        yield
+        return
+    from ingest.raw_data.bucket_source import reading
+
+    with reading(raw.bucket):
+        yield
+
+
+def listed_raw(place: str, cache_dir: Path, cache_gb: float) -> RawData:
+    """The raw data at a path or URI. Shows progress on standard error.
 
     Raises:
         ConfigError: an unknown kind of URI, or nothing is there.
@@ -38,14 +66,14 @@ def raw_data(place: str, cache_dir: Path, cache_gb: float) -> Iterator[RawData]:
     """
     scheme = scheme_of(place)
     if not scheme:
-        yield RawData(root=Path(place).absolute())
-    elif scheme == "hf":
-        uri = _with_two_slashes(place)
-        yield RawData(root=_downloaded(uri, cache_dir), uri=uri)
-    elif scheme in OBJECT_SCHEMES and scheme != "memory":
-        from ingest.raw_data.bucket_source import fetch_metadata, listed, reading
+        return RawData(root=Path(place).absolute())
+    if scheme == "hf":
+        uri = uri_of(place)
+        return RawData(root=_downloaded(uri, cache_dir), uri=uri)
+    if scheme in OBJECT_SCHEMES and scheme != "memory":
+        from ingest.raw_data.bucket_source import fetch_metadata, listed
 
-        uri = _with_two_slashes(place).rstrip("/")
+        uri = uri_of(place).rstrip("/")
         with progress_of("listing the bucket"):
             bucket = listed(uri, cache_dir, int(cache_gb * GB))
         size = size_text(bucket.num_bytes)
@@ -54,15 +82,9 @@ def raw_data(place: str, cache_dir: Path, cache_gb: float) -> Iterator[RawData]:
         if bucket.metadata:
             with progress_of("metadata files", len(bucket.metadata)) as progress:
                 fetch_metadata(bucket, progress)
-        with reading(bucket.source):
-            yield RawData(root=Path(bucket.source.root), uri=uri, bucket=bucket.source)
-    else:
-        check_local(Path(place), "PATH")
-
-
-def _with_two_slashes(place: str) -> str:
-    scheme, _, rest = place.partition(":")
-    return f"{scheme.lower()}://{rest.lstrip('/')}"
+        return RawData(root=Path(bucket.source.root), uri=uri, bucket=bucket.source)
+    check_local(Path(place), "PATH")
+    raise InvariantError(f"{place} is no local path")
 
 
 def _downloaded(uri: str, cache_dir: Path) -> Path:

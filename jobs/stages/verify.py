@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.corpus import snapshot
+from ingest.corpus.publishing import working_copy
+from ingest.corpus.writer import complete_meta
 from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.finding import Finding
 from jobs.ui.output import stderr
@@ -20,8 +23,12 @@ class VerifyResult:
 
 
 def run_verify(corpus: Path, threads: int, *, deep: bool = False) -> VerifyResult:
-    """Check. Shows progress on standard error."""
-    seen = VerifyProgress()
+    """Check; of a working copy, what the bucket has. Shows progress on standard error."""
+    seen, bucket = VerifyProgress(), working_copy(corpus)
+    if bucket is not None and bucket.link.is_pull:
+        bucket = None
+    if bucket is not None:
+        complete_meta(bucket, snapshot.load(corpus))
     with ProgressLine(stderr, "verify") as line:
 
         def look(now: VerifyProgress) -> None:
@@ -29,7 +36,7 @@ def run_verify(corpus: Path, threads: int, *, deep: bool = False) -> VerifyResul
             seen = now
             line.update(now.episodes, total=now.total)
 
-        findings = verify(corpus, progress=look, workers=threads, deep=deep)
+        findings = verify(corpus, progress=look, workers=threads, deep=deep, bucket=bucket)
     return VerifyResult(seen=seen, findings=findings)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ingest.corpus.remote_link import address_of
 from jobs.build.plan import PlannedTarget
 from jobs.build.run import BuildResult, TargetResult
 from jobs.ui.output import duration, size_text, stdout, table
@@ -13,7 +14,7 @@ from jobs.ui.output import duration, size_text, stdout, table
 
 def plan_as_object(plan: Sequence[PlannedTarget], corpus: Path) -> dict[str, Any]:
     return {
-        "corpus": str(corpus),
+        "corpus": address_of(corpus),
         "up_to_date": all(each.state.is_up_to_date for each in plan),
         "estimated_s": total_s(plan),
         "targets": [
@@ -54,7 +55,9 @@ def show_plan(plan: Sequence[PlannedTarget], corpus: Path) -> None:
     stdout.print(table("", ["target", "state", "why", "to do", "hours", "size", "time"], rows))
     waiting = sum(not each.state.is_up_to_date for each in plan)
     if not waiting:
-        stdout.print(f"everything is up to date: {corpus}", highlight=False, markup=False)
+        stdout.print(
+            f"everything is up to date: {address_of(corpus)}", highlight=False, markup=False
+        )
         return
     time = _time(total_s(plan))
     stdout.print(f"{waiting} of {len(plan)} targets to build, time {time}", highlight=False)
@@ -77,7 +80,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def build_as_object(done: BuildResult, corpus: Path) -> dict[str, Any]:
     return {
-        "corpus": str(corpus),
+        "corpus": address_of(corpus),
         "snapshot": done.snapshot,
         "adds_up": done.adds_up,
         "built": [each.target for each in done.targets if each.outcome == "built"],
@@ -105,7 +108,7 @@ def show_build(done: BuildResult, corpus: Path) -> None:
     for each in done.targets:
         if each.failure:
             stdout.print(f"{each.target}: {each.failure}", markup=False, highlight=False)
-    where = f"{corpus}, snapshot {done.snapshot}"
+    where = f"{address_of(corpus)}, snapshot {done.snapshot}"
     stdout.print(f"{where}, {duration(done.elapsed_s)}", markup=False, highlight=False)
 
 

@@ -51,7 +51,7 @@ def cost_as_json(cost: IngestCost | None) -> dict[str, Any] | None:
         "gpu_hours": 0.0,
         "video_tb": cost.video_bytes / 1e12,
         "objects": cost.num_objects,
-        "puts": cost.num_objects,
+        "puts": cost.num_puts,
     }
 
 
@@ -62,7 +62,7 @@ def show_cost(cost: IngestCost | None) -> None:
         return
     stderr.print(
         f"     cost: about {cost.core_hours:,.3g} core-hours, 0 GPU-hours, {cost.video_bytes / 1e12:,.3g} TB of video, "
-        f"{cost.num_objects:,} objects (PUTs); an estimate from the cameras of {cost.num_probed} episodes "
+        f"{cost.num_objects:,} objects ({cost.num_puts:,} PUTs in a bucket); an estimate from the cameras of {cost.num_probed} episodes "
         "and the speed of one core in docs/results/benchmarks.md",
         highlight=False,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ingest.pipeline.assets import Assets
 
 CORPUS_ENV = "EICORPUS_CORPUS"
+LINK_FILE = ".remote.json"  # `ingest.corpus.layout.LINK`, without its imports: of a working copy
 CACHE_ENV = "EICORPUS_CACHE"
 DETECT = "detect"  # SOURCE where none is named
 
@@ -27,8 +28,8 @@ class BucketUse(StrEnum):
 
     CATALOG = "catalog"  # SQL over episodes, without their files
     FILES = "files"  # all files of all episodes, and manifests
-    OBJECTS = "objects"  # as FILES, after a look at every object of the bucket
     CREATES = "creates"  # it may not be there yet
+    BUILDS = "builds"  # as CATALOG; it may not be there yet
     MANIFEST = "manifest"  # the path of a manifest in it, and all files
 
 
@@ -44,19 +45,6 @@ CorpusWithFiles = Annotated[
     Path,
     typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
     BucketUse.FILES,
-]
-VerifiedCorpus = Annotated[
-    Path,
-    typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help=_CORPUS_HELP),
-    BucketUse.OBJECTS,
-]
-LocalCorpus = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CORPUS",
-        envvar=CORPUS_ENV,
-        help="Corpus folder. May be left out when EICORPUS_CORPUS is set.",
-    ),
 ]
 SpecArgument = Annotated[
     Path,
@@ -96,8 +84,11 @@ EPISODE_HELP = "An episode: its uid, a unique prefix of its uid, or SOURCE/EPISO
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
+STATE_NUMBER = object()  # marks a parameter whose snapshot a working copy must have
 Snapshot = Annotated[
-    int | None, typer.Option("--snapshot", min=1, help="Snapshot to read. Default: the latest.")
+    int | None,
+    typer.Option("--snapshot", min=1, help="Snapshot to read. Default: the latest."),
+    STATE_NUMBER,
 ]
 PolicyName = Annotated[
     str | None,
@@ -262,8 +253,8 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def placed(*args: Any, **options: Any) -> Any:
         for name, value in options.items():
-            if isinstance(value, Path) and ":/" in str(value):
-                options[name] = _working_copy(command, name, value, options.get("cache_dir"))
+            if isinstance(value, Path) and (":/" in str(value) or (value / LINK_FILE).exists()):
+                options[name] = _working_copy(command, name, value, options)
             for path in _paths(options[name]):
                 check_local(path, f"--{name.replace('_', '-')}")
         return command(*args, **options)
@@ -272,24 +263,46 @@ def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _working_copy(
-    command: Callable[..., Any], name: str, value: Path, cache_dir: Path | None
+    command: Callable[..., Any], name: str, value: Path, options: Mapping[str, Any]
 ) -> Path:
-    """The folder of the working copy where `value` is the URI of a bucket and the command takes one; else `value`."""
+    """The folder of the working copy where `value` is the URI of a bucket, or that folder, and the command takes one; else `value`."""
     from ingest.storage.store_uri import OBJECT_SCHEMES, scheme_of  # not for `--help`
 
-    if scheme_of(str(value)) not in OBJECT_SCHEMES:
+    is_uri = scheme_of(str(value)) in OBJECT_SCHEMES
+    if not is_uri and scheme_of(str(value)):
         return value
     hints = get_type_hints(command, include_extras=True)
-    uses = [
-        each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, BucketUse)
-    ]
+    uses = [each for each in _marks(hints[name]) if isinstance(each, BucketUse)]
     if not uses:
         return value
-    from jobs.stages.bucket_corpus import opened  # obstore, which local corpora do not need
+    from jobs.stages.bucket_corpus import (
+        opened,
+        opened_folder,
+    )  # obstore, which local corpora do not need
 
-    scheme, _, rest = str(value).partition(":")
-    cache = (cache_dir or Path(os.environ.get(CACHE_ENV) or CACHE_FOLDER)).expanduser()
-    return opened(f"{scheme.lower()}://{rest.lstrip('/')}", uses[0], cache)
+    states = [
+        number
+        for each, number in options.items()
+        if number and each in hints and STATE_NUMBER in _marks(hints[each])
+    ]
+    if not is_uri:
+        return opened_folder(value, uses[0], states)
+    return opened(uri_of(value), uses[0], cache_folder(options.get("cache_dir")), states)
+
+
+def _marks(hint: Any) -> Sequence[Any]:
+    return getattr(hint, "__metadata__", ())
+
+
+def uri_of(path: Path | str) -> str:
+    """A URI as it was typed: `Path` writes one slash of two, and schemes are of any case."""
+    scheme, _, rest = str(path).partition(":")
+    return f"{scheme.lower()}://{rest.lstrip('/')}"
+
+
+def cache_folder(named: Path | None = None) -> Path:
+    """The cache of this machine: the one that an option names, of the environment, or the default."""
+    return (named or Path(os.environ.get(CACHE_ENV) or CACHE_FOLDER)).expanduser()
 
 
 def _paths(value: Any) -> Iterable[Path]:

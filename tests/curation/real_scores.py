@@ -135,7 +135,7 @@ def _handover(root: Path, episodes: Sequence[Real], given: Sequence[Given]) -> d
     chosen = [given[i] for i in mine]
     policy, _ = load_policy("ei30k")
     found = judged(write_corpus(root, chosen), policy)
-    frame = found.frame.to_pydict()
+    frame = found.frame.to_table().to_pydict()
     rules = [r for r in policy.rules if r.tier is Tier.LOW and r.code != "failed"]
     score = np.max([margin(policy, rule.when, frame) for rule in rules], axis=0)
     size = np.array(frame["end"]) - np.array(frame["start"])

@@ -125,7 +125,7 @@ def margin(policy: QualityPolicy, condition: Condition, frame: dict[str, Any]) -
 
 def auroc(done: Outcome, among: Sequence[bool] | None = None) -> float:
     """Of timesteps that are truly low among those truly high or low, by the largest margin of the `low` rules."""
-    policy, frame = done.found.policy, done.found.frame.to_pydict()
+    policy, frame = done.found.policy, done.found.frame.to_table().to_pydict()
     rules = [margin(policy, r.when, frame) for r in policy.rules if r.tier is Tier.LOW]
     score = np.max(rules, axis=0)
     size = np.array(frame["end"]) - np.array(frame["start"])

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
+from ingest.curation.tiers import frame as frame_module
 from ingest.curation.tiers.count import Count, cap_counts, judged_counts, rule_counts, stored_counts
 from ingest.curation.tiers.explain import explain, policy_in_force
 from ingest.curation.tiers.last_run import is_up_to_date
@@ -327,6 +328,22 @@ def test_the_same_run_writes_the_same_rows(
         parts.append(pq.read_table(corpus / part.path))
         (corpus / snapshot.FOLDER / f"{current.number + 1:08d}.json").unlink()
     assert parts[0].equals(parts[1])
+
+
+def test_the_columns_are_the_same_however_many_episodes_are_made_at_a_time(
+    corpus: Path, policy: QualityPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And DuckDB returns what it decides of them in their order, under the numbers of all episodes."""
+    found = judge(corpus, snapshot.load(corpus), policy, threads=2)
+    whole, decided = found.frame.to_table(), found.decided
+    assert len(found.episodes) > 2
+    for size in (1, 2):
+        monkeypatch.setattr(frame_module, "BLOCK_EPISODES", size)
+        again = judge(corpus, snapshot.load(corpus), policy, threads=2)
+        assert len(list(again.frame.batches())) == -(-len(again.episodes) // size)
+        assert again.frame.to_table().to_pydict() == whole.to_pydict()
+        for one, other in zip(again.decided, decided, strict=True):
+            assert one.tolist() == other.tolist()
 
 
 # --- explain ------------------------------------------------------------------------------------------------------------

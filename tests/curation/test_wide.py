@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from ingest.catalog import uid_index as places_module
 from ingest.catalog.uid_index import UidIndex
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, Snapshot
+from ingest.curation.tiers import measurement_matrix as matrix_module
 from ingest.curation.tiers.measurement_matrix import MeasurementMatrix, read_matrix, read_spans
 from schemas.catalog import TABLES
 from tests.curation.tier_corpus import Given, measurement, write_corpus
@@ -78,6 +80,16 @@ def test_a_row_of_a_stretch_is_no_number_of_the_episode(tmp_path: Path) -> None:
     assert listed(read(root, [uid_of(0)], ["a"], []).values["a"]) == [1.0]
 
 
+@pytest.mark.parametrize("column", ["uid", "name", "version", "value"])
+def test_a_row_that_lacks_something_says_nothing(tmp_path: Path, column: str) -> None:
+    """What another program wrote may be NULL anywhere; of `value` that is a number that could not be measured."""
+    root = write_corpus(tmp_path / "c", [Given(), Given()])
+    rows = [measurement(uid_of(k), "a", 1.0 + k, None, None, 1) for k in (0, 1)]
+    rows[1] |= {column: None}
+    commit(root, {"measurements": rows})
+    assert listed(read(root, [uid_of(0), uid_of(1)], ["a"], []).values["a"]) == [1.0, None]
+
+
 def test_one_episode_alone(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "c", [Given(whole={"a": float(k)}) for k in range(5)])
     assert listed(read(root, [uid_of(3)], ["a"], []).values["a"]) == [3.0]
@@ -119,7 +131,7 @@ row = st.tuples(
     st.sampled_from((*NAMES, "other")),
     known,
     stretch,
-    st.integers(1, 3),
+    st.sampled_from((1, 2, 3, 300)),  # more than a byte holds
 )
 
 
@@ -136,6 +148,7 @@ def by_loop(rows: list[dict[str, Any]], uid: str, name: str) -> tuple[float | No
     st.lists(st.lists(row, min_size=1, max_size=12), max_size=4),
     st.permutations(EPISODES),
     st.integers(1, 5),
+    st.booleans(),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_same_as_a_plain_loop(
@@ -143,7 +156,9 @@ def test_the_same_as_a_plain_loop(
     parts: list[list[Any]],
     order: list[str],
     row_group: int,
+    has_plain_texts: bool,
 ) -> None:
+    """In any row groups, with texts that Parquet stores by number or as they are, and in pieces of three rows."""
     root = tmp_path_factory.mktemp("corpus")
     (root / "catalog/measurements").mkdir(parents=True)
     batches = [
@@ -157,14 +172,16 @@ def test_the_same_as_a_plain_loop(
     for number, batch in enumerate(batches):
         path = root / "catalog/measurements" / f"{number}.parquet"
         table = pa.Table.from_pylist(batch, schema=TABLES["measurements"])
-        pq.write_table(table, path, row_group_size=row_group)
+        coded = [] if has_plain_texts else ["uid", "name", "version"]
+        pq.write_table(table, path, row_group_size=row_group, use_dictionary=coded)
         written.append(
             Part(path=path.relative_to(root).as_posix(), rows=len(batch), num_bytes=0, sha256="")
         )
     current = Snapshot(number=1, tables={"measurements": tuple(written)})
     wanted = order[:4]
     places = UidIndex(pl.Series(wanted))
-    found = read_matrix(root, current, places, names=NAMES[:3], interval_names=NAMES[1:])
+    with patch.object(matrix_module, "SLICE_ROWS", 3):
+        found = read_matrix(root, current, places, names=NAMES[:3], interval_names=NAMES[1:])
     rows = [row for batch in batches for row in batch]
     for at, uid in enumerate(wanted):
         for name in NAMES[:3]:

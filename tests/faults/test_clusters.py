@@ -18,9 +18,15 @@ from typing import Any
 import pytest
 
 from benchmarks.raylets import HERE, ROOT, Raylets, kill_tree
+from ingest.corpus import snapshot
+from ingest.storage.open_store import open_store
+from ingest.verify.digest import digest
 from tests.faults.runs import TOY, facts, run, tree
 from tests.faults.toy import DEEP, GATE, write_toy
 from tests.generators.lerobot_set import write_small
+from tests.jobs.test_ingest_uri import done as cli
+from tests.jobs.test_ingest_uri import upload
+from tests.s3_server import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 PATIENCE_S = 180.0
@@ -151,6 +157,41 @@ def test_a_corpus_that_the_nodes_do_not_share_is_refused(place: Place) -> None:
     assert str(place.local) in error_message(done.stdout)
 
 
+def test_nodes_that_share_only_a_bucket_make_the_corpus_of_one_machine(
+    s3_server: str, tmp_path: Path
+) -> None:
+    """Each node has a disk of its own below the cache. Raw data and corpus are in the bucket. A worker that crashes is told by its node."""
+    raw = write_toy(tmp_path / "raw", {"a": "good", "b": "segfault", "c": "good"})
+    write_small(tmp_path / "set")
+    prefix = f"s3://{BUCKET}/{tmp_path.name}"
+    upload(tmp_path / "set", f"{prefix}/set")
+    with placed(tmp_path / "cluster", "first", "second") as own:
+        words = ["--cache-dir", str(own.local), "--max-quarantined", "1", "--json"]
+        sets = [("lerobot", f"{prefix}/set"), (TOY, str(raw))]
+        told = {}
+        for source, path in sets:
+            done = own.cluster.run("ingest", source, path, "--out", f"{prefix}/corpus", *words)
+            assert done.returncode == 0, done.stderr
+            told[source] = answer(done)
+        assert told["lerobot"]["committed"] == 3
+        assert (told[TOY]["committed"], told[TOY]["quarantined"]) == (2, 1)
+        assert "excluded_nodes" not in told[TOY] or not told[TOY]["excluded_nodes"]
+        [copy] = (own.views / "driver" / "local" / "corpora").iterdir()
+        verdicts = snapshot.load(copy).read(copy, "verdicts", ["code", "message"]).to_pylist()
+        [crash] = [row for row in verdicts if row["code"]]
+        assert crash["code"] == "worker_died"
+        assert "SIGSEGV at" in crash["message"]
+        worked = [*(own.views / "first" / "local").rglob("*.lock")]
+        worked += (own.views / "second" / "local").rglob("*.lock")
+        assert worked
+        assert open_store(f"{prefix}/corpus").list("staging") == []
+    pulled = tmp_path / "pulled"
+    cli("pull", f"{prefix}/corpus", str(pulled))
+    for source, path in (("lerobot", tmp_path / "set"), (TOY, raw)):
+        cli("ingest", source, path, "--out", tmp_path / "local", "--max-quarantined", "1")
+    assert digest(pulled) == digest(tmp_path / "local")
+
+
 def test_a_memory_limit_below_what_a_worker_needs_is_refused(place: Place, tmp_path: Path) -> None:
     """S4: with the numbers, and not as another version of eicorpus."""
     words = ["ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--memory-limit-mb", "256"]
@@ -189,7 +230,7 @@ def test_what_a_node_calls_absent_is_read_again_by_the_driver(place: Place, tmp_
     found = answer(done)
     assert (found["committed"], found["codes"]) == (3, {"missing_file": 1})
     assert len(found["excluded_nodes"]) == 2
-    problem = "it reports a file as missing that the driver can read"
+    problem = "it reports what the driver does not see (missing_file: "
     assert all(problem in each for each in found["excluded_nodes"])
     assert {row["episode_id"] for row in facts(tmp_path / "out", "episodes")} == {"h0", "h1", "h2"}
 

@@ -2,7 +2,8 @@
 
 A line of JSON a command on standard input, a line with the child's process number in answer. An empty line asks for the exit code; until then the
 number belongs to the child, so that whoever signals it signals nobody else.
-{"argv": [...], "log": path of its output, "kill_at": [name of a method of LocalStorage, its n-th call] or null}
+{"argv": [...], "log": path of its output, "kill_at": [name of a method of LocalStorage, its n-th call] or null, "env": {variable: value},
+"set": {"module:NAME": value}}
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -28,15 +29,23 @@ WRITING = ("ingest", "measure", "tier", "caption", "dedup", "latents", "manifest
 class Zygote:
     """The other side, for tests: `start` a command, do to its process what the test is about, `wait` for its exit code."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, commands: Sequence[str] = WRITING) -> None:
+        """`commands`: those whose modules are imported before any is run."""
         self.log = scratch / "log.txt"
-        words = [sys.executable, "-m", "tests.faults.zygote"]
+        words = [sys.executable, "-m", "tests.faults.zygote", *commands]
         self.process = Popen(words, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True)
 
-    def start(self, argv: Sequence[str], kill_at: tuple[str, int] | None = None) -> int:
-        """The process number of the running command."""
+    def start(
+        self,
+        argv: Sequence[str],
+        kill_at: tuple[str, int] | None = None,
+        env: Mapping[str, str] | None = None,
+        constants: Mapping[str, int] | None = None,
+    ) -> int:
+        """The process number of the running command. `constants`: of the product, by "module:NAME", for this command."""
         assert self.process.stdin is not None
-        line = json.dumps({"argv": list(argv), "log": str(self.log), "kill_at": kill_at})
+        asked = {"argv": list(argv), "log": str(self.log), "kill_at": kill_at, "env": env or {}}
+        line = json.dumps({**asked, "set": constants or {}})
         print(line, file=self.process.stdin, flush=True)
         return self._answer()
 
@@ -47,8 +56,13 @@ class Zygote:
         self.process.stdin.flush()
         return self._answer()
 
-    def run(self, argv: Sequence[str], kill_at: tuple[str, int] | None = None) -> int:
-        self.start(argv, kill_at)
+    def run(
+        self,
+        argv: Sequence[str],
+        kill_at: tuple[str, int] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> int:
+        self.start(argv, kill_at, env)
         return self.wait()
 
     def _answer(self) -> int:
@@ -64,7 +78,7 @@ class Zygote:
 
 
 def main() -> None:
-    for name in WRITING:
+    for name in sys.argv[1:]:
         import_module(COMMANDS[name].place.partition(":")[0])
     while line := sys.stdin.readline():
         asked = json.loads(line)
@@ -89,6 +103,10 @@ def _become(asked: dict[str, Any]) -> NoReturn:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(asked["env"])
+    for place, value in asked["set"].items():
+        module, _, name = place.partition(":")
+        setattr(import_module(module), name, value)
     sys.argv = ["eicorpus", *asked["argv"]]
     if asked["kill_at"] is not None:
         _kill_at(*asked["kill_at"])

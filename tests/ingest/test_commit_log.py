@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from ingest.corpus import commit_log, snapshot
 from ingest.corpus.commit_log import (
+    AddedBeside,
     Change,
     CommitLog,
     Conflict,
+    Erasure,
     LogEntry,
     Replacement,
     change_between,
@@ -126,7 +129,9 @@ def test_a_start_reads_one_checkpoint_and_what_is_after_it(store: Counting, log:
             log.write_checkpoint(state)
     store.read.clear()
     assert names(log.latest()) == names(state)
-    assert store.read == [snapshot.key_of(20), *(key_of(n) for n in range(21, 32))]
+    most = 31 + commit_log.AT_ONCE
+    assert snapshot.key_of(20) in store.read
+    assert {*store.read} <= {snapshot.key_of(20), *(key_of(n) for n in range(21, most))}
     store.read.clear()
     assert log.latest(known=state) == state
     assert store.read == [key_of(30), key_of(31), key_of(31)]
@@ -165,7 +170,7 @@ def test_entries_follow_without_a_hole() -> None:
 
 HOSTILE = {
     "lane": "lane-1/../../x",
-    "kind": "erase",
+    "kind": "undo",
     "commit": "../x",
     "number": 7,
     "token": "many",
@@ -212,3 +217,81 @@ def test_a_store_that_does_not_answer_is_no_end_of_the_log(
 def test_numbers_of_keys() -> None:
     assert commit_log.number_of(key_of(17)) == 17
     assert commit_log.number_of("catalog/_log/x.json") == 0
+
+
+def test_entries_are_read_several_at_a_time_and_in_order() -> None:
+    class Slow(Counting):
+        under_way = most = 0
+
+        def get(self, key: str, *, max_bytes: int) -> bytes:
+            with lock:
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+            barrier.wait(0.005)
+            try:
+                return super().get(key, max_bytes=max_bytes)
+            finally:
+                with lock:
+                    self.under_way -= 1
+
+    lock, barrier = threading.Lock(), threading.Event()
+    store = Slow("memory://several/c")
+    log = CommitLog(store=store)
+    for number in range(1, 60):
+        log.append(adding(number, f"p{number}"))
+    assert [entry.number for entry in log.after(0)] == [*range(1, 60)]
+    assert 1 < store.most <= commit_log.AT_ONCE
+
+
+def test_one_request_finds_out_that_nothing_is_new(store: Counting, log: CommitLog) -> None:
+    log.append(adding(1, "a"))
+    store.read.clear()
+    assert not list(log.after(1))
+    assert store.read == [key_of(2)]
+
+
+def test_the_state_of_any_commit_is_there(log: CommitLog) -> None:
+    state, states = Snapshot(), {}
+    for number in range(1, 8):
+        entry = adding(number, f"p{number}", parent=state.commit_id)
+        state = states[number] = following(state, log.append(entry))
+        if number == 4:
+            log.write_checkpoint(state)
+    for number in range(1, 8):
+        assert names(log.state(number, state)) == names(states[number])
+    with pytest.raises(ConfigError, match="no snapshot 8; the newest is 7"):
+        log.state(8, state)
+
+
+def test_an_older_state_lacks_what_was_erased_since(log: CommitLog) -> None:
+    """Two erasures, the second of a file that the first wrote, and one that left no row."""
+    first = following(Snapshot(), log.append(adding(1, "a", "b")))
+    state, old = first, [part("a"), part("b")]
+    for number, (gone, new) in enumerate([("a", "c"), ("c", "d"), ("b", "")], 2):
+        instead = (part(new),) if new else ()
+        change = Change(
+            added={"tombstones": (part(f"t{number}", "tombstones"),)},
+            replaced={"segments": Replacement(instead_of=(part(gone).path,), parts=instead)},
+        )
+        entry = LogEntry(
+            number=number,
+            run_id="r",
+            kind="erase",
+            change=change,
+            parent=state.commit_id,
+            erasure=Erasure(
+                instead={part(gone).path: instead[0] if instead else None},
+                added=(
+                    AddedBeside(
+                        table="tombstones",
+                        part=part(f"t{number}", "tombstones"),
+                        beside=(part(gone).path,),
+                    ),
+                ),
+            ),
+        )
+        state = following(state, log.append(entry))
+    assert log.state(1, state).parts("segments") == (part("d"),)
+    assert len(log.state(1, state).parts("tombstones")) == 3
+    assert log.state(1, first).parts("segments") == tuple(old)  # a caller that knows of no erasure
+    assert log.state(3, state).parts("segments") == (part("d"),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,4 +97,6 @@ def test_an_episode_without_a_length_has_the_mean(hints_s: list[float], total_s:
     assert cost is not None
     assert cost.hours * 3600 == pytest.approx(total_s)
     assert cost.core_hours * 3600 == pytest.approx(total_s / 5)
-    assert (cost.video_bytes, cost.num_objects) == (total_s * 200, 12)
+    assert (cost.video_bytes, cost.num_objects, cost.num_puts) == (total_s * 200, 12, 12)
+    uploaded = estimate(todo, [probed], Recipe(), workers_upload=True)
+    assert uploaded == replace(cost, num_puts=12 + 4 * (1 + 2 * 4))

@@ -192,7 +192,7 @@ class Witness:
         yield from ()
 
     def close(self) -> None:
-        self.is_closed = True
+        self.is_closed = self.view is not None and Path(self.view.folder).is_dir()
 
 
 def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:
@@ -229,6 +229,16 @@ def test_an_absence_is_doubted_unless_the_driver_said_so(
     work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
     outcome = Outcome(uid=ref.uid, state=State.QUARANTINED, code=code, message="m")
     assert is_doubtful(work, outcome) is is_doubted
+
+
+@pytest.mark.parametrize("code", ["disk_full", "TransientError", "UnknownOutcome"])
+def test_the_disk_and_the_network_of_a_node_are_not_those_of_the_run(code: str) -> None:
+    """Workers of one file system share the disk of the corpus; those that upload have their own."""
+    ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw")
+    outcome = Outcome(uid=ref.uid, state=State.FAILED, code=code, message="m")
+    work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
+    assert not is_doubtful(work, outcome)
+    assert is_doubtful(replace(work, upload_to="s3://b/c"), outcome)
 
 
 def test_links_above_the_corpus_are_followed(raw: Path, tmp_path: Path) -> None:

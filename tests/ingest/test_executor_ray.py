@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from ingest.executors.crash_report import CrashReport
+from ingest.executors.crash_report import CrashReport, report_of
 from ingest.executors.inline import Placement
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
 from ingest.executors.ray import PROBES, RayExecutor
@@ -202,17 +203,18 @@ def counting(
     done: list[str] = []
     clock = SimpleNamespace(now_s=100.0)
 
-    def get(task: str, timeout: float) -> Any:
-        assert timeout <= 2
+    def wait(tasks: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert (num_returns, timeout <= 2) == (len(tasks), True)
         done.append("asked")
-        answer = answers.pop(0)
-        if answer is None:
-            clock.now_s += timeout
-            raise ray.exceptions.GetTimeoutError("late")
-        return NODE, "", answer
+        if answers[0] is not None:
+            return tasks, []
+        answers.pop(0)
+        clock.now_s += timeout
+        return [], tasks
 
     monkeypatch.setattr(executor, "submission", lambda **options: lambda work, body: "task")
-    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda task: (NODE, "", answers.pop(0)))
     monkeypatch.setattr(ray, "cancel", lambda task, force: done.append("cancelled"))
     monkeypatch.setattr("ingest.executors.ray.time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return executor, done, clock
@@ -239,6 +241,33 @@ def test_counters_that_are_older_than_a_kill_are_read_again(
     assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (1, 0, 0)
     assert executor._oom_kills(CrashReport(node_id=NODE, oom_kills=(1, 0, 0))) == (2, 0, 0)
     assert done == ["asked", "asked"]
+
+
+def test_the_last_words_of_a_process_are_asked_of_the_nodes_where_no_folder_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes, each with a disk of its own; Ray does not say on which one the process ended."""
+    executor, _ = executor_on(NODES)
+    disks = iter(("a", "b"))
+    for name in ("a", "b"):
+        (tmp_path / name / ".process.1").mkdir(parents=True)
+    (tmp_path / "b/.process.1/watch.w1").write_bytes(b"task-1 b 5,0,2\n" + SEGFAULT)
+    executor._view = SharedView(folder=str(tmp_path / "driver"), nonce="1", bucket="s3://b/c")
+    nodes = [SimpleNamespace(id=digits * 28) for digits in ("ab", "cd")]
+    monkeypatch.setattr(executor, "nodes", lambda: nodes)
+
+    def on_a_node(view: SharedView, task_id: str, work: None, disk: Any) -> CrashReport | None:
+        return report_of(replace(view, folder=str(tmp_path / next(disks))), task_id)
+
+    monkeypatch.setattr("ingest.executors.ray._report_here", on_a_node)
+    monkeypatch.setattr(
+        executor, "submission", lambda **options: lambda work, body: body(work, None)
+    )
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
+    monkeypatch.setattr(ray, "get", lambda answer: (NODE, "", answer))
+    report = executor._asked_report(Dead(CRASHED))
+    assert report is not None
+    assert (report.node_id, report.crash) == ("b", "SIGSEGV at read.py:7 in load")
 
 
 @pytest.fixture

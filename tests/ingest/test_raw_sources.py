@@ -9,6 +9,7 @@ import pytest
 from adapters.registry import ADAPTERS
 from benchmarks.raw import mano_model
 from ingest.pipeline.assets import NO_ASSETS, Assets
+from ingest.raw_data import object_parts
 from ingest.raw_data.bucket_source import fetch_metadata, listed, reading
 from ingest.storage.open_store import open_store
 from schemas.regular_file import is_placeholder
@@ -19,7 +20,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("source", sorted(ADAPTERS))
-def test_a_source_in_a_bucket_gives_the_same_corpus(source: str, tmp_path: Path) -> None:
+def test_a_source_in_a_bucket_gives_the_same_corpus(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"WHOLE_BYTES": 0, "BLOCK_BYTES": 4096, "GAP_BYTES": 8192, "MOST_BYTES": 65536}
+    for name, value in sizes.items():  # so that what can be read in parts is
+        monkeypatch.setattr(object_parts, name, value)
     written = generators.write(source, tmp_path / "raw")
     assets = NO_ASSETS
     if written.needs_mano:

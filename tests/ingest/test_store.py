@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ingest.storage.local import LocalStorage
-from ingest.storage.object_store import PART_BYTES
+from ingest.storage.object_store import PART_BYTES, ObjectStore
 from ingest.storage.open_store import open_store, probe
 from ingest.storage.store import Store
 from schemas.errors import Code, InvariantError, SourceError
@@ -173,6 +173,34 @@ def test_a_file_goes_and_comes_back(store: Store, tmp_path: Path, size: int) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "sent"]
     store.copy("videos/a.mp4", "b")
     assert store.range("b", size - 1 if size else 0, 9) == sent[-1:]
+
+
+def test_a_copy_is_made_only_where_nothing_is(stores: tuple[Store, Store]) -> None:
+    one, other = stores
+    if not isinstance(one, ObjectStore) or not isinstance(other, ObjectStore):
+        pytest.skip("NOT RUN: files of this machine are linked")
+    one.put("a", b"first")
+    one.put("b", b"second")
+    assert one.create_copy("a", "d/c") is True
+    assert other.create_copy("b", "d/c") is False
+    assert read(other, "d/c") == b"first"
+    assert one.sha256("d/c") == sha256(b"first").hexdigest()
+    with pytest.raises(SourceError, match="missing"):
+        one.create_copy("none", "e")
+    with pytest.raises(SourceError, match="missing"):
+        one.sha256("e")
+
+
+def test_many_objects_are_deleted(stores: tuple[Store, Store]) -> None:
+    one, other = stores
+    if not isinstance(one, ObjectStore):
+        pytest.skip("NOT RUN: only of buckets")
+    keys = [f"k/{number}" for number in range(5)]
+    for key in keys:
+        one.put(key, b"x")
+    one.delete_all([*keys, "never/there"])
+    one.delete_all([])
+    assert other.list("") == []
 
 
 def test_a_file_that_is_missing_is_not_sent(store: Store, tmp_path: Path) -> None:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks.overhead import Instant
 from benchmarks.synthetic import write_part
-from ingest.corpus import commit_log, publishing, snapshot
+from ingest.corpus import commit_log, publishing, snapshot, snapshot_list
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.remote_link import read_link
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.working_copy import COPYING, DamagedCopy, WorkingCopy, attach
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.sweep import sweep
+from ingest.pipeline import run
+from ingest.pipeline.plan import Request
+from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from ingest.storage.object_store import ObjectStore
+from jobs.stages.ingest import run_ingest
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError
 
@@ -110,6 +117,43 @@ def test_the_slower_of_two_with_the_same_episode_is_told(machine: Attach) -> Non
     commit(one, one.refresh(), "segments", row("segments", uid="a", start=0))
     with pytest.raises(Conflict, match="1 of these episodes"):
         commit(other, before, "segments", row("segments", uid="a", start=0))
+
+
+def test_what_others_commit_beside_a_batch_is_left_out_of_the_next_ones(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of one episode. While the first is committed, another machine commits the episode of the second."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/count").write_text("3")
+    workers = Instant(tmp_path)
+    others: list[str | None] = ["*1"]
+    monkeypatch.setattr(run, "BATCH_EPISODES", 1)
+
+    def ingest_on(name: str, select: str | None = None) -> Path:
+        attach(tmp_path / name, str(store.uri), store, may_be_absent=True)
+        request = Request(
+            source="benchmarks.overhead:Tiny",
+            root=tmp_path / "raw",
+            options={},
+            recipe=Recipe(),
+            select=select,
+        )
+        run_ingest(request, tmp_path / name, workers, Limits())
+        return tmp_path / name
+
+    class Beside(ObjectStore):
+        def create(self, key: str, data: bytes) -> bool:
+            if b'"episodes": [' in data and others:
+                ingest_on("other", others.pop())
+            return super().create(key, data)
+
+    beside = Beside(store.uri)
+    monkeypatch.setattr(publishing, "store_of", lambda uri: beside)
+    one = ingest_on("one")
+    current = snapshot.load(one)
+    rows = current.read(one, "episodes", ["uid", "dataset_path"]).to_pylist()
+    assert len(rows) == len({row["uid"] for row in rows}) == 3
+    assert len({row["dataset_path"] for row in rows}) == 2
 
 
 def test_rows_say_under_which_number_they_were_committed(machine: Attach) -> None:
@@ -363,7 +407,6 @@ def test_a_manifest_has_one_publisher(machine: Attach, store: ObjectStore) -> No
     one.share_manifest(one.root / "manifests/m", state.number)
     with pytest.raises(Conflict, match="another manifest"):
         other.share_manifest(other.root / "manifests/m", state.number)
-    assert store.size(snapshot.key_of(state.number)) is not None
     third = machine("third")
     third.refresh()
     third.fetch_manifests()
@@ -436,6 +479,7 @@ def test_a_recovery_leaves_what_another_process_copies(machine: Attach) -> None:
         writing(corpus, disk, always_recovers=True),
     ):
         assert (one.root / part.path).exists()
+    (one.root / snapshot.key_of(1)).unlink()  # the end of a session brings it up to date
     with writing(corpus, disk, always_recovers=True):
         assert not (one.root / part.path).exists()
 
@@ -463,6 +507,19 @@ def test_a_folder_made_before_the_corpus_takes_that_of_another_machine(
     later = attach(tmp_path / "early", str(store.uri), store)
     assert later.link.corpus_uid == "uid-one"
     assert later.refresh().number == 0
+
+
+def test_two_commands_may_make_one_working_copy(machine: Attach, tmp_path: Path) -> None:
+    """The second of them finds what the first has made while the store was asked."""
+    root, uri = tmp_path / "shared", str(machine("one").store.uri)
+
+    class Slow(ObjectStore):
+        def get(self, key: str, *, max_bytes: int) -> bytes:
+            attach(root, uri, ObjectStore(uri)).claim("first")
+            return super().get(key, max_bytes=max_bytes)
+
+    copy = attach(root, uri, Slow(uri))
+    assert (copy.link.lane, copy.link.corpus_uid) == ("lane-1", "uid-one")
 
 
 def test_a_stop_while_a_working_copy_is_made_is_completed(
@@ -547,18 +604,6 @@ def test_an_object_larger_than_committed_is_not_copied(machine: Attach, store: O
         one.fetch(state)
 
 
-def test_objects_that_are_gone_are_named_though_copies_are_here(
-    machine: Attach, store: ObjectStore
-) -> None:
-    one = machine("one")
-    state = commit(one, one.claim("run"), "artifacts", media(one, lane_path(one), b"rows"))
-    one.fetch(state)
-    one.check_objects(state)
-    store.delete(lane_path(one))
-    with pytest.raises(DamagedCopy, match="1 objects"):
-        one.check_objects(state)
-
-
 def test_a_start_uses_a_checkpoint_that_is_newer_than_its_state(
     machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,4 +622,70 @@ def test_a_start_uses_a_checkpoint_that_is_newer_than_its_state(
 
     monkeypatch.setattr(ObjectStore, "get", asking)
     assert other.refresh().number == 12
-    assert [key[-7:-5] for key in asked if "_log" in key] == ["11", "12", "13"]
+    numbers = sorted({int(key[-7:-5]) for key in asked if "_log" in key})
+    assert numbers[:3] == [11, 12, 13]
+
+
+def test_a_working_copy_keeps_the_states_that_something_needs(
+    machine: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest, those of manifests, those that a command may have open. Every other is in the bucket, and comes when it is asked for."""
+    one, other = machine("one"), machine("other")
+    state = one.refresh()
+    for number in range(1, 15):
+        state = commit(one, state, "segments", row("segments", uid=f"u{number}", start=0))
+        other.refresh()
+        if number == 3:
+            (other.root / "manifests/m").mkdir(parents=True)
+            (other.root / "manifests/m/manifest.json").touch()
+    monkeypatch.setattr(snapshot_list, "load_facts", lambda folder: SimpleNamespace(snapshot=3))
+    other.refresh()
+    assert snapshot.numbers(other.root) == [*range(1, 15)]  # all are young
+    for number in range(1, 15):
+        path, at_s = other.root / snapshot.key_of(number), 1e9 + 3600 * number
+        os.utime(path, (at_s, at_s))
+    merged = write_part(
+        LocalStorage(one.root), one.root, "segments", [row("segments", uid="u", start=0)]
+    )
+    state = publishing.publish_tables(
+        LocalStorage(one.root), one.root, state, {"segments": [merged]}, "compact"
+    )
+    other.refresh()
+    kept = snapshot.numbers(other.root)
+    assert kept == [3, *range(6, 16)]
+    (only_of_5,) = set(snapshot.load(one.root, 5).parts("segments")) - set(
+        snapshot.load(one.root, 4).parts("segments")
+    )
+    assert (other.root / only_of_5.path).exists()  # 6 to 14 name it too
+    other.keep_state(5)
+    assert uids(snapshot.load(other.root, 5), other) == [f"u{n}" for n in range(1, 6)]
+    with pytest.raises(ConfigError, match="no snapshot 99"):
+        other.keep_state(99)
+
+
+def test_catalog_files_that_only_old_states_name_go_with_them(machine: Attach) -> None:
+    one = machine("one")
+    state, old = one.refresh(), list[Part]()
+    for number in range(1, 14):
+        part = write_part(
+            LocalStorage(one.root),
+            one.root,
+            "segments",
+            [row("segments", uid=f"u{number}", start=0)],
+        )
+        state = publishing.publish_tables(
+            LocalStorage(one.root), one.root, state, {"segments": [part]}, "r"
+        )
+        old += state.parts("segments")
+    pending = write_part(
+        LocalStorage(one.root), one.root, "segments", [row("segments", uid="pending", start=0)]
+    )
+    for number in range(1, 14):
+        os.utime(one.root / snapshot.key_of(number), (1e9 + 3600 * number,) * 2)
+    machine("other").claim("run")
+    one.refresh()
+    assert snapshot.numbers(one.root) == [*range(5, 15)]
+    assert [(one.root / part.path).exists() for part in old] == [False] * 4 + [True] * 9
+    assert (one.root / pending.path).exists()  # of a writer at work here
+    one.keep_state(2)
+    assert uids(snapshot.load(one.root, 2), one) == ["u2"]

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from ingest.corpus.remote_link import read_link
+from ingest.storage.open_store import open_store
 from ingest.verify.digest import digest
+from tests import generators
 from tests.faults import several_writers
 from tests.generators.corpus import write_catalog
+from tests.jobs.test_ingest_uri import upload
 from tests.s3_server import BUCKET
 
 pytestmark = pytest.mark.slow
@@ -88,10 +91,105 @@ def test_a_corpus_of_one_machine_goes_there_and_comes_back(
     assert digest(pulled).sha256 == digest(tmp_path / "again").sha256
 
 
+def test_any_state_of_a_bucket_is_listed_and_opened(
+    eicorpus: Eicorpus, raw: Path, uri: str
+) -> None:
+    (raw / "count").write_text("2")
+    ingest(eicorpus, raw, uri)
+    (raw / "count").write_text("5")
+    ingest(eicorpus, raw, uri, machine="two")
+    listed = result(eicorpus("snapshot", "list", uri, "--json", machine="three"))["snapshots"]
+    assert [each["number"] for each in listed] == [*range(1, len(listed) + 1)]
+    assert [each["episodes"] for each in listed][-1] == 5
+    of_two = max(each["number"] for each in listed if each["episodes"] == 2)
+    assert all(each["published_s"] > 1e9 and each["command"] for each in listed)
+    sql = "select count(*) from episodes"
+    for number, episodes in ((of_two, 2), (len(listed), 5)):
+        words = ("query", uri, sql, "--snapshot", number, "--json")
+        assert result(eicorpus(*words, machine="three"))["rows"] == [[episodes]]
+    told = result(eicorpus("snapshot", "diff", uri, of_two, len(listed), "--json", machine="four"))
+    assert len(told["added"]) == 3
+    refused = eicorpus("query", uri, sql, "--snapshot", 99, machine="three")
+    assert refused.returncode == 2
+    assert f"no snapshot 99; the newest is {len(listed)}" in refused.stderr
+
+
+SPEC = """\
+version: 1
+corpus: {corpus}
+sources:
+  films: {{path: "{raw}", adapter: video_folder}}
+measures: {{}}
+tiers: {{}}
+manifests:
+  all: {{split: {{val: 0, test: 0}}, statistics: false}}
+verify: {{}}
+"""
+
+
+def test_a_spec_names_a_corpus_and_raw_data_in_buckets(
+    eicorpus: Eicorpus, uri: str, tmp_path: Path
+) -> None:
+    written = generators.write("video_folder", tmp_path / "films")
+    upload(written.root, f"{uri}/raw")
+    spec = tmp_path / "corpus.yaml"
+    spec.write_text(SPEC.format(corpus=f"{uri}/corpus", raw=f"{uri}/raw"))
+    planned = result(eicorpus("plan", spec, "--json"))
+    assert planned["corpus"] == f"{uri}/corpus"
+    assert not open_store(f"{uri}/corpus").list("")  # a plan changes nothing
+    done = eicorpus("build", spec, "--workers", 0, "--json")
+    assert done.returncode == 0, done.stdout
+    built = result(done)
+    assert {each["outcome"] for each in built["targets"]} == {"built"}
+    again = result(eicorpus("build", spec, "--workers", 0, "--json"))
+    assert {each["outcome"] for each in again["targets"]} == {"up to date"}
+    open_store(f"{uri}/raw").put_file("another.mp4", written.root / "a.mp4")
+    more = result(eicorpus("build", spec, "--workers", 0, "--json", machine="two"))
+    (films,) = [each for each in more["targets"] if each["target"] == "sources.films"]
+    assert films["done"] == 1
+    sql = "select count(*) from episodes"
+    count = result(eicorpus("query", f"{uri}/corpus", sql, "--json", machine="three"))["rows"]
+    assert count == [[films["total"] - films["left_out"]]]
+    names = result(eicorpus("list", "manifests", f"{uri}/corpus", "--json", machine="three"))
+    assert len(names["manifests"]) >= 2
+    spec.write_text(SPEC.format(corpus=f"{uri}/corpus", raw="s3://no-such-bucket-here/raw"))
+    refused = eicorpus("build", spec, "--workers", 0)
+    assert refused.returncode == 2
+    assert "corpus.yaml:4:" in refused.stderr
+    assert "no-such-bucket-here" in refused.stderr
+
+
+def test_an_episode_is_forgotten_and_a_part_is_pulled(
+    eicorpus: Eicorpus, raw: Path, uri: str, tmp_path: Path
+) -> None:
+    ingest(eicorpus, raw, uri)
+    sql = "select uid from episodes order by uid"
+    every = [row[0] for row in result(eicorpus("query", uri, sql, "--json"))["rows"]]
+    looked = result(eicorpus("forget", uri, every[1], "--dry-run", "--json", machine="two"))
+    assert looked["would_forget"] == [every[1]]
+    done = result(eicorpus("forget", uri, every[1], "--reason", "asked", "--json", machine="two"))
+    assert done["forgotten"] == [every[1]]
+    left = result(eicorpus("query", uri, sql, "--json"))["rows"]
+    assert [row[0] for row in left] == [every[0], *every[2:]]
+    store = open_store(uri)
+    for key in store.list(""):
+        if "/tombstones/" not in key and key.endswith((".json", ".jsonl", ".parquet")):
+            assert every[1].encode() not in store.get(key, max_bytes=1 << 24), key
+    assert result(eicorpus("gc", uri, "--json"))["removed"]
+    assert result(eicorpus("verify", uri, "--json", machine="three"))["ok"]
+    assert ingest(eicorpus, raw, uri)["committed"] == 3  # it does not come back
+    words = ("pull", uri, tmp_path / "part", "--where", f"uid = '{every[0]}'", "--json")
+    assert result(eicorpus(*words, "--dry-run"))["num_files"] == 1
+    assert result(eicorpus(*words))["findings"] == []
+    count = "select count(*) from episodes"
+    assert result(eicorpus("query", tmp_path / "part", count, "--json"))["rows"] == [[1]]
+
+
 REFUSED = {
     "no corpus there": (("query", "URI", "select 1"), "no corpus.json"),
-    "an erasure": (("forget", "URI", "x"), "is a URL"),
-    "a spec": (("serve", "URI"), "is a URL"),
+    "an erasure of no corpus": (("forget", "URI", "x"), "no corpus.json"),
+    "a server of no corpus": (("serve", "URI"), "no corpus.json"),
+    "a part of a folder": (("pull", "RUN", "RUN", "--where", "true"), "from a bucket"),
     "a bucket that is not there": (("query", "s3://no-such-bucket-here/c", "select 1"), "bucket"),
     "another kind of place": (("query", "ftp://host/c", "select 1"), "is a URL"),
     "memory": (("query", "memory://m/c", "select 1"), "memory://"),
@@ -127,5 +225,6 @@ def test_a_corpus_that_is_read_needs_no_library_of_buckets(tmp_path: Path) -> No
 
 
 def test_killed_jobs_lose_nothing_and_commit_nothing_twice() -> None:
-    done = several_writers.play(jobs=2, episodes=12, kill_every_s=8, loses=0.3, seed=1)
+    losses = several_writers.Losses()
+    done = several_writers.play(jobs=2, episodes=12, kill_every_s=3, losses=losses, seed=1)
     assert done.problem == ""

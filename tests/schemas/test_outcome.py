@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
@@ -45,6 +45,7 @@ OUTCOMES = {
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_json_and_pickle_give_the_same_outcome(name: str) -> None:
     outcome = OUTCOMES[name]
+    assert outcome.to_json() == json.dumps(asdict(outcome))
     back = Outcome.from_json(outcome.to_json())
     assert back == outcome
     assert back.state is outcome.state

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from jobs.service.app import ServiceSettings, create_app
+from jobs.service.bucket_files import BucketFiles
 from jobs.service.cache_build import build_cache
 from jobs.service.credentials import Access, Holder
 from jobs.service.job_runner import JobRunner
@@ -84,11 +85,12 @@ def app_of(
     clock: Callable[[], float] = lambda: 0.0,
     builds: bool = True,
     jobs: JobRunner | None = None,
+    files: BucketFiles | None = None,
 ) -> FastAPI:
     """The service over a corpus. The cache is there; nothing polls before the application starts."""
     if builds:
         build_cache(root, state)
-    keeper = Keeper(root, state, clock)
+    keeper = Keeper(root, state, clock, files)
     keeper.refresh()
     return create_app(
         keeper,
@@ -110,9 +112,10 @@ def client_of(
     host: str = "127.0.0.1:8321",
     builds: bool = True,
     jobs: JobRunner | None = None,
+    files: BucketFiles | None = None,
 ) -> TestClient:
     """A client with the token. The cache is there; nothing polls."""
-    app = app_of(root, state, settings=settings, clock=clock, builds=builds, jobs=jobs)
+    app = app_of(root, state, settings=settings, clock=clock, builds=builds, jobs=jobs, files=files)
     return TestClient(
         app,
         base_url=f"http://{host}",

@@ -83,10 +83,14 @@ def test_every_series_of_the_dashboard_is_one_of_the_server(series: set[str]) ->
         name
         for panel in page["panels"]
         for target in panel["targets"]
-        for name in re.findall(r"eicorpus_\w+", target["expr"])
+        for name in re.findall(r"(?:ray_)?eicorpus_\w+", target["expr"])
     }
-    assert len(asked) > 6
-    assert asked <= series
+    of_ray = {name.removeprefix("ray_") for name in asked if name.startswith("ray_")}
+    assert len(asked - of_ray) > 6
+    assert {name for name in asked if not name.startswith("ray_")} <= series
+    assert {name.removesuffix("_bucket") for name in of_ray} == set(HELP)
+    places = [tuple(panel["gridPos"].values())[:2] for panel in page["panels"]]
+    assert len(places) == len(set(places))
 
 
 def test_prometheus_asks_for_the_page_with_a_token(client: TestClient) -> None:

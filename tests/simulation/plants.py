@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
+from zlib import crc32
 
-from ingest.corpus import commit_log
-from ingest.corpus.commit_log import Change, CommitLog, LogEntry
+from ingest.corpus import commit_log, working_copy
+from ingest.corpus.commit import Committer
+from ingest.corpus.commit_log import Change, CommitLog, Conflict, LogEntry
 from ingest.corpus.committed_files import CommittedFile
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.remote_staging import RemoteStaging
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.staging import STAGED
 from ingest.corpus.working_copy import WorkingCopy
 from ingest.maintenance import sweep as sweeping
-from schemas.errors import UnknownOutcome
+from ingest.storage.local import LocalStorage
+from schemas.errors import SourceError, UnknownOutcome
+from schemas.manifest import FACTS_FILE
+from schemas.outcome import Outcome
+from tests.simulation.store import SimStore
 
 
 def _claims_without_an_entry(self: WorkingCopy, run_id: str) -> Snapshot:
     """No fencing: a session begins without taking the number that the one before may still create."""
     state = self.refresh()
-    lane = self.link.lane or f"lane-{abs(hash(self.link.uri)) % 10**6 + 1}"
+    lane = self.link.lane or f"lane-{crc32(self.link.uri.encode()) % 10**6 + 1}"
     self.link = replace(self.link, lane=lane, token=1)
     self._disk.put(".remote.json", self.link.data, is_durable=True)
     return state
@@ -38,9 +47,35 @@ def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     return standing
 
 
-def _put_over(self: WorkingCopy, file: CommittedFile) -> None:
+def _put_over(self: WorkingCopy, file: CommittedFile, source: str | None) -> None:
     """Media are put, whatever lies there: a late request of a dead process replaces what was committed."""
-    self.store.put(file.path, (self.root / file.path).read_bytes())
+    data = (
+        self.store.get(source, max_bytes=1 << 20)
+        if source
+        else (self.root / file.path).read_bytes()
+    )
+    self.store.put(file.path, data)
+
+
+def _any_attempt(self: RemoteStaging, folder: Path, outcome: Outcome, disk: LocalStorage) -> None:
+    """The rows that lie in the bucket are taken for those of the attempt whose outcome came."""
+    try:
+        data = self.store.get(f"{self.folder}/{STAGED}", max_bytes=1 << 20)
+    except SourceError as error:
+        raise Conflict("gone") from error
+    disk.make_dir(folder)
+    disk.write(folder / STAGED, data)
+
+
+def _believes_staged(self: RemoteStaging, folder: Path, outcome: Outcome) -> Outcome:
+    """The second of two attempts at an episode takes its own outcome for the one that counts."""
+    for video in outcome.staged.videos if outcome.staged else ():
+        self.store.put_file(self.video(video), folder / video["name"])
+    for _ in range(8):
+        with suppress(UnknownOutcome):
+            self.store.create(f"{self.folder}/{STAGED}", (folder / STAGED).read_bytes())
+            break
+    return outcome
 
 
 def _does_not_look(self: WorkingCopy, change: Change, other: LogEntry) -> None:
@@ -63,20 +98,125 @@ def _ignores_seals(self: WorkingCopy, entry: LogEntry) -> None:
     """A session goes on although its lane was sealed or claimed."""
 
 
+def _one_lane(self: WorkingCopy, run_id: str) -> Snapshot:
+    """All working copies write to the same datasets."""
+    self._relink(lane="lane-1", token=1)
+    state = _CLAIM(self, run_id)
+    self._relink(lane="lane-1")
+    return state
+
+
+_CLAIM, _APPEND, _CHANGE_APPLIED = WorkingCopy.claim, sweeping._append, Change.applied
+_UPLOADED = WorkingCopy._uploaded
+_COMMITTED_SINCE = Committer._committed_since
+
+
+def _seals_in_silence(
+    copy: WorkingCopy, state: Snapshot, entries: list[LogEntry], new: LogEntry
+) -> Snapshot:
+    """Lanes are swept by their age, and their writers are not told."""
+    return state if new.kind == "seal" else _APPEND(copy, state, entries, new)
+
+
+def _keeps_its_names(self: WorkingCopy, entry: LogEntry, *, after_sweep: bool = False) -> LogEntry:
+    """A writer that meets a sweep commits what it had uploaded before."""
+    return _UPLOADED(self, entry)
+
+
+def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
+    """What others commit while a batch is committed is not left out of the next ones."""
+    is_after_own = self.parent.run_id == self.run_id
+    return set() if is_after_own else _COMMITTED_SINCE(self, before)
+
+
+def _takes_what_lies_there(self: WorkingCopy, key: str, data: bytes) -> bool:
+    """An object that is there already is taken for the one that was to be made."""
+    return True
+
+
+def _replaces_blindly(self: Change, tables: Any) -> dict[str, tuple[Part, ...]]:
+    """Parts are replaced whether or not they are still there."""
+    gone = {
+        table: replace(new, instead_of=tuple(each for each in new.instead_of if each in known))
+        for table, new in self.replaced.items()
+        for known in [{part.path for part in tables.get(table, ())}]
+    }
+    return _CHANGE_APPLIED(replace(self, replaced=gone), tables)
+
+
+def _believes_bytes(self: WorkingCopy, file: CommittedFile) -> None:
+    """What was copied is not compared with what was committed."""
+    self.store.get_file(file.path, self.root / file.path)
+
+
+def _share_page_first(self: WorkingCopy, folder: Path, built_from: int) -> None:
+    """The page of a manifest is published before its rows."""
+    for path in sorted(folder.iterdir(), key=lambda each: each.name != FACTS_FILE):
+        key = path.relative_to(self.root).as_posix()
+        self._share(key, self._disk.get(key, max_bytes=1 << 30))
+
+
+def _share_over(self: WorkingCopy, key: str, data: bytes) -> None:
+    """A manifest of the same name is replaced."""
+    self.store.put(key, data)
+
+
+@contextmanager
+def _any_history() -> Iterator[None]:
+    """Nobody asks whether a commit follows the one that it was made on."""
+
+    def following(state: Snapshot, entry: LogEntry) -> Snapshot:
+        return _FOLLOWING(replace(state, commit_id=""), entry)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(CommitLog, "_check_history"))
+        for module in (commit_log, working_copy, sweeping):
+            stack.enter_context(mock.patch.object(module, "following", following))
+        yield
+
+
+_FOLLOWING = commit_log.following
+
+
+@contextmanager
+def _no_conditions() -> Iterator[None]:
+    """A store that ignores conditions, and no probe that notices it."""
+
+    def create(self: SimStore, key: str, data: bytes) -> bool:
+        self.put(key, data)
+        return True
+
+    with (
+        mock.patch.object(SimStore, "create", create),
+        mock.patch.object(working_copy, "probe"),
+    ):
+        yield
+
+
 @contextmanager
 def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
     real = WorkingCopy.commit
 
-    def commit(self: WorkingCopy, parent: Snapshot, tables: Any, run_id: str) -> Snapshot:
-        waiting: list[CommittedFile] = []
-        with mock.patch.object(WorkingCopy, "_place", lambda self, file: waiting.append(file)):
-            state = real(self, parent, tables, run_id)
+    def commit(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+        waiting: list[tuple[CommittedFile, str | None]] = []
+        with mock.patch.object(WorkingCopy, "_place", lambda self, *file: waiting.append(file)):
+            state = real(self, *words, **copies)
         for file in waiting:
-            self._place(file)
+            self._place(*file)
         return state
 
     with mock.patch.object(WorkingCopy, "commit", commit):
+        yield
+
+
+@contextmanager
+def _two_mistakes() -> Iterator[None]:
+    """Neither the worker nor the committer compares: rows of one attempt are committed with videos of another."""
+    with (
+        mock.patch.object(RemoteStaging, "fetch_rows", _any_attempt),
+        mock.patch.object(RemoteStaging, "upload", _believes_staged),
+    ):
         yield
 
 
@@ -90,13 +230,29 @@ PLANTS: dict[str, Callable[[], Any]] = {
     "sweep_by_listing": _patch(sweeping, "_append", _says_nothing),
     "commit_before_upload": _commit_before_upload,
     "media_put_over": _patch(WorkingCopy, "_place", _put_over),
+    "rows_of_any_attempt": _two_mistakes,
     "no_look_for_the_same_episodes": _patch(WorkingCopy, "_check_disjoint", _does_not_look),
     "old_number_kept": _patch(WorkingCopy, "_renumbered", _keeps_the_number),
     "seals_ignored": _patch(WorkingCopy, "_check_lane", _ignores_seals),
+    "one_lane": _patch(WorkingCopy, "claim", _one_lane),
+    "seals_in_silence": _patch(sweeping, "_append", _seals_in_silence),
+    "names_kept_after_a_sweep": _patch(WorkingCopy, "_uploaded", _keeps_its_names),
+    "media_not_compared": _patch(WorkingCopy, "_has_bytes", _takes_what_lies_there),
+    "commits_between_forgotten": _patch(Committer, "_committed_since", _forgets_what_came_between),
+    "replaced_blindly": _patch(Change, "applied", _replaces_blindly),
+    "copies_not_compared": _patch(WorkingCopy, "_get_file", _believes_bytes),
+    "manifest_before_its_rows": _patch(WorkingCopy, "share_manifest", _share_page_first),
+    "manifest_put_over": _patch(WorkingCopy, "_share", _share_over),
+    "any_history": _any_history,
+    "no_conditions": _no_conditions,
 }
 
 
 def found_in(plant: str, seeds: Sequence[int], play: Callable[[int], Any]) -> int | None:
-    """The first schedule that finds a mistake; None where none does."""
-    with PLANTS[plant]():
-        return next((seed for seed in seeds if play(seed).problem), None)
+    """The first schedule that finds a mistake, and nothing without it; None where none does."""
+    for seed in seeds:
+        with PLANTS[plant]():
+            is_found = bool(play(seed).problem)
+        if is_found and not play(seed).problem:
+            return seed
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ class Faults:
     read_error: float = 0.0
     torn_read: float = 0.0
     listing_lag_s: float = 0.0
+    slow: float = 0.02  # of ways there and back
     death: float = 0.0
+    write_death: float = 0.0  # of writes, beside `death`
     node_loss: float = 0.0  # of deaths
     until_s: float = 300.0
 
@@ -51,6 +54,7 @@ class Bucket:
     faults: Faults
     objects: dict[str, Object] = field(default_factory=dict)
     sha256_of: dict[str, str] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)  # all there were
 
     def change(self, key: str, data: bytes | None) -> None:
         """Make, replace or delete an object.
@@ -66,21 +70,55 @@ class Bucket:
         self.objects[key] = Object(data, self.scheduler.now_s)
         if key.startswith("catalog/_log/"):
             self._promise(json.loads(data))
+        elif key.startswith("catalog/_snapshots/"):
+            self._promise_state(key)
+        elif key.startswith("manifests/") and key.endswith("/manifest.json"):
+            state = f"catalog/_log/{json.loads(data)['snapshot']:08d}.json"
+            for each in (key, f"{key.rpartition('/')[0]}/manifest.parquet", state):
+                self._keep(each)
+
+    def restore(self, objects: dict[str, Object], sha256_of: dict[str, str]) -> None:
+        """Back to an earlier state, when nothing is running and no request is under way."""
+        for process in self.processes:
+            process.is_dead = True
+        self.scheduler.due.clear()
+        self.objects, self.sha256_of = dict(objects), dict(sha256_of)
 
     def _promise(self, entry: dict[str, Any]) -> None:
         for table, parts in entry["added"].items():
             for part in parts:
                 self._named(part["path"], part["sha256"])
                 if table in ("artifacts", "latents"):
-                    rows = pq.read_table(
-                        pa.BufferReader(self.objects[part["path"]].data)
-                    ).to_pylist()
-                    for row in rows:
-                        if row["sha256"] is not None:
-                            self._named(row["path"], row["sha256"])
+                    for row in rows_of(self.objects[part["path"]].data):
+                        self._promise_file(row)
         for new in entry["replaced"].values():
             for part in new["parts"]:
                 self._named(part["path"], part["sha256"])
+
+    def _promise_file(self, row: dict[str, Any]) -> None:
+        if row["sha256"] is None:
+            return
+        start = row.get("pack_offset")
+        if start is None:
+            self._named(row["path"], row["sha256"])
+            return
+        stored = self.objects.get(row["path"])
+        data = b"" if stored is None else stored.data[start : start + row["num_bytes"]]
+        if _sha256(data) != row["sha256"]:
+            raise Broken(f"a commit names a member of {row['path']}, which lacks it")
+        self._keep(row["path"])
+
+    def _promise_state(self, key: str) -> None:
+        """A whole state: whoever makes one makes the same."""
+        self._keep(key)
+        for parts in json.loads(self.objects[key].data)["tables"].values():
+            for part in parts:
+                self._named(part["path"], part["sha256"])
+
+    def _keep(self, key: str) -> None:
+        if key not in self.objects:
+            raise Broken(f"{key} is missing, and a manifest needs it")
+        self.sha256_of[key] = _sha256(self.objects[key].data)
 
     def _named(self, key: str, sha256: str) -> None:
         stored = self.objects.get(key)
@@ -89,6 +127,11 @@ class Bucket:
                 f"a commit names {key}, which {'is missing' if stored is None else 'has other bytes'}"
             )
         self.sha256_of[key] = sha256
+
+
+def rows_of(data: bytes) -> list[dict[str, Any]]:
+    """The rows of a catalog file."""
+    return list(pq.read_table(pa.BufferReader(data)).to_pylist())
 
 
 def _sha256(data: bytes) -> str:
@@ -100,6 +143,7 @@ class SimStore:
 
     def __init__(self, bucket: Bucket, process: Process) -> None:
         self.bucket, self.process = bucket, process
+        bucket.processes.append(process)
         self.scheduler = bucket.scheduler
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -172,6 +216,25 @@ class SimStore:
 
         return bool(self._write(effect))
 
+    def create_copy(self, source_key: str, target_key: str) -> bool:
+        def effect() -> bool:
+            source = self.bucket.objects.get(source_key)
+            if source is None:
+                raise SourceError(Code.MISSING_FILE, "no such object", where=source_key)
+            if target_key in self.bucket.objects:
+                return False
+            self.bucket.change(target_key, source.data)
+            return True
+
+        return bool(self._write(effect))
+
+    def sha256(self, key: str) -> str:
+        return _sha256(self.get(key, max_bytes=1 << 30))
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
     def delete(self, key: str) -> None:
         try:
             self._write(lambda: self.bucket.change(key, None))
@@ -187,7 +250,9 @@ class SimStore:
     def _on_the_way(self) -> None:
         random = self.scheduler.random
         self.scheduler.sleep(
-            random.expovariate(20) if random.random() < 0.98 else random.uniform(1, 30)
+            random.uniform(1, 30)
+            if random.random() < self.bucket.faults.slow
+            else random.expovariate(20)
         )
         if self.process.is_dead:
             raise Died(self.process.name)
@@ -210,7 +275,9 @@ class SimStore:
         faults = self.bucket.faults
         if self.process.is_dead:
             raise Died(self.process.name)
-        if self._happens(faults.death):  # the request may be on its way already
+        if self._happens(
+            faults.death + faults.write_death
+        ):  # the request may be on its way already
             self.process.is_dead = True
             if self._happens(0.5):
                 self._send_late(effect)
@@ -230,4 +297,8 @@ class SimStore:
         return done
 
     def _send_late(self, effect: Callable[[], Any]) -> None:
-        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), effect)
+        def unheard() -> None:
+            with suppress(SourceError):  # nobody waits for the answer
+                effect()
+
+        self.scheduler.later(self.scheduler.random.uniform(0.01, 60), unheard)

@@ -8,7 +8,7 @@ from tests.simulation.plants import PLANTS, found_in
 from tests.simulation.world import play
 
 # Plants that need a rare schedule: `python -m tests.simulation --plant NAME` finds them, docs/concepts/shared-corpora.md says in how many.
-RARE = ("no_fencing", "sweep_by_listing", "media_put_over", "seals_ignored")
+RARE = ()
 SEEDS = range(120)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ingest.catalog.segmentation import Ints
 from ingest.catalog.uid_index import UidIndex
@@ -61,7 +62,9 @@ def agreement(corpus: Path, current: Snapshot, judged: Judged) -> list[TierAgree
     ]
 
 
-def _by_people(corpus: Path, current: Snapshot, judged: Judged, by_policy: Ints) -> Ints:
+def _by_people(
+    corpus: Path, current: Snapshot, judged: Judged, by_policy: npt.NDArray[np.int16]
+) -> Ints:
     """[S] the tier that the newest override or exclusion gives; where there is only an acceptance, the policy's own; else -1."""
     lengths = judged.episodes["length"].to_numpy()
     decisions = decisions_of(corpus, current, UidIndex(judged.episodes["uid"]), lengths, None)

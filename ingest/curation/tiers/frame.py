@@ -1,11 +1,15 @@
-"""The table that a policy's SQL reads: one row per segment, one column per fact or measurement. Interval measurements are joined by overlap."""
+"""The table that a policy's SQL reads: one row per segment, one column per fact or measurement. Interval measurements are joined by overlap.
+
+It is made some episodes at a time, each time it is read: of five million episodes the whole of it has 1.9 GB, and to write and read those
+takes longer than to make them again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +17,11 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.segmentation import Ints, Spans, is_covered, merged
-from ingest.curation.tiers.measurement_matrix import IntervalRows, MeasurementMatrix
+from ingest.curation.tiers.measurement_matrix import (
+    IntervalRows,
+    MeasurementMatrix,
+    MissingMeasurements,
+)
 from ingest.curation.tiers.policy import QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_sql import (
@@ -23,6 +31,7 @@ from ingest.curation.tiers.policy_sql import (
     measurement_column,
     used,
 )
+from ingest.curation.tiers.read_ahead import ahead
 from schemas.geometry import Array
 
 
@@ -101,6 +110,8 @@ def aggregate(line: SegmentLine, spans: Spans, value: Array, of: str) -> Array:
 
     `of`: share of its timesteps that they cover, how many there are (count), or the max or min of their `value`.
     """
+    if not len(spans):  # so it is with most names of most episodes
+        return np.full(len(line.segments), 0.0 if of in ("share", "count") else np.nan)
     if of == "share":
         size = line.segments.end - line.segments.start
         return np.asarray(covered_steps(line, spans) / size, dtype=np.float64)
@@ -115,7 +126,7 @@ def aggregate(line: SegmentLine, spans: Spans, value: Array, of: str) -> Array:
     return out
 
 
-WORKERS = 2  # columns made at a time; NumPy lets go of the interpreter while it gathers
+BLOCK_EPISODES = 1 << 15  # made at a time: what the caches of a core hold
 Column = tuple[str, Callable[[], pa.Array]]
 
 
@@ -129,17 +140,101 @@ class Gathered:
     wide: MeasurementMatrix
     runs: Spans  # in which everything observed is valid
     among: Mapping[str, Array]  # group facts, [N] each
+    first: int = 0  # number of the first of the episodes among all
+
+    def blocks(self) -> Iterator[Gathered]:
+        """The same, `BLOCK_EPISODES` at a time; one block without episodes where there are none."""
+        runs = _by_row(self.runs)[0]
+        intervals = {name: _rows_by_row(rows) for name, rows in self.wide.intervals.items()}
+        for first in range(0, max(len(self.rate_hz), 1), BLOCK_EPISODES):
+            at = slice(first, min(first + BLOCK_EPISODES, len(self.rate_hz)))
+            lacks = self.wide.missing
+            yield Gathered(
+                episodes=self.episodes[at],
+                rate_hz=self.rate_hz[at],
+                line=SegmentLine(
+                    lengths=self.line.lengths[at], segments=_block(self.line.segments, at)[0]
+                ),
+                wide=MeasurementMatrix(
+                    values={name: values[at] for name, values in self.wide.values.items()},
+                    intervals={name: _block_rows(rows, at) for name, rows in intervals.items()},
+                    missing=MissingMeasurements(count=lacks.count[at], first=lacks.first[at]),
+                ),
+                runs=_block(runs, at)[0],
+                among={name: values[at] for name, values in self.among.items()},
+                first=first,
+            )
 
 
-def frame_of(policy: QualityPolicy, gathered: Gathered) -> pa.Table:
-    """[S] the columns of `policy.sql`."""
+def _by_row(spans: Spans) -> tuple[Spans, Ints | None]:
+    """In the order of their episodes, and how they were put into it; None where they were."""
+    if np.all(spans.row[1:] >= spans.row[:-1]):
+        return spans, None
+    order = np.argsort(spans.row, kind="stable")
+    return spans.at(order), order
+
+
+def _rows_by_row(rows: IntervalRows) -> IntervalRows:
+    spans, order = _by_row(rows.spans)
+    return replace(rows, spans=spans, value=rows.value if order is None else rows.value[order])
+
+
+def _block(spans: Spans, at: slice) -> tuple[Spans, slice]:
+    """Those of some episodes, which count from 0 again, and which ones they are. `spans` are in the order of episodes."""
+    chosen = slice(*np.searchsorted(spans.row, [at.start, at.stop]).tolist())
+    row, start, end = spans.row[chosen], spans.start[chosen], spans.end[chosen]
+    return Spans(row=row - at.start, start=start, end=end), chosen
+
+
+def _block_rows(rows: IntervalRows, at: slice) -> IntervalRows:
+    spans, chosen = _block(rows.spans, at)
+    return IntervalRows(spans=spans, value=rows.value[chosen], is_measured=rows.is_measured[at])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """[S] the columns of `policy.sql`, and `added` [S] others."""
+
+    policy: QualityPolicy
+    gathered: Gathered
+    added: Mapping[str, pa.Array] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return ahead(self._makers())
+
+    def _makers(self) -> Iterator[Callable[[], pa.RecordBatch]]:
+        done = 0
+        for block in self.gathered.blocks():
+            count = len(block.line.segments)
+            added = {name: each.slice(done, count) for name, each in self.added.items()}
+            yield partial(_batch, self.policy, block, added)
+            done += count
+
+    def reader(self) -> pa.RecordBatchReader:
+        """To be read once, by another thread too."""
+        batches = self.batches()
+        first = next(batches)
+        return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
+
+    def to_table(self) -> pa.Table:
+        return pa.Table.from_batches(self.batches())
+
+    @property
+    def first_unmeasured(self) -> Ints:
+        """[S] the column `FIRST_UNMEASURED`."""
+        first = self.gathered.wide.missing.first[self.gathered.line.segments.row]
+        return np.asarray(first, dtype=np.int64)
+
+
+def _batch(
+    policy: QualityPolicy, gathered: Gathered, added: Mapping[str, pa.Array]
+) -> pa.RecordBatch:
     segments = gathered.line.segments
-    places = {"row": segments.row, "start": segments.start, "end": segments.end}
+    places = {"row": gathered.first + segments.row, "start": segments.start, "end": segments.end}
     makers = [*_facts(policy, gathered), *_numbers(policy, gathered)]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        columns_made = pool.map(lambda maker: maker[1](), makers)
-        columns = dict(zip((name for name, _ in makers), columns_made, strict=True))
-    return pa.table({name: pa.array(array) for name, array in places.items()} | columns)
+    columns = {name: pa.array(array) for name, array in places.items()}
+    columns |= {name: make() for name, make in makers} | dict(added)
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 def _facts(policy: QualityPolicy, gathered: Gathered) -> Iterator[Column]:
@@ -199,4 +294,5 @@ def _of_intervals(gathered: Gathered, interval_rows: IntervalRows, of: str) -> p
 
 def _nullable(value: npt.NDArray[np.float64]) -> pa.Array:
     """NaN is how NumPy says unknown; in SQL it would be larger than every number."""
-    return pa.array(value, from_pandas=True)
+    # the sum of numbers is one, and found sooner
+    return pa.array(value, from_pandas=bool(np.isnan(value.sum())))

@@ -1,18 +1,18 @@
 """Measurements of all episodes as columns: for every name one number an episode, the newest, NaN where there is none.
 
 The table `measurements` is long: 200 million rows for 5 million episodes. Parts are read one after the other and scattered into the columns
-as they come, so that no more than a few of them are in memory: of each only the rows whose name is asked for, and of its uids only
-the first of each run of equal ones, since an episode's rows lie together. DuckDB's own GROUP BY of the same rows takes many
-times as long (docs/how-to/quality-policy.md).
+as they come, so that no more than a few of them are in memory. Uids and names stay the numbers that Parquet stores for them, and each
+text is looked up once; a version that all rows of a part have is not read. DuckDB's own GROUP BY of the same rows takes many times as
+long (docs/how-to/quality-policy.md).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,13 @@ from ingest.catalog.segmentation import Ints, Spans
 from ingest.catalog.tables import rows_of
 from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
+from ingest.curation.tiers.read_ahead import ahead
+from schemas.catalog import TABLES
 from schemas.geometry import Array
-from schemas.parquet_file import collect, open_parquet, read_frame
+from schemas.parquet_file import collect, open_parquet
 
-READERS = 2  # parts read at a time; Polars lets go of the interpreter while it decodes
-AHEAD = 6  # parts that wait for their turn
-Versions = npt.NDArray[np.int32]
+SLICE_ROWS = 1 << 16  # looked up and scattered at a time: what the caches of a core hold
+Versions = npt.NDArray[np.signedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int16]
 
@@ -82,12 +83,20 @@ class _VersionedIntervals:
 class _MeasuredRows:
     """k rows of one part, lower versions first: only names that are asked for, only episodes that have a place."""
 
-    row: Ints
-    column: npt.NDArray[np.int16]  # the place of the name
-    version: Versions
+    cell: Ints  # place of the name * N + place of the episode
+    version: Versions  # [k], or [1] where all rows have the same
     value: Array
     is_whole: Mask | None  # not of a stretch; None for all
     stretches: _VersionedIntervals | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _MeasuredPart:
+    """The rows of one part, some at a time."""
+
+    episodes: Ints  # their places
+    has_one_version: bool
+    rows: Sequence[_MeasuredRows]
 
 
 def read_matrix(
@@ -108,12 +117,16 @@ def read_matrix(
     columns = [*of_episodes, *sorted(set(of_stretches) - set(of_episodes))]
     paths = [part.file(corpus) for part in current.parts("measurements")] if columns else []
     values = np.full((len(of_episodes), len(places)), np.nan)
-    versions = np.zeros((len(columns), len(places)), dtype=np.int32)
-    stretches = []
-    for rows in _parts(paths, columns, places):
-        _scatter(rows, values, versions)
-        if rows.stretches is not None:
-            stretches.append(rows.stretches)
+    versions: Versions = np.zeros((len(columns), len(places)), dtype=np.int8)
+    is_reached, stretches = np.zeros(len(places), dtype=bool), []
+    for part in ahead(partial(_read, path, columns, places) for path in paths):
+        is_first = part.has_one_version and not is_reached[part.episodes].any()
+        is_reached[part.episodes] = True
+        for rows in part.rows:
+            if rows.version.max(initial=0) > np.iinfo(versions.dtype).max:  # hardly ever
+                versions = versions.astype(np.int32)
+            _scatter(rows, values, versions, is_first=is_first)
+            stretches += [] if rows.stretches is None else [rows.stretches]
     newest = _newest(stretches, versions)
     return MeasurementMatrix(
         values=dict(zip(of_episodes, values, strict=True)),
@@ -134,109 +147,147 @@ def _missing(required: Sequence[int], versions: Versions) -> MissingMeasurements
     return MissingMeasurements(count=count, first=first)
 
 
-def _parts(
-    paths: Iterable[Path], names: Sequence[str], places: UidIndex
-) -> Iterator[_MeasuredRows]:
-    """Every part in order, the next ones read meanwhile."""
-    waiting: deque[Future[_MeasuredRows]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
-        for path in paths:
-            waiting.append(pool.submit(_read, path, names, places))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _read(path: Path, names: Sequence[str], places: UidIndex) -> _MeasuredPart:
+    texts, first_cell = ["uid", "name"], {n: at * len(places) for at, n in enumerate(names)}
+    with open_parquet(path, read_dictionary=texts) as file:
+        has_spans, one = _has_spans(file.metadata), _only_version(file.metadata)
+        columns = ["value", *(["start", "end"] if has_spans else [])]
+        columns += ["version"] if one is None else []
+        table = file.read(columns=[*texts, *columns], use_threads=False)
+        uid = _Coded.of(table["uid"], partial(_rows, places))
+        name = _Coded.of(table["name"], partial(_cells, first_cell))
+        rows = []
+        for first in range(0, len(table), SLICE_ROWS):
+            at = slice(first, first + SLICE_ROWS)
+            number = {each: _numbers(table[each][at], each) for each in columns}
+            rows.append(_measured(name.numbers(at) + uid.numbers(at), number, len(places), one))
+    episodes = uid.number[uid.number >= 0]
+    return _MeasuredPart(episodes=episodes, has_one_version=one is not None and one > 0, rows=rows)
 
 
-def _read(path: Path, names: Sequence[str], places: UidIndex) -> _MeasuredRows:
-    with open_parquet(path, read_dictionary=["name"]) as file:
-        has_spans = _has_spans(file.metadata)
-        column = _columns(file.read(columns=["name"], use_threads=False)["name"], names)
-    columns = ["uid", "version", "value", *(["start", "end"] if has_spans else [])]
-    table = read_frame(path, columns)
-    kept = np.flatnonzero(column >= 0)
-    if len(kept) < len(column):
-        table, column = table[kept], column[kept]
-    row, version = _rows(table["uid"], places), table["version"].to_numpy()
-    chosen = _chosen(row, version)
-    if chosen is not None:
-        table, row, column, version = table[chosen], row[chosen], column[chosen], version[chosen]
-    value = table["value"].to_numpy()
+def _measured(
+    cell: Ints, number: Mapping[str, npt.NDArray[Any]], num_places: int, one: int | None
+) -> _MeasuredRows:
+    """`number`: the columns that are numbers. `one`: the version, where all rows of the part have the same."""
+    kept = np.flatnonzero(cell >= 0)
+    if one is None:  # a later row of an equal version stays the later one
+        kept = kept[np.argsort(number["version"][kept], kind="stable")]
+    cell, number = cell[kept], {name: values[kept] for name, values in number.items()}
+    version = number["version"] if one is None else np.full(1, one, dtype=np.int32)
     is_whole = stretches = None
-    if has_spans:
-        is_whole = table["start"].is_null().to_numpy()
+    if "start" in number:
+        is_whole = number["start"] == _NO_NUMBER
         at = np.flatnonzero(~is_whole)
-        start, end = (table[name].gather(at).to_numpy() for name in ("start", "end"))
+        column, row = np.divmod(cell[at], num_places)
         stretches = _VersionedIntervals(
-            spans=Spans(row=row[at], start=start, end=end),
-            column=column[at].astype(np.int64),
-            version=version[at],
-            value=value[at],
+            spans=Spans(row=row, start=number["start"][at], end=number["end"][at]),
+            column=column,
+            version=np.broadcast_to(version, len(cell))[at],
+            value=number["value"][at],
         )
     return _MeasuredRows(
-        row=row,
-        column=column,
-        version=version,
-        value=value,
-        is_whole=is_whole,
-        stretches=stretches,
+        cell=cell, version=version, value=number["value"], is_whole=is_whole, stretches=stretches
     )
 
 
-def _chosen(row: Ints, version: Versions) -> Ints | None:
-    """The rows of episodes that have a place, lower versions first; None for all as they are."""
-    is_one = not len(version) or version.min() == version.max()
-    if is_one and row.min(initial=0) >= 0:
-        return None
-    order = np.arange(len(row)) if is_one else np.argsort(version, kind="stable")
-    return np.asarray(order[row[order] >= 0])
+# NULL: of `start` a row of the whole episode, of `version` a row that says nothing.
+_NO_NUMBER = np.iinfo(np.int32).min
+_NOWHERE = np.iinfo(np.int64).min // 2  # two of them together are still below 0
 
 
-def _columns(coded: pa.ChunkedArray, names: Sequence[str]) -> npt.NDArray[np.int16]:
-    """[rows] the place of each row's name in `names`; -1 for any other."""
-    place = {name: index for index, name in enumerate(names)}
-    out = [np.zeros(0, np.int16)]
-    for chunk in coded.chunks:  # row groups have codes of their own
-        known = [place.get(text, -1) for text in chunk.dictionary.to_pylist()]
-        out.append(np.array(known, dtype=np.int16)[chunk.indices.to_numpy()])
-    return np.concatenate(out)
+def _numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[Any]:
+    """[rows] of the declared type; NULL is NaN, or `_NO_NUMBER`."""
+    column = column.cast(TABLES["measurements"].field(name).type)
+    if pa.types.is_integer(column.type):
+        column = column.fill_null(_NO_NUMBER)
+    numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Coded:
+    """[rows] texts as numbers of a list in which each text, or each of a row group, is once; what is looked up of those in the list."""
+
+    code: npt.NDArray[np.int32]
+    number: Ints  # of each text
+
+    @classmethod
+    def of(cls, texts: pa.ChunkedArray, look_up: Callable[[pa.Array], Ints]) -> _Coded:
+        """NULL is `_NOWHERE`."""
+        codes, numbers, count = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
+        for chunk in texts.cast(_CODED_TEXT).chunks:  # row groups have codes of their own
+            numbers += [look_up(chunk.dictionary), np.array([_NOWHERE])]
+            code = chunk.indices
+            code = code.fill_null(len(chunk.dictionary)) if code.null_count else code
+            code = code.to_numpy()
+            codes.append(code + np.int32(count) if count else code)
+            count += len(chunk.dictionary) + 1
+        code = codes[1] if len(codes) == 2 else np.concatenate(codes)
+        return cls(code=code, number=np.concatenate(numbers))
+
+    def numbers(self, rows: slice) -> Ints:
+        return self.number.take(self.code[rows])
+
+
+_CODED_TEXT = pa.dictionary(pa.int32(), pa.string())
+
+
+def _cells(first_cell: Mapping[str, int], names: pa.Array) -> Ints:
+    return np.array([first_cell.get(name, _NOWHERE) for name in names.to_pylist()], dtype=np.int64)
+
+
+def _rows(places: UidIndex, uids: pa.Array) -> Ints:
+    rows = places.of(pl.Series(uids, dtype=pl.String))
+    return np.where(rows < 0, _NOWHERE, rows)
 
 
 def _has_spans(metadata: pq.FileMetaData) -> bool:
     """Whether any row is of a stretch; from the statistics of the file, so that nothing is read for it."""
-    at = metadata.schema.names.index("start")
-    for group in range(metadata.num_row_groups):
-        chunk = metadata.row_group(group).column(at)
-        if chunk.statistics is None or chunk.statistics.null_count != chunk.num_values:
-            return True
-    return False
+    return any(
+        chunk.statistics is None or chunk.statistics.null_count != chunk.num_values
+        for chunk in _chunks(metadata, "start")
+    )
 
 
-def _rows(uids: pl.Series, places: UidIndex) -> Ints:
-    """[rows] the place of each uid, of which only the first of each run is looked up."""
-    if not len(uids):
-        return np.zeros(0, dtype=np.int64)
-    is_first = (uids != uids.shift(1)).fill_null(value=True).to_numpy()
-    rows = places.of(uids.filter(pl.Series(is_first)))
-    return np.asarray(rows[np.cumsum(is_first) - 1])
+def _only_version(metadata: pq.FileMetaData) -> int | None:
+    """The version that all rows have, as the statistics of the file say; None for several."""
+    versions = set()
+    for chunk in _chunks(metadata, "version"):
+        known = chunk.statistics
+        if known is None or not known.has_min_max or known.null_count != 0:
+            return None
+        versions |= {known.min, known.max}
+    return versions.pop() if len(versions) == 1 else None
 
 
-def _scatter(rows: _MeasuredRows, values: Array, versions: Versions) -> None:
-    """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N]."""
-    flat = rows.column * np.int64(versions.shape[1]) + rows.row
-    all_versions, all_values = versions.reshape(-1), values.reshape(-1)
-    before = all_versions[flat]
-    # rows come by version, so of one place the highest stays
-    is_in = rows.version >= before
-    all_versions[flat[is_in]] = rows.version[is_in]
-    is_in &= rows.column < len(values)
-    is_in &= rows.version == all_versions[flat]
-    if rows.is_whole is not None:
+def _chunks(metadata: pq.FileMetaData, column: str) -> Iterator[pq.ColumnChunkMetaData]:
+    """A column in each row group."""
+    at = metadata.schema.names.index(column)
+    return (metadata.row_group(group).column(at) for group in range(metadata.num_row_groups))
+
+
+def _scatter(rows: _MeasuredRows, values: Array, versions: Versions, *, is_first: bool) -> None:
+    """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N].
+
+    `is_first`: the part has one version, and no earlier one has a row of these episodes, as it is with nearly every part.
+    """
+    cell, all_versions, all_values = rows.cell, versions.reshape(-1), values.reshape(-1)
+    if is_first:
+        all_versions[cell] = rows.version[0]
+        is_in = cell < values.size
+    else:
+        before = all_versions.take(cell)
+        version = np.broadcast_to(rows.version, len(cell))
+        # rows come by version, so of one place the highest stays
+        is_in = version >= before
+        all_versions[cell[is_in]] = version[is_in]
+        is_in &= cell < values.size
+        is_in &= version == all_versions[cell]
         # a new version without a row of the whole episode takes the older number away
-        is_new = is_in & (rows.version > before)
-        all_values[flat[is_new]] = np.nan
+        all_values[cell[is_in & (version > before)]] = np.nan
+    if rows.is_whole is not None:
         is_in &= rows.is_whole
-    all_values[flat[is_in]] = rows.value[is_in]
+    all_values[cell[is_in]] = rows.value[is_in]
 
 
 def _newest(stretches: Sequence[_VersionedIntervals], versions: Versions) -> _VersionedIntervals:
@@ -276,9 +327,10 @@ def read_spans(
     corpus: Path, current: Snapshot, places: UidIndex, kinds: Sequence[str]
 ) -> dict[str, Spans]:
     """The rows of `segments`, by kind; of other episodes than those of `places` none."""
+    kind = pl.col("kind").cast(pl.Enum(kinds)).to_physical()
     rows = rows_of(corpus, current, "segments").filter(pl.col("kind").is_in(kinds))
-    table = collect(rows.select("uid", "kind", "start", "end"), "catalog/segments")
-    row = places.of(table["uid"])
+    table = collect(rows.select("uid", kind, "start", "end"), "catalog/segments")
+    row, number = places.of(table["uid"]), table["kind"].to_numpy()
     start, end = (table[name].to_numpy() for name in ("start", "end"))
     spans = Spans(row=row, start=start, end=end)
-    return {kind: spans.at((row >= 0) & (table["kind"] == kind).to_numpy()) for kind in kinds}
+    return {name: spans.at((row >= 0) & (number == at)) for at, name in enumerate(kinds)}

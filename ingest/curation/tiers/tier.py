@@ -35,7 +35,7 @@ from ingest.corpus import publishing, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
-from ingest.curation.tiers.frame import Gathered, SegmentLine, frame_of
+from ingest.curation.tiers.frame import Frame, Gathered, SegmentLine
 from ingest.curation.tiers.last_run import READS
 from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
 from ingest.curation.tiers.policy import Edge, QualityPolicy
@@ -72,20 +72,20 @@ class Judged:
     episodes: pl.DataFrame
     segments: Spans  # [S]
     is_reviewed: npt.NDArray[np.bool_]  # [S] a review gives the tier
-    frame: pa.Table  # [S] the columns of `policy.sql`
+    frame: Frame
     threads: int | None = None
 
     @property
     def rate_hz(self) -> Array:
         """[N] timesteps a second."""
-        return _rate_hz(self.episodes)
+        return self.frame.gathered.rate_hz
 
     @cached_property
-    def decided(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def decided(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
         """[S] number of the rule, and of the tier."""
         with self._connect() as connection:
             table = self._ruled(connection).select("rule, tier").to_arrow_table()
-        rule, tier = (table[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
+        rule, tier = (table[name].to_numpy().astype(np.int16) for name in ("rule", "tier"))
         return rule, tier
 
     def under(self, policy: QualityPolicy) -> Judged:
@@ -96,10 +96,9 @@ class Judged:
     def without_reviews(self) -> Judged:
         """What the measurements alone decide, in the same segments."""
         line = SegmentLine(lengths=self.episodes["length"].to_numpy(), segments=self.segments)
-        frame, nothing = self.frame, np.zeros_like(self.is_reviewed)
-        for name, column in review_columns(line, None):
-            if (place := frame.schema.get_field_index(name)) >= 0:
-                frame = frame.set_column(place, name, column)
+        nothing = np.zeros_like(self.is_reviewed)
+        added = {n: each for n, each in review_columns(line, None) if n in self.frame.added}
+        frame = replace(self.frame, added=added)
         return replace(self, sql=compiled(self.policy), is_reviewed=nothing, frame=frame)
 
     def rules_hold(self) -> pa.Table:
@@ -126,7 +125,7 @@ class Judged:
         return without_progress_bar(duckdb.connect(":memory:", config=config))
 
     def _ruled(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        frame = connection.from_arrow(self.frame)
+        frame = connection.from_arrow(self.frame.reader())
         ruled = frame.select(f"*, {self.sql.rule} AS rule")
         return ruled.select(f"*, {self.sql.tier} AS tier")
 
@@ -157,7 +156,8 @@ def judge(
     spans_by_kind = read_spans(corpus, current, places, sorted(kinds))
     runs = spans_by_kind["valid_run"]
     spans_by_kind["valid_run"] = gaps(runs, lengths)
-    steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
+    rate_hz = _rate_hz(episodes)
+    steps = np.ceil(policy.segments.min_length_s * rate_hz - 1e-6).astype(np.int64)
     edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
     reviews = decisions_of(corpus, current, places, lengths, uid)
     if reviews is not None:  # before the edges of the policy
@@ -166,33 +166,33 @@ def judge(
     bodies = None if uid is None else episodes["embodiment"]
     gathered = Gathered(
         episodes=episodes,
-        rate_hz=_rate_hz(episodes),
+        rate_hz=rate_hz,
         line=SegmentLine(lengths=lengths, segments=segments),
         wide=wide,
         runs=runs,
         among=group_facts(corpus, current, places, bodies, facts, wide),
     )
-    frame, is_reviewed = frame_of(policy, gathered), np.zeros(len(segments), dtype=bool)
+    added: dict[str, pa.Array] = {}
+    is_reviewed = np.zeros(len(segments), dtype=bool)
     decides = reviews is not None and overrides(policy)
     if reviews is not None or not overrides(policy):  # else a second for a million segments
-        reviewed = dict(review_columns(gathered.line, reviews))
-        for name, column in reviewed.items():
-            frame = frame.append_column(name, column)
-        is_reviewed = decides & reviewed[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False)
+        added = dict(review_columns(gathered.line, reviews))
+        is_reviewed = decides & added[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False)
     return Judged(
         policy=policy,
         sql=compiled(policy, is_reviewed=decides),
         episodes=episodes,
         segments=segments,
         is_reviewed=is_reviewed,
-        frame=frame,
+        frame=Frame(policy=policy, gathered=gathered, added=added),
         threads=threads,
     )
 
 
 def _episodes(corpus: Path, current: Snapshot, facts: Set[str], uid: str | None) -> pl.DataFrame:
     """What is asked of the rows of episodes; lists of tasks are numbers before anything keeps them."""
-    columns = {"uid", "source", "embodiment", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    columns = {"uid", "source", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    columns |= {"embodiment"} if uid is not None else set()
     order = [n for n in TABLES["episodes"].names if n in columns - {"supervises"}]
     lists = pl.col("supervises").list
     bits = pl.sum_horizontal(

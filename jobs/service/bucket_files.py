@@ -1,0 +1,82 @@
+"""A corpus in a bucket as the service shows it: its log is read again and again, and a file is fetched when it is looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus.commit import datasets_without_episodes
+from ingest.corpus.committed_files import CommittedFile
+from ingest.corpus.dataset_info import INFO, read_info
+from ingest.corpus.working_copy import DamagedCopy, WorkingCopy
+from jobs.service.errors import ApiError
+from schemas.errors import Code, PipelineError, SourceError
+from schemas.lerobot import Info
+from schemas.paths import within
+
+REFRESH_S = 10.0  # after which a commit of another machine is in the working copy
+
+
+class BucketFiles:
+    """`watch` is called by one thread; everything else by any."""
+
+    def __init__(self, copy: WorkingCopy) -> None:
+        self._copy = copy
+        # Of two requests for parts of one video, one fetches it.
+        self._locks = [threading.Lock() for _ in range(32)]
+        self._infos: dict[str, Info] = {}
+
+    def fetch(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Copy files that rows of `artifacts` or `latents` name.
+
+        Raises:
+            ApiError: 404, an object is missing or damaged.
+            TransientError: the store does not answer.
+        """
+        for row in rows:
+            path, is_pack = row["path"], row.get("pack_offset") is not None
+            if not path or row["num_bytes"] is None:
+                continue  # damaged: who opens the file says so
+            file = CommittedFile(path, None if is_pack else row["num_bytes"], row["sha256"] or "")
+            try:
+                with self._locks[hash(path) % len(self._locks)]:
+                    self._copy.fetch_files([file])
+            except SourceError as error:
+                raise ApiError(404, error.code, error.message, where=path) from error
+            except DamagedCopy as error:
+                raise ApiError(404, Code.UNREADABLE, error.message, where=path) from error
+
+    def info(self, corpus: Path, dataset_path: str, number: int) -> Info:
+        """`meta/info.json` of a dataset, by the catalog: a working copy has only those of datasets that it writes.
+
+        Raises:
+            ConfigError: the catalog does not describe it.
+        """
+        file = within(corpus, f"{dataset_path}/{INFO}")
+        if dataset_path not in self._infos and file.is_file():
+            self._infos[dataset_path] = read_info(corpus, dataset_path)
+        if dataset_path not in self._infos:
+            for path, dataset in datasets_without_episodes(
+                corpus, snapshot.load(corpus, number or None)
+            ).items():
+                self._infos.setdefault(path, lerobot_meta.info_of(dataset))
+        if dataset_path not in self._infos:
+            raise ApiError(404, Code.UNREADABLE, "the catalog does not describe this dataset")
+        return self._infos[dataset_path]
+
+    def watch(self, stop: threading.Event, report: Callable[[str], None]) -> None:
+        """Bring the working copy up to date until `stop`. What does not work is reported once, and tried again."""
+        reported = ""
+        while not stop.wait(REFRESH_S):
+            try:
+                self._copy.refresh()
+                self._copy.fetch_manifests()
+                reported = ""
+            except (PipelineError, OSError) as error:
+                problem = f"{self._copy.link.uri}: {error}"
+                if problem != reported:
+                    report(problem)
+                reported = problem
