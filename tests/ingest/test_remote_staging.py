@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ingest.corpus import remote_staging, snapshot
-from ingest.corpus.commit_log import Conflict, LaneLost
+from ingest.corpus.commit_log import Conflict
 from ingest.corpus.remote_link import read_link
 from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.staging import STAGED, write_staged
@@ -309,9 +309,7 @@ def test_a_copy_replaces_nothing_that_a_stopped_run_left(
     following = last.replace("_000002.", "_000003.")
     store.put(following, b"of a stopped run")
     (raw / "episodes.json").write_text('{"a": "good", "c": "good", "e": "good", "f": "good"}')
-    with pytest.raises(LaneLost):
-        ingest(raw, out)
-    assert ingest(raw, out).tally.committed == 1
+    assert ingest(raw, out).tally.committed == 1  # in another lane
     assert store.get(following, max_bytes=100) == b"of a stopped run"
     assert len(videos(store, out)) == 4
 
