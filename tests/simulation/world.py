@@ -385,6 +385,8 @@ class _World:
 
         def body() -> None:
             scheduler.sleep(random.uniform(20, 150))
+            if "corpus.json" not in bucket.objects:
+                return  # nothing to copy yet
             copied = dict(bucket.objects), dict(bucket.sha256_of)
             scheduler.sleep(random.uniform(5, 100))
             bucket.restore(*copied)
