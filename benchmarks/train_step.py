@@ -1,10 +1,11 @@
 """A training step: seconds, samples a second, share of the matmul peak measured in the same run, memory, and which attention kernels ran.
 
-    python -m benchmarks.train_step [--json] [--quick] [--device auto|cpu|cuda] [--batch N] [--steps N]
+    python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N]
 
 On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own; batches
-are seeded numbers of the true shapes (196 patches of 384, 64 tokens of text), made before the clock starts. Steps are whole: noise, forward,
-backward, clip, AdamW.
+are seeded numbers of the true shapes (196 patches of 384, up to 64 tokens of text), made before the clock starts. Steps are those of the run's own
+loop: the copy of a batch to the device, noise, forward, backward, clip, AdamW, averages, what is added up for the log and a line of it. `--counts`
+times nothing: launches and reads of a step, and what autograd keeps.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,28 +23,35 @@ import typer
 from torch import Tensor
 
 from benchmarks import result
+from benchmarks.op_counts import OpCounts, counted
 from benchmarks.synthetic import in_own_process, peak_rss_mib
 from training.batch import Batch, Origin
 from training.conditioning.protocol import Conditioner
+from training.data.prefetch import tensors_mapped
 from training.learner import Learner
 from training.model.attention import kernels_of
 from training.model.network import KnownInputs, Network, Text
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
-from training.run.compute import flops_per_sample, matmul_peak
+from training.run.compute import SampleFlops, flops_per_sample, matmul_peak
+from training.run.memory import footprint_of
+from training.run.metrics import Grouping, Losses
 from training.run.optimiser import adamw
 from training.run.parallel import Ranks
-from training.run.trainer import Trainer
+from training.run.trainer import Hooks, Loop, Trainer
 from training.tasks import TASKS
 
 # Figure -> what it is, for docs/results/benchmarks.md.
 KEYS = {
-    "step_s_*": "Median of `--steps` whole training steps after two.",
+    "step_s_*": "Mean of `--steps` steps of the loop after two, by its log.",
     "first_step_s_*": "The first step, with compilation.",
     "samples_per_s_*": "Samples a second.",
     "matmul_peak_tflops_*": "Best of 6 square matrix products of that precision in the same process.",
-    "mfu_ratio_*": "Arithmetic of the network over that peak. Target on a GPU: at least 0.4.",
+    "mfu_ratio_*": "Arithmetic of the network, without padding of text, over that peak. Target on a GPU: at least 0.4.",
+    "launches_*": "Operators of a step of the loop that are no views, counted on a CPU with two small layers.",
+    "waits_*": "Reads of the device by the host in that step.",
+    "kept_*": "Bytes of a token and width that a block of `lda_1b` keeps for the backward pass in bf16, counted.",
     "peak_rss_mib_*": "Memory of the case above the imports.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
@@ -67,11 +75,15 @@ class Case:
     precision: Literal["bf16", "fp32"] = "bf16"
     is_compiled: bool = False
     is_checkpointed: bool = False
+    num_patches: int = 196
 
     @property
     def settings(self) -> ModelSettings:
         return ModelSettings(
-            **self.architecture.model_dump(), text_width=TEXT_WIDTH, num_embodiments=NUM_EMBODIMENTS
+            **self.architecture.model_dump(),
+            text_width=TEXT_WIDTH,
+            num_embodiments=NUM_EMBODIMENTS,
+            num_patches=self.num_patches,
         )
 
 
@@ -82,6 +94,9 @@ class FixedText(Conditioner):
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=inputs["values"], has=inputs["has"])
+
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has"].sum()
 
 
 def batch_of(case: Case) -> Batch:
@@ -122,7 +137,12 @@ def batch_of(case: Case) -> Batch:
 
 
 def trainer_of(case: Case) -> Trainer:
-    run = {"num_steps": 10**6, "batch_size": case.batch_size, "precision": case.precision}
+    run = {
+        "num_steps": 10**6,
+        "batch_size": case.batch_size,
+        "precision": case.precision,
+        "log_every": 10**6,  # the last step of a loop has a line anyway
+    }
     recipe = TrainRecipe.model_validate({"name": "bench", "run": run})
     device = torch.device(case.device)
     torch.manual_seed(0)
@@ -140,33 +160,94 @@ def trainer_of(case: Case) -> Trainer:
     )
 
 
+def loop_of(case: Case, peak: float, lines: list[dict[str, Any]]) -> Loop:
+    """That of a run, without checkpoints."""
+    flops = SampleFlops.of(lambda num: flops_per_sample(case.settings, num))
+    hooks = Hooks(
+        clock_s=time.perf_counter,
+        should_stop=lambda: False,
+        on_log=lines.append,
+        save=lambda done: None,
+    )
+    tiers = Grouping.of(["high", "low"] * case.batch_size)
+    return Loop(
+        trainer=trainer_of(case),
+        losses=Losses({"tier": tiers}),
+        flops_per_sample=flops.without_text,
+        flops_per_text_token=flops.per_text_token,
+        peak=peak,
+        hooks=hooks,
+    )
+
+
+def host_batches(case: Case) -> Iterator[Batch]:
+    """As the loader gives them: on the CPU, pinned where there is a GPU."""
+    batch = batch_of(dataclasses.replace(case, device="cpu"))
+    if case.device == "cuda":
+        batch = tensors_mapped(batch, Tensor.pin_memory)
+    while True:
+        yield batch
+
+
 def measured(case: Case) -> dict[str, Any]:
-    """The peak, the first step (which compiles), and the median of the others. In a process of its own."""
+    """The peak, the first step (which compiles), and the mean of the others. In a process of its own."""
     device = torch.device(case.device)
     before_mib = peak_rss_mib()
     peak = matmul_peak(device, DTYPES[case.precision], time.perf_counter)
-    trainer, batch = trainer_of(case), batch_of(case)
-    seconds = []
-    for step in range(case.num_steps + 2):
-        began = time.perf_counter()
-        trainer.step(batch, step)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    step_s = median(seconds[2:])
-    rate = case.batch_size / step_s
-    flops = flops_per_sample(case.settings, NUM_TEXT)
+    lines: list[dict[str, Any]] = []
+    loop, batches = loop_of(case, peak, lines), host_batches(case)
+    last = case.num_steps + 2
+    for first, end in ((0, 1), (1, 2), (2, last)):  # each ends with a line
+        loop.run(batches, first, end)
     figures = {
-        "first_step_s": seconds[0],
-        "step_s": step_s,
-        "samples_per_s": rate,
+        "first_step_s": lines[0]["step_s"],
+        "step_s": lines[-1]["step_s"],
+        "samples_per_s": lines[-1]["samples_per_s"],
         "matmul_peak_tflops": peak / 1e12,
-        "mfu_ratio": rate * flops / peak,
+        "mfu_ratio": lines[-1]["mfu"],
         "peak_rss_mib": peak_rss_mib() - before_mib,
     }
     if device.type == "cuda":
         figures["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
     return {key: round(value, 4) for key, value in figures.items()}
+
+
+def counts(batch_size: int) -> dict[str, int]:
+    """Launches and reads of a step: what a run of three steps has more than one of two. Both end with a line."""
+    small = Architecture(width=32, num_layers=2, num_heads=2, num_registers=4, adapter_width=8)
+    case = Case(architecture=small, device="cpu", batch_size=batch_size, num_steps=3, num_patches=4)
+
+    def run(num_steps: int) -> OpCounts:
+        loop = loop_of(case, 1.0, [])
+        return counted(lambda: loop.run(host_batches(case), 0, num_steps))
+
+    two, three = run(2), run(3)
+    return {
+        "launches": three.launches - two.launches,
+        "waits": three.num_waits - two.num_waits,
+    }
+
+
+def kept() -> dict[str, float]:
+    """Bytes of a token and width of a block, by how activations are kept."""
+    architecture = load_recipe("lda_1b").architecture.model_dump()
+    out = {}
+    for residual in ("fp32", "bf16"):
+        s = ModelSettings(**architecture | {"residual": residual, "text_width": TEXT_WIDTH})
+        footprint = footprint_of(s, 200, 1, "bf16")
+        unit = s.width * (s.num_registers + s.num_image_tokens + s.num_action_tokens)
+        out[f"all_{residual}"] = round(footprint.block / unit, 1)
+        out[f"selective_{residual}"] = round((footprint.stream + footprint.products) / unit, 1)
+        out[f"checkpointed_{residual}"] = round(footprint.stream / unit, 1)
+    return out
+
+
+def counted_of() -> dict[str, float]:
+    """All that is counted and not timed."""
+    out = {f"kept_{name}": value for name, value in kept().items()}
+    for size in (8, 64):
+        out |= {f"{name}_batch_{size}": value for name, value in counts(size).items()}
+    return out
 
 
 def kernels(case: Case) -> dict[str, int]:
@@ -188,8 +269,14 @@ def main(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     batch: Annotated[int, typer.Option(help="0: by the device.")] = 0,
     steps: Annotated[int, typer.Option(min=1)] = 5,
+    counts_only: Annotated[bool, typer.Option("--counts", help="Time nothing.")] = False,
 ) -> None:
     """Measure and print."""
+    counted_figures = counted_of()
+    if counts_only:
+        document = result.as_json("train_step", result.machine(), counted_figures)
+        print(document if as_json else json.dumps(counted_figures, indent=1))
+        return
     has_gpu = torch.cuda.is_available()
     chosen = ("cuda" if has_gpu else "cpu") if device == "auto" else device
     architecture = load_recipe("lda_1b").architecture if chosen == "cuda" else SMALL
@@ -209,6 +296,7 @@ def main(
         "gflop_per_sample": round(flops_per_sample(case.settings, NUM_TEXT) / 1e9, 2),
         "tokens": case.settings.num_registers + case.settings.num_image_tokens + case.settings.num_action_tokens,
         "not_run": [] if has_gpu else ["cuda: there is no GPU here"],
+        **counted_figures,
     }  # fmt: skip
     cases = {
         "fp32": dataclasses.replace(case, precision="fp32"),

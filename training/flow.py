@@ -16,17 +16,12 @@ from torch import Tensor
 SHIFT = 0.999  # of the draw of t: u in [0, SHIFT] becomes [0, 1]
 
 
-def draw_times(
-    num: int, generator: torch.Generator, *, alpha: float = 1.5, beta: float = 1.0
-) -> Tensor:
-    """[num] times t = (0.999 - u) / 0.999 with u ~ Beta(alpha, beta), in [0, 1]: most are near noise (`models.md` 1.5).
+def times_from(v: Tensor, *, alpha: float = 1.5) -> Tensor:
+    """Times t = (0.999 - u) / 0.999 with u ~ Beta(alpha, 1), in [0, 1], of uniform v: most are near noise (`models.md` 1.5).
 
-    For beta = 1, u = v^(1 / alpha) of a uniform v. Only that is needed, and it depends on `generator` alone.
+    For Beta(alpha, 1), u = v^(1 / alpha).
     """
-    if beta != 1.0:
-        raise ValueError("only Beta(alpha, 1) is supported")
-    u = torch.rand(num, generator=generator, device=generator.device) ** (1.0 / alpha)
-    return ((SHIFT - u) / SHIFT).clamp(0.0, 1.0)
+    return ((SHIFT - v ** (1.0 / alpha)) / SHIFT).clamp(0.0, 1.0)
 
 
 def noised(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:

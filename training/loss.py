@@ -68,7 +68,9 @@ def loss_of(
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(batch.known, text, acting, shown, seeing, t, tap)
+    said_action, said_future = network(
+        batch.known, text, acting, shown, seeing, t, tap, batch.has_future
+    )
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
     s = network.settings

@@ -149,8 +149,11 @@ class RunSettings(_RecipeSection):
     )  # flow times of each sample in a step; text is encoded once for all
     precision: Literal["bf16", "fp32"] = "bf16"  # of compute; weights and optimiser are fp32
     compile: bool = False
-    checkpoint_activations: bool = False
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    # Of each block: true computes all of it again in the backward pass, "selective" all but matrix products and attention.
+    checkpoint_activations: bool | Literal["selective"] = False
+    parallel: Literal["ddp", "fsdp2", "hsdp"] = "ddp"
+    # Of "hsdp": ranks in a row that share one copy of the weights. null: those of a machine.
+    shard_ranks: int | None = Field(None, ge=1)
     checkpoint_every: int = Field(2000, ge=1)  # steps
     checkpoint_minutes: float | None = Field(30.0, gt=0)  # since the last one, whatever the steps
     keep_checkpoints: int = Field(3, ge=1)
@@ -263,14 +266,18 @@ class TrainRecipe(_RecipeSection):
         return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name` and `about` are not part of it, nor are `lara` and `data.latent_actions` where there are none: older runs have no
-        such keys.
+        """sha256 of what it decides; `name` and `about` are not part of it, nor are keys that older runs do not have where they say nothing: `lara`,
+        `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
         """
         content = self.model_dump(mode="json", exclude={"name", "about"})
         if isinstance(self.lara, NoLara):
             del content["lara"]
         if self.data.latent_actions is None:
             del content["data"]["latent_actions"]
+        if self.run.shard_ranks is None:
+            del content["run"]["shard_ranks"]
+        if content["architecture"].get("residual") == "fp32":
+            del content["architecture"]["residual"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -39,6 +39,10 @@ LastStep = Annotated[
 InitFrom = Annotated[
     Path | None, typer.Option(metavar="RUN", help="Fine-tune the weights of this run.")
 ]
+InitAverages = Annotated[
+    bool,
+    typer.Option("--init-averages", help="With --init-from: its averaged weights (optimiser.ema)."),
+]
 InitLam = Annotated[
     Path | None,
     typer.Option(
@@ -91,6 +95,7 @@ def command(
     ] = None,
     until: LastStep = None,
     init_from: InitFrom = None,
+    init_averages: InitAverages = False,
     init_lam: InitLam = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
@@ -113,6 +118,8 @@ def command(
     from jobs.ui.manifest_report import refuse_without_latents  # polars: not for `--help`
     from schemas.manifest import newest_version
 
+    if init_averages and init_from is None:
+        raise ConfigError("needs --init-from RUN", where="--init-averages")
     opened = newest_version(manifest.absolute())
     refuse_without_latents(opened)
     changes = changes_from(set_ or [], steps=steps, workers=loader_workers)
@@ -128,6 +135,7 @@ def command(
         device=device,
         until=until,
         init_from=init_from,
+        init_averages=init_averages,
         init_lam=init_lam,
         cache=cache,
         num_processes=usable_cores(),

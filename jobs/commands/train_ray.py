@@ -131,6 +131,7 @@ def _worker(config: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         local_rank=get_device().index or 0,  # Ray decides which GPUs a worker sees
+        local_world_size=context.get_local_world_size(),
     )
     # The command has forgotten what was asked before, and may have been asked since.
     train(config["request"], ranks, StopRequest(), wandb=config["wandb"], forgets_stop=False)

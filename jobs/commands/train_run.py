@@ -34,6 +34,7 @@ def ranks_from() -> Ranks:
                 ("rank", "RANK", "0"),
                 ("world_size", "WORLD_SIZE", "1"),
                 ("local_rank", "LOCAL_RANK", "0"),
+                ("local_world_size", "LOCAL_WORLD_SIZE", "1"),
             )
         }
     except ValueError as error:

@@ -64,6 +64,7 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         ["peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
         ["memory per rank", _memory(needs.memory)],
         ["gradient accumulation", _by_parts(needs)],
+        ["sent per step and rank", _sent(needs.traffic)],
         ["time", f"about {needs.hours:,.2f} h at {USUAL_SHARE:.0%} of that peak (estimate)"],
     ]  # fmt: skip
     console.print(table("run", ["item", "value"], facts))
@@ -72,6 +73,12 @@ def show_plan(session: Session, *, is_all: bool) -> None:
 def _threads(session: Session) -> str:
     num = session.request.num_threads
     return f", threads: {num}" if num is not None and session.device.type == "cpu" else ""
+
+
+def _sent(traffic: dict[str, int]) -> str:
+    within, between = (size_text(traffic[name]) for name in ("within_machine", "between_machines"))
+    groups = f"{traffic['copies']} x {traffic['shard_ranks']} ranks"
+    return f"{within} within a machine, {between} between machines (counted, weights on {groups})"
 
 
 def _memory(bytes_of: dict[str, int]) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ingest.corpus import remote_staging, snapshot
-from ingest.corpus.commit_log import Conflict
+from ingest.corpus.commit_log import Conflict, LaneLost
 from ingest.corpus.remote_link import read_link
 from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.staging import STAGED, write_staged
@@ -298,6 +298,22 @@ def test_lost_answers_to_copies_are_looked_up(
     monkeypatch.setattr("ingest.corpus.publishing.store_of", lambda uri: mute)
     assert ingest(raw, out, Unsure()).tally.committed == 3
     assert len(videos(store, out)) == 3
+
+
+def test_a_copy_replaces_nothing_that_a_stopped_run_left(
+    raw: Path, out: Path, store: ObjectStore
+) -> None:
+    """Its late request may have made the object, and a commit that nobody knows of yet may name it."""
+    ingest(raw, out)
+    [*_, last] = sorted(videos(store, out))
+    following = last.replace("_000002.", "_000003.")
+    store.put(following, b"of a stopped run")
+    (raw / "episodes.json").write_text('{"a": "good", "c": "good", "e": "good", "f": "good"}')
+    with pytest.raises(LaneLost):
+        ingest(raw, out)
+    assert ingest(raw, out).tally.committed == 1
+    assert store.get(following, max_bytes=100) == b"of a stopped run"
+    assert len(videos(store, out)) == 4
 
 
 def test_gc_removes_what_is_left_of_committed_episodes_and_what_is_old(

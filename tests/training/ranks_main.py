@@ -45,13 +45,16 @@ from training.run.parallel import (
 from training.run.restore import restore
 from training.run.validation import Validation
 
+HYBRIDS = ("hsdp 2x1", "hsdp 1x2")  # copies of the weights x ranks that share one
 NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
 
 
 def steps(how: str, ranks: Ranks, folder: Path) -> None:
-    """Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint. With LARA: what it has in the mean too."""
+    """`how`: "hsdp 2x1" is two copies of one rank each. Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint. With LARA: what it has in the mean too."""
     lara = joint(weight_align=0.5, weight_lam=0.5)
-    with_recipe = recipe(parallel=how, accumulate=2, num_draws=2, optimiser={"ema": 0.5}, lara=lara)
+    kind, _, mesh = how.partition(" ")
+    shard = int(mesh.partition("x")[2]) if mesh else None
+    with_recipe = recipe(parallel=kind, shard_ranks=shard, accumulate=2, num_draws=2, optimiser={"ema": 0.5}, lara=lara)  # fmt: skip
     made = trainer(with_recipe, ranks=ranks)
     given = batches(0, ranks)
     norms = [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE)]
@@ -183,6 +186,8 @@ def main() -> None:
         for how in ("ddp", "fsdp2"):
             steps(how, ranks, Path(folder))
             look_while_training(how, ranks)
+        for how in HYBRIDS:
+            steps(how, ranks, Path(folder))
         half = step_in_bf16(ranks)
         if ranks.is_first:
             save_file({"bf16": half}, Path(folder) / "bf16.safetensors")

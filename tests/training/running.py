@@ -19,6 +19,7 @@ from training.learner import Learner
 from training.model.network import Network, Text
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointSnapshot, CheckpointState, snapshot
+from training.run.communication import shard_ranks_of
 from training.run.micro_batch import parts
 from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
@@ -42,6 +43,9 @@ class Told(Conditioner):
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=self.learned(inputs["values"]), has=inputs["has"])
+
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has"].sum()
 
 
 def recipe(**run: Any) -> TrainRecipe:
@@ -90,7 +94,9 @@ def trainer(
     with_recipe: TrainRecipe, *, ranks: Ranks | None = None, made: Learner | None = None
 ) -> Trainer:
     ranks, made, run = ranks or Ranks(), made or learner(lara=with_recipe.lara), with_recipe.run
-    model = wrapped(made, run.parallel, ranks, run.precision)
+    model = wrapped(
+        made, run.parallel, ranks, run.precision, shard_ranks=shard_ranks_of(run, ranks)
+    )
     ema = with_recipe.optimiser.ema
     return Trainer(
         learner=made,

@@ -7,14 +7,24 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.tiny import batch, network, noise_of, text_of
 from training.loss import loss_of
 from training.model import network as network_module
+from training.model import text as text_module
 from training.model.attention import Varlen, kernels_of, varlen_kernel
-from training.model.text import Words, attend_text, end_to_end, is_for_varlen
+from training.model.network import Text
+from training.model.text import (
+    Words,
+    attend_text,
+    behind_own,
+    end_to_end,
+    is_for_varlen,
+    keys_and_values,
+)
 
 B, R, H, Q, T, W = (
     3,
@@ -89,7 +99,7 @@ class Loops(torch.autograd.Function):
 
 def test_where_tokens_lie_end_to_end() -> None:
     numbered = torch.arange(B * T).view(B, T, 1)
-    rows, has, starts = end_to_end(numbered, HAS)
+    rows, has, starts, *_ = end_to_end(numbered, HAS)
     assert starts is not None
     assert starts.tolist() == [0, 2, 6, 9]
     assert rows[:9].flatten().tolist() == [0, 1, 6, 7, 8, 9, 10, 12, 14]
@@ -140,7 +150,7 @@ def test_a_network_lays_its_text_end_to_end_once_and_says_the_same(
     masked = gradients()
     assert not once
     monkeypatch.setattr(network_module, "is_for_varlen", lambda values, width: True)
-    monkeypatch.setattr(network_module, "end_to_end", laid)
+    monkeypatch.setattr(text_module, "end_to_end", laid)
     for block in made.blocks:
         block.varlen = Loops.apply  # type: ignore[assignment]
     torch.testing.assert_close(gradients(), masked, atol=1e-4, rtol=1e-4)
@@ -182,3 +192,49 @@ def test_the_true_kernel_agrees_and_is_reported() -> None:
     assert any("varlen" in name for name in ran)
     exact = by_loops(query.float().cpu(), told.float().cpu())
     assert torch.allclose(found[0].float().cpu(), exact, atol=3e-2)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_token_of_our_own_is_made_once_and_frozen_text_gets_no_gradient(is_packed: bool) -> None:
+    """Keys are those of the token written before each text, and the gradient of its row too; what is not trained is a leaf."""
+    torch.manual_seed(0)
+    heads, values, own = nn.Linear(5, 6, bias=False), torch.randn(len(HAS), 4, 5), torch.randn(1, 5)
+    has = HAS[:, :4]
+    before = torch.cat([own.expand(len(has), 1, 5), values], dim=1)
+    padded = torch.cat([torch.ones(len(has), 1, dtype=torch.bool), has], dim=1)
+    plain = end_to_end(before, padded) if is_packed else Words(before, padded)
+    wanted = heads(plain.values)
+    own.requires_grad_()
+    made = behind_own(values, has, own, is_packed=is_packed)
+    found = keys_and_values(heads, made)
+    shown = made.has if is_packed else made.has[..., None]
+    torch.testing.assert_close(torch.where(shown, found, 0.0), torch.where(shown, wanted, 0.0))
+    assert torch.equal(made.has, plain.has)
+    if is_packed:
+        assert made.starts is not None
+        assert plain.starts is not None
+        assert torch.equal(made.starts, plain.starts)
+    assert not made.values.requires_grad
+    torch.where(shown, found, 0.0).sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(own.grad, len(has) * heads.weight.sum(0)[None])
+
+
+def test_no_product_of_a_step_is_of_the_gradient_of_frozen_text() -> None:
+    """By counting of FLOPs: more text costs two products a token and block, its keys and values and the gradient of their weights."""
+    made = network(text_kv="shared", num_layers=1)
+    given = batch()
+    few, many = (batch(num_text=num).text_inputs["values"] for num in (5, 9))
+
+    def flops(values: torch.Tensor, *, is_trained: bool) -> int:
+        shown = Text(
+            values=values.clone().requires_grad_(is_trained),
+            has=torch.ones(values.shape[:2], dtype=torch.bool),
+        )
+        with FlopCounterMode(display=False) as counter:
+            loss_of(made, given, shown, *noise_of(given)).sums.sum().backward()
+        return int(counter.get_total_flops())
+
+    of_keys = 2 * 4 * 4 * 10 * 2 * 32  # of four tokens more of four samples
+    frozen = flops(many, is_trained=False) - flops(few, is_trained=False)
+    trained = flops(many, is_trained=True) - flops(few, is_trained=True)
+    assert trained - frozen == of_keys

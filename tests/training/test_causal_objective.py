@@ -18,12 +18,12 @@ from training.causal.learner import CausalLearner
 from training.causal.network import CausalNetwork
 from training.causal.objective import (
     bell_weight,
-    drawn_u,
     frame_errors,
     level_of,
     mixed_with_noise,
     noise_velocity,
     sampling_levels,
+    u_from,
     velocity_to,
 )
 from training.causal.settings import CausalObjective
@@ -88,8 +88,10 @@ def test_levels_by_hand(shift: float, half: float) -> None:
 
 
 def test_u_is_uniform_and_that_of_a_history_stays_below_one_half() -> None:
-    g = torch.Generator().manual_seed(0)
-    whole, near = drawn_u((20_000,), g), drawn_u((20_000,), g, highest=0.5)
+    drawn = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    whole, near = u_from(drawn), u_from(drawn, highest=0.5)
+    most = torch.tensor(1 - 2.0**-24)  # the largest that is drawn
+    assert [u_from(most).item(), u_from(torch.tensor(0.0)).item()] == pytest.approx([1.0, 0.001])
     assert whole.min() > 0
     assert whole.max() <= 1
     assert whole.mean().item() == pytest.approx(0.5005, abs=0.01)

@@ -29,7 +29,7 @@ from training.run.checkpoint import (
     sweep,
     write,
 )
-from training.run.restore import restore, restore_weights
+from training.run.restore import restore, restore_weights, weights_of
 from training.run.trainer import Trainer
 
 
@@ -284,3 +284,18 @@ def test_a_failed_write_is_told_at_the_next_save(tmp_path: Path) -> None:
         writer.save(partial(taken, made, 2))
     writer.close()
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_a_run_can_begin_with_the_averages_of_another(tmp_path: Path) -> None:
+    with_averages = stepped(trainer(recipe(optimiser={"ema": 0.9})), 0, 2)
+    write(tmp_path / "a/checkpoints", taken(with_averages, 2), keep=1)
+    found = checkpoint_of(tmp_path / "a")
+    averaged, raw = (weights_of(found, averaged=how) for how in (True, False))
+    assert averaged.keys() == raw.keys()
+    assert with_averages.averages is not None
+    for name, value in with_averages.averages.values.items():
+        assert torch.equal(averaged[name], value)
+    assert any(not torch.equal(averaged[name], raw[name]) for name in raw)
+    write(tmp_path / "b/checkpoints", taken(stepped(trainer(recipe()), 0, 1), 1), keep=1)
+    with pytest.raises(ConfigError, match=r"no averages; remove --init-averages"):
+        weights_of(checkpoint_of(tmp_path / "b"), averaged=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from training.flow import draw_times, noised, sampled, velocity
+from training.flow import noised, sampled, times_from, velocity
 
 
 def test_times_lie_in_the_unit_interval_and_near_noise() -> None:
-    t = draw_times(200_000, torch.Generator().manual_seed(0))
+    t = times_from(torch.rand(200_000, generator=torch.Generator().manual_seed(0)))
     assert t.min() >= 0
     assert t.max() <= 1
     # u ~ Beta(1.5, 1): E[u] = 0.6; clipping at 0.999 takes 0.15 % of u and moves the mean by less than 1e-5

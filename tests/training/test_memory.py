@@ -59,7 +59,7 @@ def recipe(**run: object) -> TrainRecipe:
     return TrainRecipe.model_validate({"name": "m", "run": {"batch_size": 64, **run}})
 
 
-FOUND = Footprint(block=100, stream=10, rest=7, batch=3)
+FOUND = Footprint(block=100, stream=10, rest=7, batch=3, products=40)
 
 
 def of(num_parts: int, world_size: int = 4, **run: object) -> Memory:
@@ -77,6 +77,7 @@ def test_memory_by_hand() -> None:
     assert of(1, parallel="fsdp2").cast == 200
     assert of(1, precision="fp32").cast == 0
     assert of(2, checkpoint_activations=True).activations == 8 * (8 * 10 + 100 + 7)
+    assert of(2, checkpoint_activations="selective").activations == 8 * (8 * 50 + 100 + 7)
     assert of(2).total == 16_000 + 2000 + 48 + 8 * 807
 
 
@@ -106,3 +107,23 @@ def test_what_is_known_of_8_gpus_of_80_gb() -> None:
             for n in (1, 2, 4)
         }  # fmt: skip
         assert parts_that_fit(by_parts, 80 * GB) == 2
+
+
+def test_what_each_way_of_keeping_less_saves_of_a_block() -> None:
+    """Bytes of a token and width of `lda_1b` in bf16, counted: all of it, all with a stream in bf16, and what "selective" keeps."""
+    kept = load_recipe("lda_1b").architecture.model_dump()
+    found = {
+        residual: footprint_of(
+            ModelSettings(
+                **kept | {"width": 384, "num_heads": 8, "text_width": 640, "residual": residual}
+            ),
+            200,
+            1,
+            "bf16",
+        )
+        for residual in ("fp32", "bf16")
+    }
+    unit = 248 * 384
+    assert [found[each].block / unit for each in found] == pytest.approx([60.4, 50.4], abs=0.1)
+    selective = [(found[each].stream + found[each].products) / unit for each in found]
+    assert selective == pytest.approx([30.4, 28.4], abs=0.1)

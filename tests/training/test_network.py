@@ -10,12 +10,13 @@ import torch
 
 from schemas.supervision import Task
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from training.loss import loss_of
 from training.model.attention import attend, kernels_of
 from training.model.block import Block, rotate, rotations, timestep_features, token_places
-from training.model.network import KnownInputs, Text, num_parameters
+from training.model.network import KnownInputs, Tap, Text, num_parameters
 from training.model.settings import ModelSettings
 from training.model.text import Words
-from training.tasks import INDEX
+from training.tasks import INDEX, TASKS
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -102,6 +103,21 @@ def test_a_view_that_is_not_there_does_not_matter() -> None:
         before[0],
         made(replace(b.known, has_past=seen), text_of(b), b.action, b.has_action, b.future, t)[0],
     )
+
+
+def test_a_future_that_is_not_there_does_not_matter() -> None:
+    """Of the second of two views, in every task; the loss says so too."""
+    made = network(num_views=2)
+    b = replace(
+        batch(s=made.settings), has_future=torch.tensor([True, False]).expand(len(TASKS), 2)
+    )
+    future, second = b.future.clone().requires_grad_(), SETTINGS.num_patches
+    terms = loss_of(made, replace(b, future=future), text_of(b), *noise_of(b))
+    terms.sums.sum().backward()
+    assert future.grad is not None
+    by_task = future.grad.abs().sum(2)
+    assert (by_task[:, second:] == 0).all()
+    assert (by_task[1:, :second].sum(1) > 0).all()  # who sees a future sees the first view's
 
 
 @pytest.mark.parametrize(
@@ -250,3 +266,21 @@ def test_a_block_of_full_size_has_the_parameters_of_ldas() -> None:
     assert num_parameters(block)["total"] / 1e6 == pytest.approx(
         28.3 + 18.9 + 2 * 12.6 + 2 * 18.9, abs=0.1
     )
+
+
+def test_blocks_add_in_bf16_where_the_recipe_says_so() -> None:
+    """Under autocast the stream is bf16 from block to block and the answer nearly that of fp32; in fp32 it is the same to the bit."""
+    plain, half = network(), network(residual="bf16")
+    b = batch()
+    t, _, _ = noise_of(b)
+    given = b.known, text_of(b), b.action, b.has_action, b.future, t
+    for one, two in zip(plain(*given), half(*given), strict=True):
+        assert torch.equal(one, two)
+    taps = Tap(1), Tap(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [made(*given, tap) for made, tap in zip((plain, half), taps, strict=True)]
+    kinds = [tap.chunk.dtype for tap in taps if tap.chunk is not None]
+    assert kinds == [torch.float32, torch.bfloat16]
+    for one, two in zip(*found, strict=True):
+        assert one.dtype == two.dtype
+        assert (one - two).abs().max() < 0.05 * one.abs().max()

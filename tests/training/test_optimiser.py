@@ -69,7 +69,7 @@ def test_averages_by_hand() -> None:
     for value in (5.0, 3.0):
         with torch.no_grad():
             made.weight.fill_(value)
-        averages.update(made)
+        averages.update(made, torch.tensor(True))
     # 0.75 * 1 + 0.25 * 5 = 2, then 0.75 * 2 + 0.25 * 3
     assert averages.values["weight"].item() == pytest.approx(2.25)
     assert made.weight.item() == 3.0

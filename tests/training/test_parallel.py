@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import ConfigError
-from tests.training.ranks_main import NUM_STEPS, step_in_bf16, steps
+from tests.training.ranks_main import HYBRIDS, NUM_STEPS, step_in_bf16, steps
 from tests.training.running import global_batch
 from training.run.micro_batch import parts
 from training.run.parallel import Ranks, device_for
@@ -56,7 +56,7 @@ def test_two_ranks_are_one_by_ddp_and_by_fsdp2(tmp_path: Path) -> None:
     assert [program.returncode for program in programs] == [0, 0], told
     one = load_file(tmp_path / "alone/ddp.safetensors")
     assert len(one["norms"]) == NUM_STEPS
-    for how in ("ddp", "fsdp2"):
+    for how in ("ddp", "fsdp2", *HYBRIDS):
         two = load_file(tmp_path / f"{how}.safetensors")
         assert two.keys() == one.keys()
         for name, value in one.items():

@@ -76,6 +76,15 @@ def test_other_weights_to_begin_with_are_refused(
     assert going_on(out, facts(now, "n")) == facts(was, "n")  # its weights are still those
 
 
+def test_a_run_goes_on_from_the_averages_it_began_with(tmp_path: Path) -> None:
+    out = begun(tmp_path, "a")
+    other = facts("a").model_copy(update={"init_averages": True})
+    with pytest.raises(ConfigError, match=r"other weights of --init-from; remove --init-averages"):
+        check_same(out, other, recipe())
+    check_same(out, other, recipe(), may_change_recipe=True)
+    assert going_on(out, other) == facts("a")
+
+
 @pytest.mark.parametrize("again", ["a", "./a", "b/../a"])
 def test_the_same_folder_is_the_same_however_it_is_said(tmp_path: Path, again: str) -> None:
     check_same(begun(tmp_path, "a"), facts(again), recipe())

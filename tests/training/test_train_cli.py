@@ -343,6 +343,7 @@ def test_a_dry_run_tells_and_touches_nothing(
     )
     assert found["accumulate"] == 1
     assert found["memory_by_parts"].keys() == {"1", "2", "4", "8"}
+    assert found["traffic"] == {"within_machine": 0, "between_machines": 0, "shard_ranks": 1, "copies": 1}  # fmt: skip
     assert found["hours"] > 0
     assert found["counts"]
     assert found["device"] == "cpu"

@@ -18,7 +18,7 @@ from tests.training.running import (
     trainer,
     weights,
 )
-from tests.training.tiny import batch
+from tests.training.tiny import SETTINGS, batch
 from training.batch import Batch
 from training.learner import Learner
 from training.loss import num_scored, weighted
@@ -30,6 +30,7 @@ from training.run.noise import noise_for
 from training.run.parallel import Ranks
 from training.run.trainer import Hooks, Loop, Trainer
 from training.tasks import TASKS
+from training.trainable import ScoredRows
 
 
 def loop(made: Trainer, told: list[dict[str, Any]], saved: list[int], **hooks: Any) -> Loop:
@@ -40,6 +41,10 @@ def loop(made: Trainer, told: list[dict[str, Any]], saved: list[int], **hooks: A
     return Loop(
         trainer=made, losses=Losses(groupings), flops_per_sample=2.0, peak=4.0, hooks=Hooks(**both)
     )
+
+
+def rows_of(tasks: list[int]) -> ScoredRows:
+    return ScoredRows(sample=torch.arange(len(tasks)), task=torch.tensor(tasks))
 
 
 def after(num_steps: int, **run: Any) -> dict[str, torch.Tensor]:
@@ -195,9 +200,9 @@ def test_a_stop_finishes_the_step_and_saves_it() -> None:
 def test_losses_by_group_are_means_over_elements_not_over_samples() -> None:
     losses = Losses({"body": Grouping.of(["b", "a", "b"])})
     origin = dataclasses.replace(batch([0, 0, 1]).origin)
-    task = torch.tensor([0, 0, 1])
-    losses.add(origin, task, torch.tensor([6.0, 2.0, 5.0]), torch.tensor([3, 1, 10]))
-    losses.add(origin, task, torch.tensor([0.0, 0.0, 5.0]), torch.tensor([1, 0, 10]))
+    rows = rows_of([0, 0, 1])
+    losses.add(origin, rows, torch.tensor([6.0, 2.0, 5.0]), torch.tensor([3, 1, 10]))
+    losses.add(origin, rows, torch.tensor([0.0, 0.0, 5.0]), torch.tensor([1, 0, 10]))
     found = losses.means(trainer(recipe()).ranks)
     assert found["loss_by_task"] == {"policy": pytest.approx(8 / 5), "inverse_dynamics": 0.5}
     assert found["loss_by_body"] == {
@@ -218,11 +223,11 @@ def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
     monkeypatch.setattr(metrics, "sum_over", with_the_other)
     losses, origin = Losses({}), batch([0, 0, 0]).origin
     for tasks in ([0, 0, 1], [0, 2, 2]):
-        losses.add(origin, torch.tensor(tasks), torch.ones(3), torch.ones(3))
+        losses.add(origin, rows_of(tasks), torch.ones(3), torch.ones(3))
     found = losses.means(Ranks())["least_by_task"]
     assert list(found.values()) == [3, 1, 2, 0]
     losses.reset()
-    losses.add(origin, torch.tensor([3, 3, 3]), torch.ones(3), torch.ones(3))
+    losses.add(origin, rows_of([3, 3, 3]), torch.ones(3), torch.ones(3))
     assert losses.means(Ranks())["least_by_task"]["visual_forecasting"] == 6
 
 
@@ -230,6 +235,21 @@ def test_pace_by_hand() -> None:
     pace = Throughput(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
     found = pace.summary(12.0, flops_per_sample=3.0, peak=60.0)
     assert found == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
+    pace.num_text = torch.tensor(30)  # words beside the samples, padding left out: 15 a second
+    assert pace.summary(12.0, 3.0, 60.0, flops_per_text_token=2.0)["mfu"] == 1.0
+
+
+def test_padding_of_text_is_no_useful_work() -> None:
+    """Two batches of the same words, one with a longer text without any: as many tokens count."""
+    made, given = trainer(recipe()), global_batch(0)
+    counts = []
+    for num in (5, 9):
+        has = torch.zeros(GLOBAL_BATCH, num, dtype=torch.bool)
+        has[:, :5] = given.text_inputs["has"]
+        values = torch.ones(GLOBAL_BATCH, num, SETTINGS.text_width)
+        padded = dataclasses.replace(given, text_inputs={"values": values, "has": has})
+        counts.append(int(made.step(padded, 0).num_text))
+    assert counts[0] == counts[1] == int(given.text_inputs["has"].sum())
 
 
 def test_dropout_and_averages_follow_from_seed_and_step() -> None:

@@ -17,7 +17,7 @@ from training.conditioning.protocol import Conditioner
 from training.data.sequences import sequences_of
 from training.model.network import KnownInputs, Text
 from training.precision import Precision
-from training.run.memory import Footprint, bytes_of, kept_bytes
+from training.run.memory import Footprint, Products, bytes_of, kept_bytes
 
 
 def causal_tokens(settings: CausalModelSettings, num_text: int) -> dict[str, int]:
@@ -40,16 +40,15 @@ def causal_footprint(
 ) -> Footprint:
     """As `training.run.memory.footprint_of`: two numbers of samples and of layers are compared."""
 
-    def kept(layers: int, size: int) -> int:
-        with FakeTensorMode():
-            return kept_bytes(
-                lambda: _forward(
-                    settings.model_copy(update={"num_layers": layers}), size, num_text
-                ),
-                precision,
-            )
+    def kept(layers: int, size: int) -> tuple[int, int]:
+        of = settings.model_copy(update={"num_layers": layers})
+        with FakeTensorMode(), Products() as products:
+            return kept_bytes(lambda: _forward(of, size, num_text), precision), products.num_bytes
 
-    one, two = ((kept(layers, 4) - kept(layers, 2)) // 2 for layers in (1, 2))
+    (one, one_products), (two, two_products) = (
+        ((more - few) // 2 for more, few in zip(kept(layers, 4), kept(layers, 2), strict=True))
+        for layers in (1, 2)
+    )
     with FakeTensorMode():
         batch = bytes_of(_batch_of_ones(settings, 1, num_text))
     itemsize = 4  # the stream of tokens is fp32 in either precision
@@ -58,6 +57,7 @@ def causal_footprint(
         stream=causal_tokens(settings, num_text)["joint"] * settings.width * itemsize,
         rest=max(0, 2 * one - two),
         batch=batch,
+        products=two_products - one_products,
     )
 
 

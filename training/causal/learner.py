@@ -23,21 +23,22 @@ from training.causal.layout import NOWHERE, Blocks, drawn_blocks
 from training.causal.network import CausalInputs, CausalNetwork
 from training.causal.objective import (
     bell_weight,
-    drawn_u,
     frame_errors,
     level_of,
     mixed_with_noise,
     noise_velocity,
+    u_from,
 )
 from training.conditioning.protocol import Conditioner
-from training.data.rng_keys import key_of
 from training.data.sequences import Sequences, sequences_of
 from training.loss import Terms
 from training.model.network import Text
+from training.run.noise import normal_of, sample_keys, uniform_of
 from training.tasks import INDEX, TASKS, is_any
 from training.trainable import ScoredRows, Trainable
 
 PURPOSE = 15  # of the keys of noise and levels
+_CHANCE, _LEVELS, _VIDEO, _ACTION = range(4)  # which numbers of a sample
 NEARER_TO_DATA = 0.5  # u of a noisy history: timestep ids from one half on, which LingBot-VA counts from noise to data
 
 
@@ -98,31 +99,23 @@ class CausalLearner(Trainable):
         """
         if num_draws != 1:
             raise ValueError(f"{num_draws} draws of a sample; a block-causal network has 1")
-        objective, device = self.network.settings.objective, batch.action.device
-        like = sequences_of(batch)
-        size = like.latents.shape[:2]
-        generator = torch.Generator(device=device)
-        u = torch.empty(3, *size, device=device)
-        # the samples first: numbers drawn into memory with gaps are others
-        latents = torch.empty(size[0], 2, *like.latents.shape[1:], device=device)
-        action = torch.empty(like.action.shape, device=device)
-        chance = torch.empty(len(u[0]), 2, device=device)
-        for i in range(size[0]):
-            generator.manual_seed(int(key_of(seed, step, PURPOSE, first + i)))
-            chance[i].uniform_(generator=generator)
-            u[:2, i] = drawn_u((2, size[1]), generator)
-            u[2, i] = drawn_u((size[1],), generator, highest=NEARER_TO_DATA)
-            latents[i].normal_(generator=generator)
-            action[i].normal_(generator=generator)
+        objective, like = self.network.settings.objective, sequences_of(batch)
+        size, num_frames = like.latents.shape[:2]
+        keys = sample_keys(seed, step, PURPOSE, first=first, num=size, device=batch.action.device)
+        chance = uniform_of(keys, _CHANCE, (2,))
+        uniform = uniform_of(keys, _LEVELS, (3, num_frames)).transpose(0, 1)
+        u = u_from(uniform[:2])
+        history_u = u_from(uniform[2], highest=NEARER_TO_DATA)
+        latents = normal_of(keys, _VIDEO, (2, *like.latents.shape[1:]))
         is_noisy = chance[:, :1] < objective.noisy_history
         draw = CausalDraw(
             blocks=drawn_blocks(objective, seed=seed, step=step),
             video_u=u[0],
-            history_u=torch.where(is_noisy, u[2], 0.0),
+            history_u=torch.where(is_noisy, history_u, 0.0),
             action_u=u[1],
             video_noise=latents[:, 0],
             history_noise=latents[:, 1],
-            action_noise=action,
+            action_noise=normal_of(keys, _ACTION, tuple(like.action.shape[1:])),
             drops_text=chance[:, 1] < objective.text_dropout,
         )
         return (draw,)

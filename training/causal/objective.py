@@ -25,11 +25,10 @@ def level_of(u: Tensor, shift: float) -> Tensor:
     return shift * u / (1 + (shift - 1) * u)
 
 
-def drawn_u(shape: tuple[int, ...], generator: torch.Generator, *, highest: float = 1.0) -> Tensor:
-    """u in {1, 2, ...} / 1000, uniform up to `highest`."""
+def u_from(uniform: Tensor, *, highest: float = 1.0) -> Tensor:
+    """u in {1, 2, ...} / 1000 of uniform numbers in [0, 1), up to `highest`."""
     num = round(highest * NUM_LEVELS)
-    number = torch.randint(1, num + 1, shape, generator=generator, device=generator.device)
-    return number / NUM_LEVELS
+    return ((uniform * num).floor() + 1) / NUM_LEVELS
 
 
 def mixed_with_noise(data: Tensor, noise: Tensor, level: Tensor) -> Tensor:

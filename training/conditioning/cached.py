@@ -248,6 +248,9 @@ class CachedConditioner(Conditioner):
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=inputs["features"].float(), has=inputs["has_feature"])
 
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has_feature"].sum()
+
 
 def chosen_encoder(manifest: Manifest, encoder: str) -> str:
     """The one id of text features that `encoder`, an id or the name before its dash, means; every row has features of it.

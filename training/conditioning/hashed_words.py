@@ -36,6 +36,9 @@ class NoTextConditioner(Conditioner):
         values = inputs["nothing"].unsqueeze(-1)
         return Text(values=values, has=torch.zeros_like(inputs["nothing"], dtype=torch.bool))
 
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.zeros((), dtype=torch.long, device=inputs["nothing"].device)
+
 
 PADDING = 0  # the bucket of no word
 _WORD = re.compile(r"\w+")
@@ -84,3 +87,6 @@ class WordsConditioner(Conditioner):
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         ids = inputs["word_ids"]
         return Text(values=self.words(ids) + self.places.weight, has=ids != PADDING)
+
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return (inputs["word_ids"] != PADDING).sum()

@@ -135,3 +135,6 @@ class OnlineConditioner(Conditioner):
             output = model(**arguments, output_hidden_states=True, use_cache=False)
         values = output.hidden_states[self.layer].to(torch.bfloat16).float()
         return Text(values=values, has=has)
+
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["has_token"].sum()

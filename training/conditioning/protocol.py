@@ -40,3 +40,7 @@ class Conditioner(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         raise NotImplementedError
+
+    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[] how many tokens these samples have, padding left out: known without encoding them."""
+        raise NotImplementedError

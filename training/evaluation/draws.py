@@ -113,6 +113,7 @@ class Sampler:
             future=batch.future,
             scored=batch.asked[:, None].expand_as(batch.has_action),
             noise=noise.action,
+            has_future=batch.has_future,
         )
 
     def picture(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
@@ -123,6 +124,7 @@ class Sampler:
             action=batch.action,
             has_action=batch.has_action,
             noise=noise.picture,
+            has_future=batch.has_future,
         )
 
     def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
@@ -133,7 +135,14 @@ class Sampler:
         return text
 
     def action(
-        self, known: KnownInputs, text: Text, *, future: Tensor, scored: Tensor, noise: Tensor
+        self,
+        known: KnownInputs,
+        text: Text,
+        *,
+        future: Tensor,
+        scored: Tensor,
+        noise: Tensor,
+        has_future: Tensor | None = None,
     ) -> Tensor:
         """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
 
@@ -142,18 +151,30 @@ class Sampler:
         """
 
         def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-            velocity = self.learner.network(known, text, x, scored, future, t)[0]
-            return torch.where(scored, velocity.float(), 0.0)
+            velocities = self.learner.network(
+                known, text, x, scored, future, t, has_future=has_future
+            )
+            return torch.where(scored, velocities[0].float(), 0.0)
 
         return self._sampled(torch.where(scored, noise, 0.0), velocity_at)
 
     def future(
-        self, known: KnownInputs, text: Text, *, action: Tensor, has_action: Tensor, noise: Tensor
+        self,
+        known: KnownInputs,
+        text: Text,
+        *,
+        action: Tensor,
+        has_action: Tensor,
+        noise: Tensor,
+        has_future: Tensor | None = None,
     ) -> Tensor:
         """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` [B, K, E] counts only where the task knows it."""
 
         def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = self.learner.network(known, text, action, has_action, x, t)[1].float()
+            velocities = self.learner.network(
+                known, text, action, has_action, x, t, has_future=has_future
+            )
+            out: Tensor = velocities[1].float()
             return out
 
         return self._sampled(noise, velocity_at)

@@ -10,7 +10,7 @@ from torch.nn import functional as fn
 
 from training.model.attention import attend, flash_kernel, join_heads, split_heads, varlen_kernel
 from training.model.settings import ModelSettings
-from training.model.text import Words, attend_text
+from training.model.text import Words, attend_text, keys_and_values
 
 
 def timestep_features(t: Tensor, width: int, *, max_period: float = 10_000.0) -> Tensor:
@@ -150,7 +150,8 @@ class Block(nn.Module):
         streams = self._text(streams, words)
         out = []
         for part, x, mod in zip(self.streams, streams, mods, strict=True):
-            out.append(x + mod[5] * part.ff(self._normed(x, mod[3], mod[4])))  # type: ignore[operator]
+            change = mod[5] * part.ff(self._normed(x, mod[3], mod[4]))  # type: ignore[operator]
+            out.append((x + change).to(x.dtype))  # in the precision of the stream
         return out
 
     def _normed(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -169,17 +170,17 @@ class Block(nn.Module):
         both = join_heads(attend(query, key, value, flash=self.flash))
         cut = torch.split(both, [x.shape[1] for x in streams], dim=1)
         return [
-            x + mod[2] * part.out(y)  # type: ignore[operator]
+            (x + mod[2] * part.out(y)).to(x.dtype)  # type: ignore[operator]
             for part, x, mod, y in zip(self.streams, streams, mods, cut, strict=True)
         ]
 
     def _text(self, streams: list[Tensor], words: Words) -> list[Tensor]:
-        key_values = [each(words.values) for each in self.text]
+        key_values = [keys_and_values(each, words) for each in self.text]
         out = []
         for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
             query = part.text_query(fn.layer_norm(x, (self.width,)))  # type: ignore[operator]
             attended = attend_text(
                 query, key_values[s % len(key_values)], words, self.num_heads, self.varlen
             )
-            out.append(x + part.text_out(attended))  # type: ignore[operator]
+            out.append((x + part.text_out(attended)).to(x.dtype))  # type: ignore[operator]
         return out

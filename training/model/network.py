@@ -26,7 +26,7 @@ from training.model.block import (
 )
 from training.model.precondition import velocity_from
 from training.model.settings import ModelSettings
-from training.model.text import Words, end_to_end, is_for_varlen
+from training.model.text import Words, behind_own, is_for_varlen
 from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256
@@ -139,6 +139,7 @@ class Network(nn.Module):
         future: Tensor,
         t: Tensor,
         tap: Tap | None = None,
+        has_future: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the chunk and of the future pictures.
 
@@ -149,6 +150,7 @@ class Network(nn.Module):
                 the network is shown that nothing is known, which is not the same as standing still.
             t: [B] flow time of what is noisy.
             tap: is filled on the way.
+            has_future: [B, V] bool, views whose future picture there is; the others get the placeholder. None: all.
 
         Returns:
             [B, K, E] and [B, V * N, D]; what the task does not score means nothing.
@@ -162,9 +164,10 @@ class Network(nn.Module):
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
         streams = [
-            self._image_tokens(known, future),
+            self._image_tokens(known, future, has_future),
             self._action_tokens(known, action, has_action, t),
         ]
+        streams = [self._as_residual(x) for x in streams]
         for number, block in enumerate(self.blocks, 1):
             streams = block(streams, condition, shared, words, angle)
             if tap is not None and tap.after_block == number:
@@ -176,6 +179,14 @@ class Network(nn.Module):
         if not self.settings.precondition:
             return said_action, said_future
         return self._with_guess(known, said_action, action, said_future, future, t)
+
+    def _as_residual(self, x: Tensor) -> Tensor:
+        """In the precision that blocks add in: bf16 only where products are."""
+        kind = x.device.type
+        is_half = self.settings.residual == "bf16" and kind != "meta"
+        if is_half and torch.is_autocast_enabled(kind):
+            return x.to(torch.get_autocast_dtype(kind))
+        return x
 
     def _with_guess(
         self,
@@ -206,25 +217,28 @@ class Network(nn.Module):
         """Both streams normalised, then scaled and shifted by the condition."""
         modulation = self.out_modulation(condition).view(-1, STREAMS, 2, 1, self.settings.width)
         return [
-            norm(x) * (1 + modulation[:, s, 0]) + modulation[:, s, 1]
+            norm(x.float()) * (1 + modulation[:, s, 0]) + modulation[:, s, 1]
             for s, (norm, x) in enumerate(zip(self.out_norms, streams, strict=True))
         ]
 
     def _text(self, text: Text) -> Words:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
-        first = self.no_text.expand(len(text.values), 1, -1).to(text.values.dtype)
-        values = torch.cat([first, text.values], dim=1)
-        has = fn.pad(text.has, (1, 0), value=True)
-        values = torch.where(has[..., None], values, 0.0)
-        values = fn.layer_norm(values, values.shape[-1:])
+        width = text.values.shape[-1:]
+        values = fn.layer_norm(torch.where(text.has[..., None], text.values, 0.0), width)
+        own = fn.layer_norm(self.no_text, width)[None].to(values.dtype)
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
-        return end_to_end(values, has) if is_packed else Words(values, has)
+        return behind_own(values, text.has, own, is_packed=is_packed)
 
-    def _image_tokens(self, known: KnownInputs, future: Tensor) -> Tensor:
-        has_past = known.has_past.repeat_interleave(self.settings.num_patches, dim=2)
+    def _image_tokens(
+        self, known: KnownInputs, future: Tensor, has_future: Tensor | None
+    ) -> Tensor:
+        num_patches = self.settings.num_patches
+        has_past = known.has_past.repeat_interleave(num_patches, dim=2)
         past = torch.where(has_past[..., None], known.past, self.missing_past)
-        is_blind = is_any(known.task, Task.POLICY)
-        future = torch.where(is_blind[:, None, None], self.missing_obs, future)
+        is_unseen = is_any(known.task, Task.POLICY)[:, None]
+        if has_future is not None:
+            is_unseen = (is_unseen | ~has_future).repeat_interleave(num_patches, dim=1)
+        future = torch.where(is_unseen[..., None], self.missing_obs, future)
         channels = torch.cat([*past.unbind(1), future], dim=-1)
         tokens = self.merge(channels)
         if self.places is not None:

@@ -6,6 +6,7 @@ padding is left out; elsewhere it is masked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,11 +29,18 @@ class Words(NamedTuple):
     Masked: values [B, T, C]; has [B, T] bool, where there is a token: anywhere in the row, and at least one in each; starts None.
     End to end: values [B * T, C], those of tokens first and in order; has [B * T, 1] bool, which rows are of tokens; starts [B + 1]
     int32, where each sample's begin.
+
+    With `own` [1, C], a token that stands before the text of every sample, `has` and `starts` count it and `values` do not: its keys and values are made
+    once for all samples, and a text that is not trained has no gradient. End to end, `place` [B * (T + 1)] is the row of `values` of each row of
+    `has`, and `is_own` [B * (T + 1), 1] which rows are the token's.
     """
 
     values: Tensor
     has: Tensor
     starts: Tensor | None = None
+    own: Tensor | None = None
+    place: Tensor | None = None
+    is_own: Tensor | None = None
 
 
 def is_for_varlen(values: Tensor, head_width: int) -> bool:
@@ -55,6 +63,32 @@ def end_to_end(values: Tensor, has: Tensor) -> Words:
     return Words(values.flatten(0, 1)[rows], flat[rows][:, None], starts)
 
 
+def behind_own(values: Tensor, has: Tensor, own: Tensor, *, is_packed: bool) -> Words:
+    """Masked text [B, T, C] behind the token `own` [1, C] of all samples; end to end where `is_packed` and there are any tokens."""
+    padded = fn.pad(has, (1, 0), value=True)
+    batch, num = has.shape
+    if not is_packed or not num:
+        return Words(values, padded, own=own)
+    column = torch.arange(-1, num, device=has.device)
+    rows = torch.arange(batch, device=has.device)[:, None] * num + column.clamp(min=0)
+    # rows of another kind than text in the same order: a layout of two columns, laid end to end
+    table = torch.stack([rows, (column < 0).expand_as(rows)], dim=-1)
+    laid = end_to_end(table, padded)
+    place, is_own = laid.values.unbind(-1)
+    return Words(values.flatten(0, 1), laid.has, laid.starts, own, place, is_own[:, None] > 0)
+
+
+def keys_and_values(heads: Callable[[Tensor], Tensor], words: Words) -> Tensor:
+    """[..., 2 * width] of every token, that of our own with them, as `attend_text` takes them."""
+    each = heads(words.values)
+    if words.own is None:
+        return each
+    own = heads(words.own)
+    if words.place is None or words.is_own is None:
+        return torch.cat([own.expand(len(each), 1, -1), each], dim=1)
+    return torch.where(words.is_own, own, each.index_select(0, words.place))
+
+
 def attend_text(
     query: Tensor, key_value: Tensor, words: Words, num_heads: int, varlen: Varlen | None
 ) -> Tensor:
@@ -62,7 +96,7 @@ def attend_text(
 
     Args:
         query: [B * R, Q, width]. The R draws of a sample lie beside each other: to its text they are R * Q queries of one.
-        key_value: [..., 2 * width] keys and values of `words.values`, beside each other.
+        key_value: [..., 2 * width] keys and values of all tokens, beside each other (`keys_and_values`).
         varlen: what attends to text that lies end to end.
 
     Returns:
@@ -86,6 +120,6 @@ def attend_text(
         starts,
         words.starts,
         num_queries,
-        len(words.values) // num_samples,
+        len(words.has) // num_samples,
     )
     return out.reshape(query.shape)

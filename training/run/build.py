@@ -28,14 +28,15 @@ from training.run.architecture import (
     footprint_for,
     learner_of,
 )
-from training.run.compute import matmul_peak
+from training.run.communication import Traffic, shard_ranks_of, traffic_of
+from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
-from training.run.restore import restore_latent_actions, restore_weights
+from training.run.restore import restore_latent_actions, restore_weights, weights_of
 from training.run.resume import (
     ResumePoint,
     check_encoder,
@@ -92,13 +93,14 @@ def open_session(
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
+    shard_ranks_of(recipe.run, ranks)
     with raise_on_any_rank(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
         validation = _validation(request, loader, ranks, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device)
     with raise_on_any_rank(ranks):
-        learner = _learner(settings, conditioner, begun, recipe, loader.encoder_id).to(device)
-    num_text = _num_text(learner, moved(first, device))
+        learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
+    num_text, mean_text = _text_lengths(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
         num_parts = _num_parts(recipe, by_parts, device)
@@ -120,9 +122,11 @@ def open_session(
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
-        flops_per_sample=flops_of(learner, settings, num_text, recipe),
+        mean_text=mean_text,
+        flops=SampleFlops.of(lambda num: flops_of(learner, settings, num, recipe)),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
+        traffic=_traffic(learner, recipe, ranks),
     )
 
 
@@ -134,6 +138,7 @@ def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
         manifest_sha256=manifests.rows_sha256(manifest.rows),
         recipe_sha256=request.recipe.digest(),
         init_from="" if base is None else str(base.absolute()),
+        init_averages=base is not None and request.init_averages,
         init_lam="" if lam is None else str(lam.absolute()),
     )
 
@@ -260,19 +265,20 @@ def _learner(
     settings: AnySettings,
     conditioner: Conditioner,
     begun: ResumePoint,
-    recipe: TrainRecipe,
+    request: TrainRequest,
     encoder_id: str,
 ) -> Trainable:
     """With the weights of a base, and of a latent action model. Those of this run come with its optimiser, later.
 
     Raises:
-        ConfigError: these weights are of other shapes, or the latent action model is of other pictures.
+        ConfigError: these weights are of other shapes, there are no averages of them, or the latent action model is of other pictures.
     """
+    recipe = request.recipe
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
     learner = learner_of(settings, conditioner, recipe)
     if begun.base is not None:
-        where = str(begun.base.folder)
-        restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
+        weights = weights_of(begun.base, averaged=request.init_averages)
+        restore_weights(learner, weights, where=str(begun.base.folder), may_grow=True)
     if begun.lam is not None and learner.lara is not None:
         restore_latent_actions(learner.lara, begun.lam, encoder_id=encoder_id, recipe=recipe)
     return learner
@@ -296,10 +302,22 @@ def _by_parts(
             block_parameters=sum(p.numel() for p in block.parameters()),
             world_size=ranks.world_size,
             num_parts=number,
+            shard_ranks=shard_ranks_of(recipe.run, ranks),
         )
         for number in range(1, share + 1)
         if share % number == 0
     }
+
+
+def _traffic(learner: Trainable, recipe: TrainRecipe, ranks: Ranks) -> Traffic:
+    blocks = sum(p.numel() for block in learner.blocks for p in trained(block).values())
+    return traffic_of(
+        recipe.run,
+        ranks,
+        num_parameters=sum(p.numel() for p in trained(learner).values()),
+        block_parameters=blocks,
+        num_parts=recipe.run.num_parts,
+    )
 
 
 def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.device) -> int:
@@ -316,9 +334,10 @@ def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.d
 
 
 @torch.no_grad()
-def _num_text(learner: Trainable, batch: Batch) -> int:
-    """Tokens of a batch, as the conditioner tells it."""
-    return int(learner.conditioner(batch.text_inputs).has.shape[1])
+def _text_lengths(learner: Trainable, batch: Batch) -> tuple[int, float]:
+    """Tokens of the longest text of a batch, as the conditioner tells it, and of its samples in the mean."""
+    has = learner.conditioner(batch.text_inputs).has
+    return int(has.shape[1]), int(learner.conditioner.num_tokens(batch.text_inputs)) / len(has)
 
 
 def _peak(recipe: TrainRecipe, device: torch.device, world: RunHooks) -> float:

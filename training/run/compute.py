@@ -49,6 +49,23 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
     return int(counter.get_total_flops()) // num_samples
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFlops:
+    """Forward and backward of a sample, which grow with its text by the token."""
+
+    without_text: int
+    per_text_token: int
+
+    @classmethod
+    def of(cls, flops_with: Callable[[int], int]) -> SampleFlops:
+        """By two lengths of text."""
+        one, two = flops_with(1), flops_with(2)
+        return cls(without_text=2 * one - two, per_text_token=two - one)
+
+    def of_sample(self, num_text: float) -> float:
+        return self.without_text + num_text * self.per_text_token
+
+
 def flops_of_lara(lara: Lara) -> int:
     """Forward and backward of the latent action model on one sample. The projector's are left out: a millionth."""
     shape = lara.lam.shape
@@ -102,6 +119,9 @@ class Estimate:
     memory: dict[str, int]  # bytes, by what they are for
     accumulate: int  # parts of a rank's batch, one after the other
     memory_by_parts: dict[int, int]  # bytes in all, in how many parts
+    traffic: dict[
+        str, int
+    ]  # bytes that a rank sends in a step, and over how many ranks weights are sharded
     hours: float
 
     def as_object(self) -> dict[str, Any]:

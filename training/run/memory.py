@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from schemas.errors import ConfigError
 from training.batch import Batch, Origin
@@ -23,6 +25,7 @@ from training.model.network import KnownInputs, Network, Text
 from training.model.settings import ModelSettings
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
+from training.run.compile_blocks import PRODUCTS
 
 USABLE = (
     0.9  # of a device: the rest is the context, the allocator's gaps and the buffers of kernels
@@ -33,13 +36,15 @@ _CPU = torch.device("cpu")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """Bytes of one sample with all its draws. block: what the backward pass of one block needs; stream: its inputs, which is what is kept of
-    a block that is computed again; rest: everything outside of blocks; batch: the sample itself on the device.
+    a block that is computed again; products: results of its matrix products and attention, which "selective" keeps beside them; rest: everything
+    outside of blocks; batch: the sample itself on the device.
     """
 
     block: int
     stream: int
     rest: int
     batch: int
+    products: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +72,13 @@ def footprint_of(
 
     Two numbers of samples and of layers are compared, so that what belongs to weights is not counted, and 16 layers need not be run.
     """
-    one, two = (
+    (one, one_products), (two, two_products) = (
         _per_sample(
             settings.model_copy(update={"num_layers": layers}), num_text, num_draws, precision
         )
         for layers in (1, 2)
     )
-    s, itemsize = settings, 4  # the stream of tokens is fp32 in either precision
+    s, itemsize = settings, 2 if settings.residual == precision == "bf16" else 4
     joint = s.num_registers + s.num_image_tokens + s.num_action_tokens
     with FakeTensorMode():
         batch = _batch(s, 1, num_text)
@@ -82,6 +87,7 @@ def footprint_of(
         stream=num_draws * joint * s.width * itemsize,
         rest=max(0, 2 * one - two),
         batch=bytes_of(batch),
+        products=two_products - one_products,
     )
 
 
@@ -94,25 +100,31 @@ def memory_of(
     block_parameters: int,
     world_size: int,
     num_parts: int,
+    shard_ranks: int | None = None,
 ) -> Memory:
     """Of one rank that takes its share of a batch in `num_parts` parts.
 
     Args:
+        shard_ranks: that share one copy of the weights; None: all.
         num_parameters: that are trained. block_parameters: of one block.
     """
     run = recipe.run
+    shard_ranks = shard_ranks or world_size
     share = -(-run.batch_size // world_size)
     at_once = -(-share // num_parts)
     blocks = num_layers * footprint.block
     if run.checkpoint_activations:
-        blocks = num_layers * footprint.stream + footprint.block
-    is_sharded = run.parallel == "fsdp2"
+        each_block = footprint.stream
+        if run.checkpoint_activations == "selective":
+            each_block += footprint.products
+        blocks = num_layers * each_block + footprint.block
+    is_sharded = run.parallel != "ddp" and shard_ranks > 1
     each = 16 + (4 if recipe.optimiser.ema is not None else 0)
     cast = 0
     if run.precision == "bf16":  # FSDP2 gathers a block at a time and the next one ahead
-        cast = 2 * (2 * block_parameters if is_sharded and world_size > 1 else num_parameters)
+        cast = 2 * (2 * block_parameters if is_sharded else num_parameters)
     return Memory(
-        state=num_parameters * each // (world_size if is_sharded else 1),
+        state=num_parameters * each // (shard_ranks if is_sharded else 1),
         cast=cast,
         batch=share * footprint.batch,
         activations=at_once * (blocks + footprint.rest),
@@ -143,15 +155,15 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
 
 def _per_sample(
     settings: ModelSettings, num_text: int, num_draws: int, precision: Precision
-) -> int:
+) -> tuple[int, int]:
     few, more = (_kept(settings, size, num_text, num_draws, precision) for size in (2, 4))
-    return (more - few) // 2
+    return (more[0] - few[0]) // 2, (more[1] - few[1]) // 2
 
 
 def _kept(
     settings: ModelSettings, size: int, num_text: int, num_draws: int, precision: Precision
-) -> int:
-    """Bytes that the backward pass of `size` samples needs."""
+) -> tuple[int, int]:
+    """Bytes that the backward pass of `size` samples needs, and those of products among all that is computed."""
     with FakeTensorMode():
         network = Network(settings)
         batch = _batch(settings, size * num_draws, num_text)
@@ -161,7 +173,25 @@ def _kept(
         )
         t, like = torch.ones(size * num_draws), torch.ones_like
         noise = like(batch.action), like(batch.future)
-        return kept_bytes(lambda: loss_of(network, batch, text, t, *noise), precision)
+        with Products() as products:
+            kept = kept_bytes(lambda: loss_of(network, batch, text, t, *noise), precision)
+        return kept, products.num_bytes
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the results of `PRODUCTS`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.num_bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in PRODUCTS:
+            self.num_bytes += sum(x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor))
+        return out
 
 
 def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from training.batch import Origin
 from training.run.parallel import Ranks, sum_over
 from training.tasks import TASKS
+from training.trainable import ScoredRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,36 +37,45 @@ class Losses:
 
     def __init__(self, groupings: Mapping[str, Grouping]) -> None:
         self._groupings = groupings
+        sizes = {name: len(each.names) for name, each in groupings.items()}
+        self._sizes = {"task": 1} | sizes
         self.reset()
 
     def reset(self) -> None:
         """Forget what was added."""
-        sizes = {name: len(each.names) for name, each in self._groupings.items()}
-        self._tables = {
-            name: torch.zeros(3, size, len(TASKS), dtype=torch.float64)
-            for name, size in ({"task": 1} | sizes).items()
-        }
+        self._tables: dict[str, Tensor] = {}
         self._num_by_step = list[Tensor]()
 
-    def add(self, origin: Origin, task: Tensor, sums: Tensor, counts: Tensor) -> None:
-        """[B] task, sum of squared errors and number of scored elements of each sample of this rank."""
-        what = torch.stack([sums.double(), counts.double(), torch.ones_like(sums.double())]).cpu()
-        column = task.cpu()
-        self._num_by_step.append(torch.bincount(column, minlength=len(TASKS)))
-        for name, table in self._tables.items():
+    def add(self, origin: Origin, rows: ScoredRows, sums: Tensor, counts: Tensor) -> None:
+        """[R] sum of squared errors and number of scored elements of each row; `origin` of this rank's samples. Added up where they are: nothing waits for them."""
+        device, column = sums.device, rows.task
+        what = torch.stack([sums.double(), counts.double(), torch.ones_like(sums.double())])
+        num = torch.zeros(len(TASKS), dtype=torch.long, device=device)
+        self._num_by_step.append(num.index_add_(0, column, torch.ones_like(column)))
+        for name, size in self._sizes.items():
+            if name not in self._tables:
+                shape = (3, size, len(TASKS))
+                self._tables[name] = torch.zeros(shape, dtype=torch.float64, device=device)
             group = torch.zeros_like(column)
             if name != "task":
-                group = torch.from_numpy(self._groupings[name].codes[origin.row])
-            flat = table.view(3, -1)
+                codes = torch.from_numpy(self._groupings[name].codes[origin.row])
+                group = codes.to(device, non_blocking=True)[rows.sample]
+            flat = self._tables[name].view(3, -1)
             flat.index_add_(1, group * len(TASKS) + column, what)
 
     def means(self, ranks: Ranks) -> dict[str, Any]:
         """Of all ranks together: `loss_by_task`, then `loss_by_<grouping>`, only where something was scored; `num_by_task`, and
         `least_by_task`, the fewest in one global batch.
         """
-        tables = {name: sum_over(table, ranks) for name, table in self._tables.items()}
+        tables = {
+            name: sum_over(self._tables[name].cpu(), ranks)
+            for name in self._sizes
+            if name in self._tables  # none where every step was skipped
+        }
+        if not tables:
+            return {}
         whole = tables.pop("task")
-        least = sum_over(torch.stack(self._num_by_step), ranks).amin(0)
+        least = sum_over(torch.stack(self._num_by_step).cpu(), ranks).amin(0)
         line: dict[str, Any] = {
             "loss_by_task": _by_task(whole[:, 0]),
             "num_by_task": {t.value: int(n) for t, n in zip(TASKS, whole[2, 0], strict=True)},
@@ -91,16 +101,27 @@ class Throughput:
     waited_s: float = 0.0
     num_steps: int = 0
     num_samples: int = 0
+    num_text: Tensor | int = 0  # tokens that are no padding, on the device
 
-    def summary(self, now_s: float, flops_per_sample: float, peak: float) -> dict[str, float]:
-        """Samples a second of this rank, share of time waited for data, share of the device's peak."""
+    def summary(
+        self,
+        now_s: float,
+        flops_per_sample: float,
+        peak: float,
+        flops_per_text_token: float = 0.0,
+    ) -> dict[str, float]:
+        """Samples a second of this rank, share of time waited for data, share of the device's peak.
+
+        Args:
+            flops_per_sample: without text.
+        """
         elapsed_s = max(now_s - self.began_s, 1e-9)
-        rate = self.num_samples / elapsed_s
+        rate, words = self.num_samples / elapsed_s, int(self.num_text) / elapsed_s
         return {
             "step_s": elapsed_s / max(1, self.num_steps),
             "samples_per_s": rate,
             "data_wait_share": self.waited_s / elapsed_s,
-            "mfu": rate * flops_per_sample / peak,
+            "mfu": (rate * flops_per_sample + words * flops_per_text_token) / peak,
         }
 
 

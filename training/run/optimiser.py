@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,17 @@ def set_lr(optimiser: AdamW, lr: float) -> None:
         group["lr"] = lr
 
 
+def step_where(optimiser: AdamW, is_finite: Tensor, lr: float) -> None:
+    """A step of the fused optimiser. Where `is_finite` [] is False its kernel leaves weights, moments and their count of steps; the host does not wait for it."""
+    set_lr(optimiser, lr)
+    flagged: Any = optimiser  # as a gradient scaler tells the kernel
+    flagged.found_inf = (~is_finite).float()
+    try:
+        optimiser.step()
+    finally:
+        del flagged.found_inf
+
+
 def gradient_norm(module: nn.Module) -> Tensor:
     """The root of the sum of squares of all gradients, over all ranks that hold a piece of them."""
     gradients = [p.grad for p in trained(module).values() if p.grad is not None]
@@ -86,6 +98,9 @@ def clip(module: nn.Module, norm: Tensor, most: float) -> None:
     torch.nn.utils.clip_grads_with_norm_(trained(module).values(), most, norm)
 
 
+AT_ONCE = 32  # tensors
+
+
 class EMA:
     """Averaged weights (Polyak & Juditsky 1992): average <- decay * average + (1 - decay) * weight after each step, in fp32."""
 
@@ -94,8 +109,13 @@ class EMA:
         self.values = {name: p.detach().clone() for name, p in trained(module).items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """After a step of the optimiser."""
+    def update(self, module: nn.Module, is_finite: Tensor) -> None:
+        """After a step of the optimiser. Where `is_finite` [] is False they stay: weights may have moved away from them in steps before."""
+        share = torch.where(is_finite, 1.0 - self.decay, 0.0)
         averaged = [own_shard(value) for value in self.values.values()]
         now = [own_shard(p.detach()) for p in trained(module).values()]
-        torch._foreach_lerp_(averaged, now, 1.0 - self.decay)
+        for first in range(0, len(now), AT_ONCE):  # differences of a few at a time in memory
+            few = averaged[first : first + AT_ONCE]
+            change = torch._foreach_sub(now[first : first + AT_ONCE], few)
+            torch._foreach_mul_(change, share)
+            torch._foreach_add_(few, change)

@@ -29,17 +29,18 @@ from training.trainable import Trainable
 
 # By kind of device. With GPUs too, what is only said, such as numbers for the log, goes over the CPU and waits for none.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-Wrapper = Literal["ddp", "fsdp2"]
+Wrapper = Literal["ddp", "fsdp2", "hsdp"]
 _MESHES: list[DeviceMesh] = []  # of this process, until it leaves the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """Which of how many processes this is, and which of its machine. Alone by default."""
+    """Which of how many processes this is, and which of how many of its machine. Alone by default."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_world_size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -118,20 +119,30 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def wrapped(learner: Trainable, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
-    """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change. It is on its device already."""
+def wrapped(
+    learner: Trainable, how: Wrapper, ranks: Ranks, precision: str, *, shard_ranks: int = 0
+) -> nn.Module:
+    """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change. It is on its device already.
+
+    Args:
+        shard_ranks: for "hsdp", how many ranks in a row share one copy of the weights.
+    """
     if ranks.is_alone:
         return learner
     if how == "ddp":
         return DistributedDataParallel(learner, gradient_as_bucket_view=True)
-    return _sharded(learner, precision)
-
-
-def _sharded(learner: Trainable, precision: str) -> Trainable:
-    """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
-    first = next(learner.parameters())
-    mesh = init_device_mesh(first.device.type, (dist.get_world_size(),))
+    kind = next(learner.parameters()).device.type
+    if how == "hsdp":
+        shape = (ranks.world_size // shard_ranks, shard_ranks)
+        mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard"))
+    else:
+        mesh = init_device_mesh(kind, (ranks.world_size,))
     _MESHES.append(mesh)
+    return _sharded(learner, precision, mesh)
+
+
+def _sharded(learner: Trainable, precision: str, mesh: DeviceMesh) -> Trainable:
+    """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
     # What modules are given stays as it is and autocast decides, as without FSDP2: flow times, noise and targets in bf16 would be others, and
     # so would the error. Only blocks are gathered in bf16: what is outside of them makes and reads the stream of tokens, which stays fp32.
     outer = MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -181,6 +192,8 @@ def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
 
 def any_rank(ranks: Ranks, *asked: bool) -> list[bool]:
     """Of each thing whether any rank asks for it. The same on every rank."""
+    if ranks.is_alone:
+        return list(asked)
     flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
     return [number > 0 for number in sum_over(flags, ranks).tolist()]
 

@@ -38,6 +38,22 @@ def restore(
             fill(value, kept[name])
 
 
+def weights_of(checkpoint: Checkpoint, *, averaged: bool) -> dict[str, Tensor]:
+    """As they were trained, or their averages beside what has none: a frozen latent action model, and how its codes are used.
+
+    Raises:
+        ConfigError: there are no averages.
+    """
+    weights = checkpoint.tensors(WEIGHTS)
+    if not averaged:
+        return weights
+    if not checkpoint.has_averages:
+        problem = "the checkpoint has no averages"
+        repair = "remove --init-averages; a run with optimiser.ema has them"
+        raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
+    return weights | checkpoint.tensors(AVERAGES)
+
+
 def restore_weights(
     learner: nn.Module, weights: dict[str, Tensor], *, where: str, may_grow: bool = False
 ) -> None:

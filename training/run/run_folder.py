@@ -53,6 +53,7 @@ FREE = {
         "max_skipped_steps",
         "num_workers",
         "parallel",
+        "shard_ranks",
     )
 } | {"name", "about"}
 
@@ -67,6 +68,7 @@ class RunFacts(BaseModel):
     manifest_sha256: str
     recipe_sha256: str
     init_from: str = ""  # the run whose weights it began with
+    init_averages: bool = False  # of which it took the averaged ones
     init_lam: str = ""  # and the one whose latent action model
 
 
@@ -119,6 +121,10 @@ def check_same(
     ):
         if not may_change_recipe and (problem := _other_base(before, now, option)):
             raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
+    if was.init_averages != facts.init_averages and not may_change_recipe:
+        problem = "the run was started with other weights of --init-from"
+        how = "add" if was.init_averages else "remove"
+        raise ConfigError(f"{problem}; {how} --init-averages", remedy=other.format("--allow-other-recipe"), where=str(out))  # fmt: skip
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
         problem = f"the run was started with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), not {facts.manifest_name} ({facts.manifest_sha256[:12]})"
         raise ConfigError(problem, remedy=other.format("--allow-other-manifest"), where=str(out))
@@ -138,7 +144,8 @@ def going_on(out: Path, facts: RunFacts) -> RunFacts:
     begun = load_run(out)
     if begun is None:
         return facts
-    return facts.model_copy(update={"init_from": begun[0].init_from, "init_lam": begun[0].init_lam})
+    names = ("init_from", "init_averages", "init_lam")
+    return facts.model_copy(update={name: getattr(begun[0], name) for name in names})
 
 
 def _other_base(was: str, now: str, option: str) -> str:

@@ -24,8 +24,9 @@ from training.run.checkpoint import (
     snapshot,
     sweep,
 )
+from training.run.communication import Traffic
 from training.run.compile_blocks import prepare_blocks
-from training.run.compute import Estimate, hours_of, parameters_of
+from training.run.compute import Estimate, SampleFlops, hours_of, parameters_of
 from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps
@@ -48,6 +49,7 @@ class TrainRequest:
     device: str = "auto"
     until: int | None = None
     init_from: Path | None = None
+    init_averages: bool = False  # of `init_from` the averaged weights
     init_lam: Path | None = None  # a run whose latent action model it begins with
     cache: Path | None = None
     num_processes: int = 1  # that derive actions, the first time
@@ -83,10 +85,12 @@ class Session:
     measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
     mishaps: Mishaps
     validation: Validation | None
-    num_text: int  # tokens of text of a sample
-    flops_per_sample: float
+    num_text: int  # tokens of text of a sample, of the longest of a batch
+    mean_text: float  # and in the mean
+    flops: SampleFlops
     peak_flops: float
     by_parts: dict[int, Memory]  # of a rank, by `run.accumulate`
+    traffic: Traffic
 
     @property
     def first_step(self) -> int:
@@ -107,12 +111,15 @@ class Session:
             tokens=tokens_for(self.settings, self.num_text),
             samples_per_epoch=round(epoch * recipe.run.batch_size),
             steps_per_epoch=epoch,
-            flops_per_sample=self.flops_per_sample,
+            flops_per_sample=round(self.flops.of_sample(self.mean_text)),
             peak_flops=self.peak_flops,
             memory=self.by_parts[recipe.run.num_parts].as_object(),
             accumulate=recipe.run.num_parts,
             memory_by_parts={number: each.total for number, each in self.by_parts.items()},
-            hours=hours_of(recipe, self.flops_per_sample, self.peak_flops, world_size),
+            traffic=self.traffic.as_object(),
+            hours=hours_of(
+                recipe, self.flops.of_sample(self.mean_text), self.peak_flops, world_size
+            ),
         )
 
     def run(self, world: RunHooks) -> int:
@@ -135,7 +142,8 @@ class Session:
         loop = Loop(
             trainer=trainer,
             losses=Losses(self._groupings()),
-            flops_per_sample=self.flops_per_sample,
+            flops_per_sample=self.flops.without_text,
+            flops_per_text_token=self.flops.per_text_token,
             peak=self.peak_flops,
             lara_log=(
                 None
@@ -165,7 +173,13 @@ class Session:
         recipe, rows = self.request.recipe, self.loader.manifest
         run = recipe.run
         prepare_blocks(self.learner, checkpointed=run.checkpoint_activations, compiled=run.compile)
-        model = wrapped(self.learner, run.parallel, self.ranks, run.precision)
+        model = wrapped(
+            self.learner,
+            run.parallel,
+            self.ranks,
+            run.precision,
+            shard_ranks=self.traffic.shard_ranks,
+        )
         optimiser = adamw(self.learner, recipe.optimiser)
         ema = recipe.optimiser.ema
         averages = None if ema is None else EMA(self.learner, ema)

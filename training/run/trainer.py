@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from schemas.errors import InvariantError
+from schemas.errors import InvariantError, PipelineError
 from training.batch import Batch, Origin
 from training.data.rng_keys import key_of
 from training.lara.lara import LaraTerms, scored_of
@@ -20,10 +20,11 @@ from training.loss import weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
+from training.run.feed import Feed, copying_for
 from training.run.metrics import Losses, Throughput
-from training.run.micro_batch import moved, parts
+from training.run.micro_batch import parts
 from training.run.mishaps import Diverged, Mishaps, culprits, diverged
-from training.run.optimiser import EMA, clip, gradient_norm, lr_at, set_lr
+from training.run.optimiser import EMA, clip, gradient_norm, lr_at, step_where
 from training.run.parallel import (
     Ranks,
     all_gather_rows,
@@ -42,18 +43,33 @@ DROPOUT = 8  # purpose of a key, beside that of the noise
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepResult:
-    """One step. sums, counts: [4] of the global batch. origin, task, sample_sums, sample_counts: of this rank, a row for each sample and term."""
+    """One step, most of it on the device: who reads a number waits until it is computed.
 
+    sums, counts: [4] of the global batch. origin: of this rank's samples; rows, sample_sums, sample_counts: of this rank, a row for each sample and term.
+    norm: [] of the gradient. is_finite: [] whether the weights were changed.
+    """
+
+    step: int
     sums: Tensor
     counts: Tensor
     origin: Origin
-    task: Tensor
+    rows: ScoredRows
     sample_sums: Tensor
     sample_counts: Tensor
-    gradient_norm: float
+    norm: Tensor
+    is_finite: Tensor
+    num_text: Tensor  # [] tokens of this rank that are no padding
     lr: float
     lara: LaraTerms | None = None  # of this rank's samples
-    lara_loss: float = 0.0
+    lara_mean: Tensor | None = None  # [] LARA's part of the loss
+
+    @property
+    def gradient_norm(self) -> float:
+        return self.norm.item()
+
+    @property
+    def lara_loss(self) -> float:
+        return 0.0 if self.lara_mean is None else self.lara_mean.item()
 
     def loss(self, recipe: TrainRecipe) -> float:
         """What was descended."""
@@ -88,13 +104,21 @@ class Trainer:
     uid_of: Callable[[int], str]
 
     def step(self, batch: Batch, step: int) -> StepResult:
-        """Change the weights by this rank's share of global batch `step`.
-
-        The result is that of one process with the whole batch, but for the order of sums: every term is divided by the counts of
-        all ranks and parts, which the masks tell beforehand.
+        """`launch`, and wait for what comes of it.
 
         Raises:
             Diverged: a loss or gradient is not finite; the weights are as they were.
+        """
+        result = self.launch(batch, step)
+        self.check(result)
+        return result
+
+    def launch(self, batch: Batch, step: int) -> StepResult:
+        """Change the weights by this rank's share of global batch `step`, without waiting for the device. LARA's dead codes alone wait.
+
+        The result is that of one process with the whole batch, but for the order of sums: every term is divided by the counts of
+        all ranks and parts, which the masks tell beforehand. Where a loss or gradient is not finite, weights, moments and averages stay as they were: the
+        optimiser and the averages are told so on the device, and `check` tells the host.
         """
         run, settings = self.recipe.run, self.recipe.optimiser
         scored = self.learner.num_scored(batch)
@@ -104,40 +128,50 @@ class Trainer:
         torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
         terms = self._accumulate(batch, step, counts, lara_counts)
         rows, sample_sums = terms.rows, terms.sample_sums
-        origin = batch.origin.at(rows.sample)
         norm = gradient_norm(self.learner)
         own = torch.zeros(len(counts), device=self.device, dtype=torch.float64)
         sums = sum_over(own.index_add(0, rows.task, sample_sums.double()), self.ranks)
-        lara_sums = None if terms.lara is None else sum_over(terms.lara.sums.sum(0), self.ranks)
-        if not bool(norm.isfinite() & sums.isfinite().all()):
-            blamed = sample_sums if terms.lara is None else sample_sums + terms.lara.sums.sum(1)
-            named = culprits(origin, rows.task, blamed, self.ranks)
-            raise diverged(step, [(self.uid_of(row), t, i) for row, t, i in named])
+        lara, lara_mean = self.learner.lara, None
+        if lara is not None and terms.lara is not None and lara_counts is not None:
+            lara_mean = lara.loss(sum_over(terms.lara.sums.sum(0), self.ranks), lara_counts)
+        is_finite = norm.isfinite() & sums.isfinite().all()
         clip(self.learner, norm, settings.clip_norm)
         lr = lr_at(step, settings, run.num_steps)
-        set_lr(self.optimiser, lr)
-        self.optimiser.step()
+        step_where(self.optimiser, is_finite, lr)
         if terms.lara is not None:
-            self._move_dead_codes(terms.lara, step)
+            self._move_dead_codes(terms.lara, step, is_finite)
         if self.averages is not None:
-            self.averages.update(self.learner)
-        lara = self.learner.lara
+            self.averages.update(self.learner, is_finite)
         return StepResult(
+            step=step,
             sums=sums,
             counts=counts,
-            origin=origin,
-            task=rows.task,
+            origin=batch.origin,
+            rows=rows,
             sample_sums=sample_sums,
             sample_counts=terms.sample_counts,
-            gradient_norm=norm.item(),
+            norm=norm,
+            is_finite=is_finite,
+            num_text=self.learner.conditioner.num_tokens(batch.text_inputs),
             lr=lr,
             lara=terms.lara,
-            lara_loss=(
-                0.0
-                if lara is None or lara_sums is None or lara_counts is None
-                else lara.loss(lara_sums, lara_counts).item()
-            ),
+            lara_mean=lara_mean,
         )
+
+    def check(self, result: StepResult) -> None:
+        """Wait for a step. Every rank must call this for the same steps.
+
+        Raises:
+            Diverged: a loss or gradient of it is not finite; it changed nothing.
+        """
+        if result.is_finite.item():
+            return
+        blamed = result.sample_sums
+        if result.lara is not None:
+            blamed = blamed + result.lara.sums.sum(1)
+        origin = result.origin.at(result.rows.sample)
+        named = culprits(origin, result.rows.task, blamed, self.ranks)
+        raise diverged(result.step, [(self.uid_of(row), t, i) for row, t, i in named])
 
     def _lara_counts(self, batch: Batch) -> Tensor | None:
         """[4] of the global batch; None without LARA."""
@@ -147,10 +181,10 @@ class Trainer:
         return sum_over(scored_of(batch, lara.settings, num_draws).sum(0), self.ranks)
 
     @torch.no_grad()
-    def _move_dead_codes(self, terms: LaraTerms, step: int) -> None:
+    def _move_dead_codes(self, terms: LaraTerms, step: int, is_finite: Tensor) -> None:
         """By the latent actions of all ranks, so that all have the same codes."""
         lara = self.learner.lara
-        if lara is None or lara.is_frozen:
+        if lara is None or lara.is_frozen or not is_finite.item():
             return
         z, code, is_scored = (
             all_gather_rows(x, self.ranks) for x in (terms.z, terms.code, terms.is_scored)
@@ -224,9 +258,10 @@ class Loop:
 
     trainer: Trainer
     losses: Losses
-    flops_per_sample: float
+    flops_per_sample: float  # without text
     peak: float  # floating point operations a second of this device
     hooks: Hooks
+    flops_per_text_token: float = 0.0
     lara_log: LaraLog | None = None
 
     def run(self, batches: Iterator[Batch], first: int, end: int) -> int:
@@ -239,17 +274,30 @@ class Loop:
         recipe, hooks = self.trainer.recipe.run, self.hooks
         pace = Throughput(began_s=hooks.clock_s())
         saved_s, stepped, best = pace.began_s, None, hooks.best
+        waiting: StepResult | None = (
+            None  # a step is launched before the one before it is looked at
+        )
+        feed = Feed(batches, self.trainer.device, copying_for(self.trainer.device))
         for done in range(first + 1, end + 1):
-            stepped = self._step(batches, done - 1, pace) or stepped
+            launched = self._launch(feed, done - 1, pace, waiting)
+            if done < end and feed.copies_ahead:
+                began_s = hooks.clock_s()
+                feed.ahead()
+                pace.waited_s += hooks.clock_s() - began_s
+            stepped = self._settled(waiting, pace) or stepped
+            waiting = launched
             hooks.stepped(done)
             # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
             is_stopped, is_late = any_rank(
                 self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
             )
             is_last = done == end or is_stopped
+            is_saved = done % recipe.checkpoint_every == 0 or is_late or is_last
+            is_told = done % recipe.log_every == 0 or is_last
+            if is_saved or is_told or self._is_validated(done):
+                stepped, waiting = self._settled(waiting, pace) or stepped, None
             validated = self._validated(done, pace)
-            is_told = done % recipe.log_every == 0 or is_last or validated is not None
-            if stepped is not None and is_told:
+            if stepped is not None and (is_told or validated is not None):
                 self._report(done, stepped, pace, {} if validated is None else validated.line)
                 pace = Throughput(began_s=hooks.clock_s())
             is_best = validated is not None and (best is None or validated.loss < best.loss)
@@ -257,17 +305,20 @@ class Loop:
                 best = Best(step=done, loss=validated.loss)
                 hooks.save_best(done, best)
                 saved_s = hooks.clock_s()
-            elif done % recipe.checkpoint_every == 0 or is_late or is_last:
+            elif is_saved:
                 hooks.save(done)
                 saved_s = hooks.clock_s()
             if is_stopped:
                 return done
         return end
 
+    def _is_validated(self, done: int) -> bool:
+        every = self.trainer.recipe.run.eval_every
+        return self.hooks.validate is not None and every is not None and done % every == 0
+
     def _validated(self, done: int, pace: Throughput) -> Validated | None:
         """Held-out losses where they are due. The time it takes is no step's."""
-        every = self.trainer.recipe.run.eval_every
-        if self.hooks.validate is None or every is None or done % every:
+        if self.hooks.validate is None or not self._is_validated(done):
             return None
         began_s = self.hooks.clock_s()
         validated = self.hooks.validate()
@@ -279,27 +330,45 @@ class Loop:
         minutes = self.trainer.recipe.run.checkpoint_minutes
         return minutes is not None and self.hooks.clock_s() - saved_s >= 60 * minutes
 
-    def _step(self, batches: Iterator[Batch], step: int, pace: Throughput) -> StepResult | None:
-        """None for a step that was skipped: it changed nothing."""
+    def _launch(
+        self, batches: Iterator[Batch], step: int, pace: Throughput, waiting: StepResult | None
+    ) -> StepResult | None:
+        """None for a step that was skipped before: it changes nothing."""
         began_s = self.hooks.clock_s()
-        batch = moved(self._next(batches, step), self.trainer.device)
+        try:
+            batch = self._next(batches, step)
+        except PipelineError:
+            if self.trainer.ranks.is_alone:  # that the step before was not finite is the news
+                self._settled(waiting, pace)
+            raise
         pace.waited_s += self.hooks.clock_s() - began_s
         mishaps = self.hooks.mishaps
         if mishaps is not None and mishaps.was_skipped(step):
             return None
-        try:
-            stepped = self.trainer.step(batch, step)
-        except Diverged as error:
-            if mishaps is None:
-                raise
-            mishaps.skipped(step, error)
+        return self.trainer.launch(batch, step)
+
+    def _settled(self, result: StepResult | None, pace: Throughput) -> StepResult | None:
+        """A step that is over, counted; None for one that was not finite and is skipped.
+
+        Raises:
+            Diverged: it is one too many.
+        """
+        if result is None:
             return None
-        self.losses.add(stepped.origin, stepped.task, stepped.sample_sums, stepped.sample_counts)
-        if self.lara_log is not None and stepped.lara is not None:
-            self.lara_log.add(stepped.lara)
+        try:
+            self.trainer.check(result)
+        except Diverged as error:
+            if self.hooks.mishaps is None:
+                raise
+            self.hooks.mishaps.skipped(result.step, error)
+            return None
+        self.losses.add(result.origin, result.rows, result.sample_sums, result.sample_counts)
+        if self.lara_log is not None and result.lara is not None:
+            self.lara_log.add(result.lara)
         pace.num_steps += 1
-        pace.num_samples += len(batch.known.task)
-        return stepped
+        pace.num_samples += len(result.origin.row)
+        pace.num_text = pace.num_text + result.num_text
+        return result
 
     def _next(self, batches: Iterator[Batch], step: int) -> Batch:
         """Where samples may be left out, ranks agree on which. Else what one cannot read ends it alone, and torchrun the others."""
@@ -333,7 +402,9 @@ class Loop:
         }
         if self.hooks.mishaps is not None:
             line |= self.hooks.mishaps.counts
-        paced = pace.summary(self.hooks.clock_s(), self.flops_per_sample, self.peak)
+        paced = pace.summary(
+            self.hooks.clock_s(), self.flops_per_sample, self.peak, self.flops_per_text_token
+        )
         paced["samples_per_s"] *= trainer.ranks.world_size
         if trainer.ranks.is_first:
             self.hooks.on_log(line | paced | means | more)
