@@ -43,7 +43,8 @@ def noise_for(batch: Batch, *, seed: int, step: int, first: int, num_draws: int)
     drawn = normal_of(keys, _NORMAL, (num, sum(shape.numel() for shape in shapes)))
     of_each = torch.split(drawn, [shape.numel() for shape in shapes], dim=2)
     action, future = (
-        x.transpose(0, 1).reshape(num, len(like), *shape) for x, shape in zip(of_each, shapes, strict=True)
+        x.transpose(0, 1).reshape(num, len(like), *shape)
+        for x, shape in zip(of_each, shapes, strict=True)
     )
     return Noise(t=t.transpose(0, 1), action=action, future=future)
 
