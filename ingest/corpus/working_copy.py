@@ -162,10 +162,14 @@ class WorkingCopy:
 
     def _check_uid(self) -> None:
         self._make_corpus()
-        if (
-            _uid_in(self.store.get(MARKER, max_bytes=MARKER_LIMITS.max_bytes))
-            != self.link.corpus_uid
-        ):
+        marker = _marker_of(self.store)
+        if marker is None:
+            raise ConfigError(
+                f"the corpus is gone (no {MARKER}): it was deleted, or the bucket was restored to a time before it",
+                remedy="restore the bucket, or remove the working copy",
+                where=f"{self.link.uri}; its working copy is {self.root}",
+            )
+        if _uid_in(marker) != self.link.corpus_uid:
             raise ConfigError(
                 "this address holds another corpus than the working copy was made of",
                 remedy="remove the working copy, and run the command again",

@@ -689,3 +689,11 @@ def test_catalog_files_that_only_old_states_name_go_with_them(machine: Attach) -
     assert (one.root / pending.path).exists()  # of a writer at work here
     one.keep_state(2)
     assert uids(snapshot.load(one.root, 2), one) == ["u2"]
+
+
+def test_a_bucket_without_its_corpus_is_told(machine: Attach, store: ObjectStore) -> None:
+    """It was emptied, or restored to a time before the corpus."""
+    copy = machine("one")
+    store.delete_all(list(store.list("")))
+    with pytest.raises(ConfigError, match="the corpus is gone"):
+        copy.refresh()

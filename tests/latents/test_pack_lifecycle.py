@@ -20,14 +20,17 @@ from ingest.corpus.latent_packs import replaced_latents
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
-from ingest.corpus.writer import recover
+from ingest.corpus.working_copy import attach
+from ingest.corpus.writer import complete, recover, writing
 from ingest.curation.manifests.issue import IssueKind
 from ingest.maintenance import pack_latents as packing_module
 from ingest.maintenance.erase import forget
+from ingest.maintenance.erase_bucket import forget_in_bucket
 from ingest.maintenance.gc import collect_garbage, plan_gc
 from ingest.maintenance.pack_latents import PackTally, pack_latents, plan_packs
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
+from ingest.storage.object_store import ObjectStore
 from ingest.verify.corpus import verify
 from ingest.verify.manifest import verify_manifest
 from schemas.catalog import TABLES
@@ -108,6 +111,31 @@ def test_an_erased_episode_leaves_its_pack_and_the_others_stay_where_they_are(
         assert [name[:7] for name in opened.getnames()] == ["episode", "erased.", "episode"]
     assert checks(packed, deep=True) == []
     assert uid not in pack.read_bytes().decode("latin1")
+
+
+def test_an_erased_episode_leaves_the_pack_of_a_bucket(packed: Path, tmp_path: Path) -> None:
+    """The object gets the bytes that a pack on a local disk would get, and another machine reads the others."""
+    store = ObjectStore(f"memory://{packed.parent.name}/c")
+    for path in packed.rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            store.put_file(path.relative_to(packed).as_posix(), path)
+    uid, [pack] = uid_of(packed, 1), packs_of(packed)
+    secret = bytes_of_row(packed, by_uid(packed)[uid])
+    copy = attach(tmp_path / "one", str(store.uri), store)
+    copy.refresh()
+    disk = LocalStorage(copy.root)
+    how: dict[str, Any] = {"reason": "asked", "run_id": "forget-1", "erased_at": NOW}
+    with writing(CorpusLayout(copy.root), disk, block_recovers=True):
+        forget_in_bucket(copy, disk, [uid], **how)
+    key = pack.relative_to(packed).as_posix()
+    stored = store.get(key, max_bytes=1 << 30)
+    forgotten(packed, uid)
+    assert stored == pack.read_bytes()
+    assert secret[2048:2112] not in stored
+    later = attach(tmp_path / "two", str(store.uri), store)
+    complete(later, later.refresh())
+    assert by_uid(later.root) == by_uid(packed)
+    assert checks(later.root, deep=True) == []
 
 
 def test_a_member_that_no_row_names_is_erased_too(packed: Path, tiny: ImageEncoder) -> None:
