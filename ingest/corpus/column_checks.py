@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,6 +68,10 @@ _PLACE = r"^datasets(/[^/\x00]+)+$"
 _NAME = r"^[^/\x00]*$"
 _PATTERNS = {"dataset_path": _PLACE, "path": _PLACE, "camera": _NAME, "encoder_id": _NAME}
 _LEADS_OUT = r"(^|/)\.{1,2}(/|$)"
+_FETCHED = re.compile(
+    r"datasets(/[^/\x00]+){2}/(data|videos|latents)(/[^/\x00]+)+|catalog/[a-z_]+/[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet"
+)
+_OUT = re.compile(_LEADS_OUT)
 _NAMED = {"cameras": "name", "files": "path"}  # lists of structs
 # What is named here lies in the raw data of the source, and is never opened from the catalog.
 _OF_THE_SOURCE = {("episodes", "raw_files")}
@@ -100,6 +104,20 @@ def check_place(path: str, what: str) -> None:
         raise OutsideCorpus(
             f"{path!r} is not a path below datasets/; nothing was changed", where=what
         )
+
+
+def check_fetched(paths: Iterable[str]) -> None:
+    """Refuse paths that are none of data, videos or latents of a dataset, or of a catalog file: such a file may be copied from a bucket.
+
+    Raises:
+        OutsideCorpus: one is something else, such as the link of the working copy or a review.
+    """
+    for path in paths:
+        if not _FETCHED.fullmatch(path) or _OUT.search(path):
+            raise OutsideCorpus(
+                f"{path!r} is not a file that a corpus copies from a bucket",
+                remedy="treat this corpus as damaged and do not use it",
+            )
 
 
 def _texts(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import commit_log, snapshot
+from ingest.corpus.column_checks import check_fetched
 from ingest.corpus.commit_log import (
     Change,
     CommitLog,
@@ -214,13 +215,16 @@ class WorkingCopy:
         self.get_files(CommittedFile(part.path, part.num_bytes, part.sha256) for part in parts)
 
     def get_files(self, files: Iterable[CommittedFile]) -> int:
-        """Copy files that are not here yet. The number of those that were copied.
+        """Copy files that are not here yet. The number of those that were copied. What a corpus names is a stranger's: nothing else is written.
 
         Raises:
+            OutsideCorpus: one is no data, video or latents of a dataset, and no catalog file; none was copied.
             DamagedCopy: an object has other bytes than were committed.
             SourceError: it is not there.
         """
-        missing = [file for file in dict.fromkeys(files) if not self._has(file)]
+        files = list(dict.fromkeys(files))
+        check_fetched(file.path for file in files)
+        missing = [file for file in files if not self._has(file)]
         if missing:
             for folder in sorted({within(self.root, file.path).parent for file in missing}):
                 self._disk.make_dir(folder)

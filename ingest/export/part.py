@@ -27,6 +27,7 @@ from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import write_staged
 from ingest.corpus.working_copy import WorkingCopy
+from ingest.corpus.writer import recover
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import TABLES
 from schemas.catalog_rows import PLACE, EpisodeFacts, columns_of
@@ -116,19 +117,22 @@ def write_part_of(
     """Add the episodes to a corpus of this machine that lacks them. The caller holds its writer lock. Run it again to resume.
 
     Raises:
+        ConfigError: the folder has other episodes.
         DamagedCopy, SourceError: an object is missing or not what was committed.
         TransientError: the store does not answer, or the disk is full.
     """
     current = snapshot.load(corpus.root)
     known = set(current.read(corpus.root, "episodes", ["uid"])["uid"].to_pylist())
-    if not known:
-        current = _publish_sources(part, corpus, disk, current, run_id)
+    _refuse_another(part, corpus, current, known)
+    own = datasets_of(corpus.root, current)
+    recover(corpus, disk, current, own)
+    current = _publish_sources(part, corpus, disk, current, run_id)
     committer = Committer(
         corpus=corpus,
         disk=disk,
         run_id=run_id,
         parent=current,
-        datasets=datasets_of(corpus.root, current),
+        datasets=own,
     )
     datasets = datasets_without_episodes(part.root, part.current)
     done = 0
@@ -139,18 +143,34 @@ def write_part_of(
     return _publish_later(part, corpus, disk, committer.parent, run_id)
 
 
+def _refuse_another(
+    part: CorpusPart, corpus: CorpusLayout, current: Snapshot, known: set[str]
+) -> None:
+    """What curation has added is published once, for all episodes, so a folder takes one selection.
+
+    Raises:
+        ConfigError: the folder holds another one, or half of another one.
+    """
+    is_done = _has_later(current)
+    if (is_done and not part.uids <= known) or (not is_done and not known <= part.uids):
+        raise ConfigError(
+            "the folder has other episodes than those that are chosen now",
+            remedy="choose the same episodes again, or use a new folder",
+            where=str(corpus.root),
+        )
+
+
+def _has_later(current: Snapshot) -> bool:
+    return any(current.parts(table) for table in (*_LATER, *_NEWEST))
+
+
 def _add_batch(
     part: CorpusPart,
     batch: Sequence[CommittedEpisode],
     datasets: Mapping[str, Dataset],
     committer: Committer,
 ) -> None:
-    files = [
-        CommittedFile(each.path, each.num_bytes, each.sha256 or "")
-        for stored in batch
-        for each in stored.artifacts
-        if each.kind in ("data", "video")
-    ]
+    files = [file for stored in batch for file in _files_of(stored)]
     absent = [file for file in files if not within(part.root, file.path).exists()]
     part.copy.fetch_files(files)
     for stored in batch:
@@ -177,6 +197,15 @@ def _add_batch(
     committer.flush()
     for file in absent:  # the bucket has it
         LocalStorage(part.root).remove(within(part.root, file.path))
+
+
+def _files_of(stored: CommittedEpisode) -> Iterator[CommittedFile]:
+    """Its data and videos, where its number places them: what else a row of a stranger names is not looked at."""
+    pairs = [(stored.data_path, stored.artifact("data"))]
+    pairs += [(stored.video_path(each), stored.artifact("video", each)) for each in stored.cameras]
+    for path, file in pairs:
+        if file is not None and file.num_bytes is not None:
+            yield CommittedFile(path, file.num_bytes, file.sha256 or "")
 
 
 def _staged(
@@ -208,7 +237,7 @@ def _staged(
             continue
         name = f"{number}.mp4"
         key = within(folder, name).relative_to(corpus.root).as_posix()
-        disk.at(corpus.root).put_file(key, within(part.root, video.path))
+        disk.at(corpus.root).put_file(key, within(part.root, stored.video_path(camera)))
         videos.append(
             {
                 "camera": camera,
@@ -239,7 +268,7 @@ def _staged(
 def _publish_sources(
     part: CorpusPart, corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, run_id: str
 ) -> Snapshot:
-    """The rows of their sources: licences and facts."""
+    """The rows of their sources, licences and facts, that are not here yet."""
     is_own = pc.field("uid").isin(pa.array(sorted(part.uids), pa.string()))
     pairs = part.current.read(part.root, "episodes", ["source", "dataset"], only=is_own)
     chosen = set(zip(pairs["source"].to_pylist(), pairs["dataset"].to_pylist(), strict=True))
@@ -248,7 +277,10 @@ def _publish_sources(
         for row in part.current.rows(part.root, SourceRow)
         if (row.source, row.dataset) in chosen
     }
-    written = snapshot.write_part(disk, corpus.root, SourceRow, rows.values())
+    here = {(row.source, row.dataset) for row in current.rows(corpus.root, SourceRow)}
+    if not (missing := [row for name, row in rows.items() if name not in here]):
+        return current
+    written = snapshot.write_part(disk, corpus.root, SourceRow, missing)
     return publishing.publish(disk, corpus.root, current, {"sources": written}, run_id)
 
 
@@ -256,7 +288,7 @@ def _publish_later(
     part: CorpusPart, corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, run_id: str
 ) -> Snapshot:
     """What curation has added to the episodes, in one commit. Nothing where a run before has published it."""
-    if any(current.parts(table) for table in (*_LATER, *_NEWEST)):
+    if _has_later(current):
         return current
     uids = pa.array(sorted(part.uids), pa.string())
     tables: dict[str, pa.Table] = {"measurements": _measured_later(part, uids)}

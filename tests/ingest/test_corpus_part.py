@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -12,13 +16,14 @@ from typer.testing import CliRunner
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
 from ingest.corpus.writer import writing
+from ingest.export import part as part_module
 from ingest.export.part import CorpusPart, part_of, write_part_of
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.verify.corpus import verify
 from ingest.verify.digest import digest
 from jobs.cli import app
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, PipelineError
 from tests.curation.lifecycle_corpus import build, merge, publish_manifest, rows_of, uids
 from tests.faults.runs import run
 from tests.ingest.test_forget_in_bucket import World
@@ -122,6 +127,72 @@ def test_a_part_is_resumed_and_goes_on_as_a_corpus(world: World, corpus: Path) -
     assert sorted(uids(root)) == sorted(uids(corpus))
     assert verify(root) == []
     assert len(part.uids) == 1
+
+
+def named_elsewhere(world: World, corpus: Path, path: str) -> bytes:
+    """The rows of videos say that they lie at `path`, and the bucket has a video there. Its bytes."""
+    number = snapshot.load(corpus).number
+    page = json.loads((corpus / snapshot.key_of(number)).read_text())
+    video = b""
+    for part in page["tables"]["artifacts"]:
+        table = pq.read_table(corpus / part["path"])
+        rows = table.to_pylist()
+        for row in rows:
+            if row["kind"] == "video":
+                video = (corpus / row["path"]).read_bytes()
+                digest = hashlib.sha256(video).hexdigest()
+                row.update(path=path, num_bytes=len(video), sha256=digest)
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), sink)
+        data = sink.getvalue().to_pybytes()
+        part.update(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        world.store.put(part["path"], data)
+    world.store.put(snapshot.key_of(number), json.dumps(page).encode())
+    world.store.put(path, video)
+    return video
+
+
+@pytest.mark.parametrize("path", [".remote.json", "reviews/a.json"])
+def test_a_hostile_bucket_writes_no_other_file_of_the_working_copy(
+    world: World, corpus: Path, path: str
+) -> None:
+    video = named_elsewhere(world, corpus, path)
+    with suppress(PipelineError):  # one episode has the sha256 of another's video
+        pulled(world, where="episode_id = 'c'")
+    written = world.folder / "machine" / path
+    assert not written.exists() or written.read_bytes() != video
+
+
+def test_a_second_selection_in_one_folder_is_refused(world: World) -> None:
+    pulled(world, where="episode_id = 'c'")
+    with pytest.raises(ConfigError, match="other episodes"):
+        pulled(world, where="episode_id in ('c', 'f')")
+    with pytest.raises(ConfigError, match="other episodes"):
+        pulled(world, where="episode_id = 'f'")
+    root = world.folder / "pulled"
+    assert {len(rows_of(root, table)) for table in ("episodes", "captions", "tiers")} == {1}
+
+
+def test_a_stopped_part_is_resumed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_module, "BATCH", 1)
+    add, calls = part_module._add_batch, list[int]()
+
+    def stopping(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        add(*args)
+
+    monkeypatch.setattr(part_module, "_add_batch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        pulled(world, where="episode_id in ('c', 'f')")
+    root = world.folder / "pulled"
+    assert len(uids(root)) == 1
+    with pytest.raises(ConfigError, match="other episodes"):
+        pulled(world, where="episode_id in ('a', 'f')")
+    pulled(world, where="episode_id in ('c', 'f')")
+    assert verify(root) == []
+    assert {len(rows_of(root, table)) for table in ("episodes", "captions", "tiers")} == {2}
 
 
 def test_nothing_chosen_is_said(world: World) -> None:
