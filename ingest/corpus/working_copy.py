@@ -291,7 +291,25 @@ class WorkingCopy:
             self.share_redactions()
 
     def share_redactions(self) -> None:
-        """Replace manifests in the bucket that name erased episodes by those of this folder, which do not: the rows last."""
+        """Replace manifests in the bucket that name erased episodes by those of this folder, which do not: the rows last.
+
+        Again where an erasure has landed meanwhile: what was put may have undone its work.
+
+        Raises:
+            Conflict: others erase too fast.
+        """
+        for _ in range(MOST_TRIES):
+            before = snapshot.load(self.root).content("tombstones")
+            self._put_redactions()
+            if self.refresh().content("tombstones") == before:
+                return
+        raise Conflict(
+            f"erasures were committed meanwhile, {MOST_TRIES} times",
+            remedy="run the same command again",
+            where=self.link.uri,
+        )
+
+    def _put_redactions(self) -> None:
         folders = [path.parent for path in self.root.glob(f"{MANIFESTS}/**/{REDACTION_FILE}")]
         names = (REDACTION_FILE, FACTS_FILE, ROWS_FILE)
         paths = [folder / name for folder in sorted(folders) for name in names]
@@ -642,11 +660,16 @@ class WorkingCopy:
         dataset, _, rest = path.partition(f".{self.link.lane}/")
         return bool(self.link.lane and rest) and "/latents/" not in path and dataset.count("/") == 2
 
-    def finish(self) -> None:
-        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs."""
+    def finish(self) -> bool:
+        """At the end of a session: what is made from the catalog, for those who read the bucket without eicorpus, and the logs of runs.
+
+        Returns:
+            Whether an erasure landed meanwhile: `meta/` is to be made again, and this done again.
+        """
         if self.link.corpus_uid:
             self.refresh()  # logs and `meta/` lose what was erased meanwhile
         self._collect()
+        before = snapshot.load(self.root).content("tombstones")
         meta = [
             path
             for path in sorted(self.root.glob("datasets/*/*/meta/*"))
@@ -659,6 +682,7 @@ class WorkingCopy:
             # Logs only grow. A file of `meta/` may change and keep its size.
             if not path.name.startswith(".") and sizes.get(key) != path.stat().st_size:
                 self.store.put_file(key, path)
+        return bool(self.link.corpus_uid) and self.refresh().content("tombstones") != before
 
 
 def attach(

@@ -316,6 +316,6 @@ def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Nothing that a cut of the power could take back is left: `.unfinished` may go."""
     disk.sync()
     copy = working_copy(corpus.root)
-    if copy is not None:
-        copy.finish()
+    while copy is not None and copy.finish():
+        _recovered(corpus, disk)  # an erasure has removed `meta/`
     disk.remove(corpus.root / UNFINISHED)

@@ -7,8 +7,9 @@
 4. Objects follow: what lies in the places is put there, catalog files, latents and lines of logs go, packs and manifests are written again
    without the episodes. Each step may be done again, by any machine, until the page is replaced.
 
-This is the one command that replaces objects. It does so after its entry, and the bytes are those that the entry names, or bytes that lack
-rows: a late request of a process that died can repeat it and not undo it.
+This is the one command that replaces objects. It does so after its entry, and the bytes are those that the entry names, or bytes without the
+episodes of every erasure that is known. It reads the log again after that, and begins again if another erasure has landed. So two at once
+do not undo each other. ADR 94 says what a late request of a process that died can still do.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from ingest.corpus.layout import REPORT, CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import tombstones
-from ingest.corpus.working_copy import LOGS, WorkingCopy
+from ingest.corpus.working_copy import LOGS, MOST_PACK_BYTES, WorkingCopy
 from ingest.corpus.writer import rebuild, recover
 from ingest.maintenance.erasure_plan import (
     AffectedPart,
@@ -65,6 +66,7 @@ from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.committed_rows import ArtifactRow, TombstoneRow
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.latent_pack import is_pack_of, is_place_of
 from schemas.parquet_file import read_schema, read_table
 from schemas.paths import within
 
@@ -402,31 +404,68 @@ def finish_erasures(copy: WorkingCopy, disk: LocalStorage) -> list[str]:
 
 
 def _finish(copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: ErasurePage) -> None:
-    """Each step may be done again."""
+    """Each step may be done again. Objects lose what every erasure of the newest state names, until none has landed since they were read.
+
+    Raises:
+        Conflict: others erase too fast.
+    """
+    for _ in range(MOST_TRIES):
+        state = snapshot.load(copy.root)
+        _erase_objects(copy, disk, entry, page, state)
+        if copy.refresh().content("tombstones") == state.content("tombstones"):
+            return
+    raise Conflict(
+        f"other erasures were committed meanwhile, {MOST_TRIES} times",
+        remedy="run the same command again",
+        where=copy.link.uri,
+    )
+
+
+def _erase_objects(
+    copy: WorkingCopy, disk: LocalStorage, entry: LogEntry, page: ErasurePage, state: Snapshot
+) -> None:
     corpus = CorpusLayout(copy.root)
-    state = snapshot.load(copy.root)
-    rows = [row for row in tombstones(copy.root, state) if row.run_id == page.run_id]
+    buried = tombstones(copy.root, state)
+    rows = [row for row in buried if row.run_id == page.run_id]
+    own_datasets = sorted({row.dataset_path for row in rows if row.dataset_path})
     _fill_places(copy, entry, page, rows)
     if entry.erasure is not None:
         _delete(copy, entry.erasure.instead)
-    for dataset_path in sorted({row.dataset_path for row in rows if row.dataset_path}):
+    for dataset_path in own_datasets:
         numbers = {row.episode_index for row in rows if row.dataset_path == dataset_path}
         starts = tuple(f"episode_{number:06d}." for number in numbers)
         keys = copy.store.list(f"{dataset_path}/latents")
         _delete(copy, [key for key in keys if key.rpartition("/")[2].startswith(starts)])
+    _check_packs(copy, page.packs, own_datasets)
     for pack in page.packs:
-        _erase_from_pack(copy, disk, pack, rows)
-    uids = {row.uid for row in rows}
+        _erase_from_pack(copy, disk, pack, buried)
+    uids = {row.uid for row in buried}
     staged = copy.store.list(remote_staging.FOLDER)
     _delete(copy, [key for key in staged if remote_staging.uid_in(key) in uids])
     _scrub_logs(copy, disk, uids)
     copy.fetch_manifests()
     copy.erase_copies(state)
     copy.share_redactions()
+    state = snapshot.load(copy.root)  # newer where another erasure has landed
     datasets = datasets_of(copy.root, state)
-    for dataset_path in sorted({row.dataset_path for row in rows if row.dataset_path}):
+    for dataset_path in own_datasets:
         _share_meta(copy, corpus, disk, state, datasets[dataset_path])
     copy.store.delete(REPORT)
+
+
+def _check_packs(copy: WorkingCopy, packs: Iterable[str], datasets: Iterable[str]) -> None:
+    """
+    Raises:
+        ConfigError: one is no pack of latents of these datasets.
+    """
+    for pack in packs:
+        names = pack.split("/")
+        is_place = len(names) > 4 and is_place_of(pack, names[4])
+        if not is_place or not any(is_pack_of(pack, each, names[4]) for each in datasets):
+            raise ConfigError(
+                f"the page of an erasure has the pack {pack!r}, which is none of a dataset of its episodes",
+                where=copy.link.uri,
+            )
 
 
 def _fill_places(
@@ -450,20 +489,22 @@ def _fill_places(
 def _erase_from_pack(
     copy: WorkingCopy, disk: LocalStorage, pack: str, rows: Sequence[TombstoneRow]
 ) -> None:
-    path = within(copy.root, pack)
-    disk.remove(path)
+    folder = within(copy.root, "staging/erase.packs")
+    path = within(folder, pack)
+    disk.remove_tree(folder)
     try:
-        copy.fetch_files([CommittedFile(pack, None, "")])
+        disk.make_dir(path.parent)
+        copy.store.get_file(pack, path, max_bytes=MOST_PACK_BYTES)
+        if pack in erase_members(CorpusLayout(folder), disk, rows):
+            if path.exists():
+                copy.store.put_file(pack, path)
+            else:  # its members cannot be read
+                copy.store.delete(pack)
     except SourceError as error:
         if error.code is not Code.MISSING_FILE:
             raise
-        return
-    if pack in erase_members(CorpusLayout(copy.root), disk, rows):
-        if path.exists():
-            copy.store.put_file(pack, path)
-        else:  # its members cannot be read
-            copy.store.delete(pack)
-    disk.remove(path)
+    finally:
+        disk.remove_tree(folder)
 
 
 def _scrub_logs(copy: WorkingCopy, disk: LocalStorage, uids: set[str]) -> None:

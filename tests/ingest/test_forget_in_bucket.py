@@ -395,3 +395,52 @@ def test_a_page_of_a_stranger_writes_nowhere(world: World) -> None:
     world.store.put(f"{FOLDER}/{commit_id}/page.json", json.dumps(page).encode())
     with pytest.raises(ConfigError, match=r"corpus\.json"):
         finish_erasures(one, LocalStorage(one.root))
+
+
+@pytest.mark.parametrize(
+    "pack", ["reviews/a.json", ".remote.json", "datasets/toy/a/latents/e/p.tar"]
+)
+def test_a_page_of_a_stranger_removes_nothing(world: World, pack: str) -> None:
+    world.forget()
+    one = world.machine("one")
+    one.refresh()
+    [number] = [e.number for e in one.log.after(0) if e.kind == "erase"]
+    commit_id = one.log.entry(number).commit_id  # type: ignore[union-attr]
+    page: dict[str, Any] = {"number": number, "run_id": "erasure", "packs": [pack], "files": {}}
+    world.store.put(f"{FOLDER}/{commit_id}/page.json", json.dumps(page).encode())
+    kept = one.root / pack
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    before = kept.read_bytes() if kept.exists() else b"a review"
+    kept.write_bytes(before)
+    with pytest.raises(ConfigError, match="has the pack"):
+        finish_erasures(one, LocalStorage(one.root))
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.parametrize("room", ["ledger/", "manifests/m/manifest.parquet"])
+def test_a_slow_erasure_does_not_undo_one_that_ends_meanwhile(world: World, room: str) -> None:
+    """It has read an object, another erases an episode of it, and then it puts what it has made of what it read."""
+    other = world.machine("other")
+    other.refresh()
+    second = uids(other.root)["a"]
+    line = f"{json.dumps({'uid': second})}\n{json.dumps({'uid': world.uid})}\n"
+    world.store.put("ledger/first.jsonl", line.encode())
+    done = list[str]()
+
+    class Slow(Dying):
+        def _change(self, key: str) -> None:
+            if key.startswith(room) and not done:
+                done.append(key)
+                world.forget("other", of="a", run_id="meanwhile")
+            super()._change(key)
+
+    slow = Slow(world.uri)
+    slow.names = []
+    one = world.machine("slow", slow)
+    one.refresh()
+    disk = LocalStorage(one.root)
+    with writing(CorpusLayout(one.root), disk, block_recovers=True):
+        forget_in_bucket(one, disk, [world.uid], reason="", run_id="slow", erased_at=AT)
+    assert done
+    world.needles.append(second.encode())
+    check(world, episodes=1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -18,6 +21,7 @@ from benchmarks.overhead import Instant
 from benchmarks.synthetic import write_part
 from ingest.corpus import commit_log, publishing, snapshot, snapshot_list
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
+from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.remote_link import read_link
 from ingest.corpus.snapshot import Part, Snapshot
@@ -34,6 +38,7 @@ from ingest.storage.object_store import ObjectStore
 from jobs.stages.ingest import run_ingest
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError
+from schemas.paths import OutsideCorpus
 
 Attach = Callable[[str], WorkingCopy]
 
@@ -548,6 +553,49 @@ def test_logs_are_sent_once(
     LocalStorage(one.root).put("ledger/run-2.jsonl", b"{}")
     one.finish()
     assert sent == ["ledger/run-2.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".remote.json",
+        "reviews/a.json",
+        "corpus.json",
+        "manifests/erased.json",
+        "catalog/_snapshots/00000001.json",
+        "datasets/toy/a/meta/info.json",
+        "datasets/toy/a/data/../../../../.remote.json",
+    ],
+)
+def test_only_files_of_a_corpus_are_copied(machine: Attach, store: ObjectStore, path: str) -> None:
+    one = machine("one")
+    before = (one.root / ".remote.json").read_bytes()
+    with suppress(ConfigError):
+        store.put(path, b"evil")
+    digest = hashlib.sha256(b"evil").hexdigest()
+    with pytest.raises(OutsideCorpus, match="not a"):
+        one.fetch_files([CommittedFile(path, 4, digest)])
+    assert (one.root / ".remote.json").read_bytes() == before
+
+
+def test_logs_lose_what_was_erased_while_they_were_sent(
+    machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machine("one"), machine("two")
+    name, uid = "ledger/run-1.jsonl", str(UUID(int=7))
+    LocalStorage(one.root).put(name, json.dumps({"uid": uid}).encode() + b"\n")
+    put_file = ObjectStore.put_file
+
+    def slow(self: ObjectStore, key: str, path: Path) -> None:
+        if key == name:
+            monkeypatch.undo()
+            commit(two, two.refresh(), "tombstones", row("tombstones", uid=uid, files=[]))
+        put_file(self, key, path)
+
+    monkeypatch.setattr(ObjectStore, "put_file", slow)
+    with writing(CorpusLayout(one.root), LocalStorage(one.root)):
+        pass
+    assert store.get(name, max_bytes=100) == b""
 
 
 def test_a_catalog_file_that_is_gone_is_copied_again(machine: Attach) -> None:
