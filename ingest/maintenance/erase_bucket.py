@@ -255,7 +255,11 @@ class _Attempt:
             "number": state.number + 1,
             "run_id": run_id,
             "files": {each.name: each.row["path"] for some in lying.values() for each in some},
-            "packs": sorted(_packs(root, impact.parts, {*selection.uids})),
+            "packs": sorted(
+                pack
+                for pack in _packs(root, impact.parts, {*selection.uids})
+                if _is_pack(pack, selection.datasets)
+            ),
         }
         return LogEntry(
             number=state.number + 1,
@@ -453,15 +457,21 @@ def _erase_objects(
     copy.store.delete(REPORT)
 
 
+def _is_pack(path: str, datasets: Iterable[str]) -> bool:
+    """Whether a path is that of a pack of latents of one of these datasets."""
+    names = path.split("/")
+    if len(names) < 5 or not is_place_of(path, names[4]):
+        return False
+    return any(is_pack_of(path, each, names[4]) for each in datasets)
+
+
 def _check_packs(copy: WorkingCopy, packs: Iterable[str], datasets: Iterable[str]) -> None:
     """
     Raises:
         ConfigError: one is no pack of latents of these datasets.
     """
     for pack in packs:
-        names = pack.split("/")
-        is_place = len(names) > 4 and is_place_of(pack, names[4])
-        if not is_place or not any(is_pack_of(pack, each, names[4]) for each in datasets):
+        if not _is_pack(pack, datasets):
             raise ConfigError(
                 f"the page of an erasure has the pack {pack!r}, which is none of a dataset of its episodes",
                 where=copy.link.uri,
