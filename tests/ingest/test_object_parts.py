@@ -307,6 +307,44 @@ def test_threads_that_read_one_object_fetch_a_block_once(tmp_path: Path, counted
     assert counted.num_bytes == KB
 
 
+@pytest.mark.usefixtures("small")
+def test_threads_that_read_overlapping_parts_count_and_fetch_a_block_once(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache has room for the object and half of it again: counted once, it fits."""
+    ranges = ObjectStore.ranges
+
+    def slow(*words: Any, **named: Any) -> Iterator[bytes]:
+        threading.Event().wait(0.1)  # what others read meanwhile is not here yet
+        yield from ranges(*words, **named)
+
+    monkeypatch.setattr(ObjectStore, "ranges", slow)
+    data = random.Random(0).randbytes(64 * KB)
+    source = one_object(tmp_path, data, max_bytes=96 * KB)
+    ready = threading.Barrier(8)
+
+    def read_from(at: int) -> bool:
+        with open_regular(Path(source.root, "a.tar"), in_parts=True, buffering=0) as file:
+            ready.wait(30)
+            file.seek(at)
+            return file.read(40 * KB) == data[at : at + 40 * KB]
+
+    with reading(source), ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read_from, range(0, 8 * KB, KB)))
+    assert counted.num_bytes == used_bytes(source) == 47 * KB
+
+
+@pytest.mark.usefixtures("small")
+def test_an_object_never_counts_for_more_than_its_size(tmp_path: Path) -> None:
+    """A download that failed, or parts that were evicted, are fetched again."""
+    source = one_object(tmp_path, bytes(64 * KB), max_bytes=96 * KB)
+    cache = bucket_source._cache_in(source.folder, source.max_bytes)
+    listed_object, _ = cache.listed_object(source.tree, "a.tar")
+    for _ in range(3):
+        cache.reserve_more(source.tree, listed_object, 40 * KB)
+    assert used_bytes(source) == 64 * KB
+
+
 def test_a_small_object_is_fetched_whole(tmp_path: Path, counted: Counted) -> None:
     source = one_object(tmp_path, b"x" * 100 * KB)
     with reading(source), open_regular(Path(source.root, "a.tar"), in_parts=True) as file:
