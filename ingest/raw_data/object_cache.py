@@ -16,6 +16,7 @@ import sqlite3
 import stat
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -36,6 +37,7 @@ NUM_LOCKS = 1024  # files that are fetched at a time by all processes
 WAIT_S = 600.0  # for files that others use; and for one that another process fetches
 PAUSE_S = 0.2
 PARTS = "//parts"  # behind the key of an object that is fetched in parts: no key has an empty name
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EVICTED_AT_ONCE = 256
 _CHANGED = "the object was changed since it was listed"
 
@@ -320,22 +322,34 @@ class ObjectCache:
             part.unlink()
 
     def _parts_of_this_start(self) -> Path:
-        """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go."""
-        handle = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            start = os.read(handle, 36).decode()
-        finally:
-            os.close(handle)
+        """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go.
+
+        Where the kernel does not name its start, parts last as long as some process uses the cache: the machine did not stop meanwhile.
+        """
+        start = _start_of_machine()
         with on_disk(self.folder), held_alone(self.folder / "locks" / "parts", WAIT_S):
-            own = self.folder / "parts" / start
+            own = self.folder / "parts" / (start or "in_use")
+            is_old = not start and self._is_first_user()
             for left in (self.folder / "parts").iterdir():
-                if left != own:
-                    shutil.rmtree(left, ignore_errors=True)
+                if left != own or is_old:
+                    shutil.rmtree(left, ignore_errors=left != own)
             if not own.exists():
                 with self._transaction() as database:
                     database.execute("DELETE FROM files WHERE key LIKE ?", (f"%{PARTS}",))
                 own.mkdir(mode=0o700)
         return own
+
+    def _is_first_user(self) -> bool:
+        """Whether no other cache on this folder is open. This one is open until its process ends."""
+        self._parts_lock = open_lock(self.folder / "locks" / "parts-users")
+        try:
+            fcntl.flock(self._parts_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_first = False
+        else:
+            is_first = True
+        fcntl.flock(self._parts_lock, fcntl.LOCK_SH)
+        return is_first
 
     # --- room ---------------------------------------------------------------------------------------------------------
 
@@ -466,6 +480,14 @@ class ObjectCache:
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._mutex, _of_database(self.folder):
             return self._database.execute(query, values).fetchall()
+
+
+def _start_of_machine() -> str:
+    """The name that Linux gives to its start; "" where there is none, as in some containers."""
+    try:
+        return str(uuid.UUID(BOOT_ID.read_text().strip()))
+    except (OSError, ValueError):
+        return ""
 
 
 def _downloaded(store: ObjectStore, listed: StoredObject, part: Path, digest: str) -> str:

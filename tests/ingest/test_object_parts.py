@@ -25,6 +25,7 @@ from adapters.registry import adapter_for
 from ingest.raw_data import bucket_source, object_cache, object_parts
 from ingest.raw_data.bucket_source import BucketSource, listed, reading
 from ingest.raw_data.object_cache import ObjectCache
+from ingest.raw_data.object_tree import StoredObject
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.open_store import open_store
 from jobs.demo.raw.scene import Scene
@@ -267,6 +268,33 @@ def test_parts_of_an_earlier_start_of_the_machine_are_not_believed(tmp_path: Pat
     again = ObjectCache(tmp_path / "cache", 10**9)
     assert [path.name for path in (tmp_path / "cache" / "parts").iterdir()] == [start.name]
     assert again._rows("SELECT bytes FROM usage") == [(0,)]
+
+
+@pytest.mark.parametrize("boot_id", [None, b"", b"\xff../.."])
+def test_without_a_name_of_the_start_parts_last_while_the_cache_is_open(
+    boot_id: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_cache, "BOOT_ID", tmp_path / "boot_id")
+    if boot_id is not None:
+        (tmp_path / "boot_id").write_bytes(boot_id)
+    folder = tmp_path / "cache"
+
+    def parts() -> list[str]:
+        return [path.name for path in (folder / "parts").glob("*/t/*")]
+
+    one = ObjectCache(folder, 10**9)
+    os.close(one.opened_parts("t", "a.tar", 9))
+    one.reserve_more("t", StoredObject("a.tar", 9, ""), 9)
+    made = parts()
+    assert len(made) == 1
+    other = ObjectCache(folder, 10**9)
+    assert parts() == made
+    for each in (one, other):  # as the kernel does for a process that ends
+        os.close(each._parts_lock)
+    again = ObjectCache(folder, 10**9)
+    assert parts() == []
+    assert again._rows("SELECT bytes FROM usage") == [(0,)]
+    os.close(again._parts_lock)
 
 
 @pytest.mark.usefixtures("small")
