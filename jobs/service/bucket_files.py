@@ -75,8 +75,10 @@ class BucketFiles:
                 self._copy.refresh()
                 self._copy.fetch_manifests()
                 reported = ""
-            except (PipelineError, OSError) as error:
-                problem = f"{self._copy.link.uri}: {error}"
+            except Exception as error:  # the thread lives as long as the service: a dead one would show old states for ever
+                is_known = isinstance(error, PipelineError | OSError)
+                told = str(error) if is_known else f"{type(error).__name__}: {error}"
+                problem = f"{self._copy.link.uri}: {told}"
                 if problem != reported:
                     report(problem)
                 reported = problem

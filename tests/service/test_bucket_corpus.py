@@ -17,12 +17,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from ingest.corpus import snapshot
-from ingest.corpus.commit_log import CommitLog
+from ingest.corpus.commit_log import Change, CommitLog, LogEntry, Replacement, key_of
 from ingest.corpus.layout import MARKER
+from ingest.corpus.state_list import list_states
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.storage.object_store import ObjectStore
 from jobs.service import bucket_files
 from jobs.service.bucket_files import BucketFiles
+from schemas.errors import ConfigError
 from tests.curation.lifecycle_corpus import uids
 from tests.s3_server import BUCKET
 from tests.service.corpora import client_of
@@ -128,6 +130,45 @@ def test_a_commit_of_another_machine_comes_by_itself(
         stop.set()
         watch.join()
     assert str(store.uri) in reported[0]
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_watch(
+    copy: WorkingCopy, store: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_files, "REFRESH_S", 0.01)
+    refresh, fails = WorkingCopy.refresh, threading.Event()
+
+    def refreshed(copy: WorkingCopy) -> snapshot.Snapshot:
+        if fails.is_set():
+            raise KeyError("unforeseen")
+        return refresh(copy)
+
+    monkeypatch.setattr(WorkingCopy, "refresh", refreshed)
+    fails.set()
+    stop, reported = threading.Event(), list[str]()
+    watch = threading.Thread(target=BucketFiles(copy).watch, args=(stop, reported.append))
+    watch.start()
+    try:
+        wait_for(lambda: len(reported) == 1 or not watch.is_alive())
+        fails.clear()
+        before = snapshot.numbers(copy.root)[-1]
+        attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)).claim("run")
+        wait_for(lambda: snapshot.numbers(copy.root)[-1] == before + 1 or not watch.is_alive())
+        assert watch.is_alive()
+    finally:
+        stop.set()
+        watch.join()
+    assert "KeyError: 'unforeseen'" in reported[0]
+
+
+def test_a_damaged_log_is_said_to_be_one(copy: WorkingCopy, store: Asked) -> None:
+    """An entry replaces a part that no state had."""
+    gone = Replacement(instead_of=(f"catalog/segments/part-{0:032x}.parquet",), parts=())
+    number = snapshot.numbers(copy.root)[-1] + 1
+    entry = LogEntry(number=number, run_id="run", change=Change(replaced={"segments": gone}))
+    assert store.create(key_of(number), entry.data)
+    with pytest.raises(ConfigError, match="damaged"):
+        list_states(copy)
 
 
 @pytest.mark.slow
