@@ -125,7 +125,7 @@ class PartialFile(io.RawIOBase):
             self._fetch_window(window, at, end)
 
     def _fetch_window(self, window: int, first: int, stop: int) -> None:
-        """Whoever fetches in a window does so alone, so a block is counted and downloaded once."""
+        """One reader at a time fetches in a window, so a block is counted and downloaded once."""
         with self._cache.fetching_of(self._tree, f"{self._object.key}{PARTS}/{window}"):
             spans = list(_spans(self._absent(first, stop), self._object.size))
             num_bytes = sum(end - at for at, end in spans)

@@ -65,10 +65,8 @@ class BucketFiles:
             SourceError: a member of a pack is.
             TransientError: the store does not answer.
         """
-        span, path = (
-            span_of(row["pack_offset"], row["num_bytes"]),
-            within(self._copy.root, row["path"]),
-        )
+        span = span_of(row["pack_offset"], row["num_bytes"])
+        path = within(self._copy.root, row["path"])
         if span is None or path.is_file():
             self.fetch([row] if span is None else [])
             yield path, span
@@ -83,10 +81,10 @@ class BucketFiles:
             raise SourceError(Code.UNREADABLE, problem, where=pack)
         store, digest = cast(Store, self._copy.store), hashlib.sha256()
         for at in range(0, span.num_bytes, PIECE_BYTES):
-            wanted = min(PIECE_BYTES, span.num_bytes - at)
-            piece = store.range(pack, span.start + at, wanted)
+            num_bytes = min(PIECE_BYTES, span.num_bytes - at)
+            piece = store.range(pack, span.start + at, num_bytes)
             digest.update(piece)
-            if len(piece) < wanted:
+            if len(piece) < num_bytes:
                 break
             file.write(piece)
         file.flush()
@@ -127,10 +125,10 @@ class BucketFiles:
                 self._copy.refresh()
                 self._copy.fetch_manifests()
                 reported = ""
-            except Exception as error:  # noqa: BLE001  the thread lives as long as the service: a dead one would show old states for ever
+            except Exception as error:  # noqa: BLE001  the service would show old states without this thread
                 is_known = isinstance(error, PipelineError | OSError)
-                told = str(error) if is_known else f"{type(error).__name__}: {error}"
-                problem = f"{self._copy.link.uri}: {told}"
+                text = str(error) if is_known else f"{type(error).__name__}: {error}"
+                problem = f"{self._copy.link.uri}: {text}"
                 if problem != reported:
                     report(problem)
                 reported = problem
