@@ -14,7 +14,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from adapters.base import Adapter
 from adapters.registry import adapter_for
-from ingest.corpus import publishing
 from ingest.corpus.remote_staging import RemoteStaging, StagingStore
 from ingest.corpus.staging import staged_before, write_staged
 from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
@@ -69,7 +68,9 @@ class Work:
 
 @cache
 def _store_of(uri: str) -> StagingStore:
-    return publishing.store_of(uri)
+    from ingest.corpus.publishing import store_of  # workers that do not upload start without it
+
+    return store_of(uri)
 
 
 def process(work: Work, disk: LocalStorage) -> Outcome:
