@@ -214,8 +214,10 @@ def _of_bucket(view: SharedView, node_id: str) -> str:
         store = _store_of(view.bucket)
         if store.get(f"{view.key}/{NONCE}", max_bytes=EDGE_BYTES).decode() != view.nonce:
             return f"{view.bucket} differs from the driver's"
-        with suppress(UnknownOutcome):
-            store.create(f"{view.key}/{node_id}", view.nonce.encode())
+        for _ in range(TRIES):
+            with suppress(UnknownOutcome):  # an answer that got lost, or a request
+                store.create(f"{view.key}/{node_id}", view.nonce.encode())
+                return ""
     except (OSError, PipelineError) as error:
         return f"this node cannot work with {view.bucket} ({system_error_text(error)})"
     return ""
