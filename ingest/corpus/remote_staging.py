@@ -6,6 +6,7 @@ is created last and makes the episode count. The committer places videos by copi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ from schemas.regular_file import read_regular
 
 FOLDER = "staging"  # of a corpus; that of an episode is named `<uid>.<digest of the work>`
 MOST_TRIES = 8
-_DAMAGED = (
-    pa.ArrowException,
-    ValueError,
-    KeyError,
-    TypeError,
-)  # of bytes that are no staged episode
+# What parsing raises of bytes that are no staged episode.
+_DAMAGED = (pa.ArrowException, AttributeError, KeyError, OSError, TypeError, ValueError)
+_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_GROUP = re.compile(f"datasets/{_NAME}/{_NAME}")
+_CAMERA = re.compile(_NAME)
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class StagingStore(Protocol):
@@ -73,13 +74,30 @@ class RemoteStaging:
             if error.code is not Code.MISSING_FILE:
                 raise
             return None
-        try:
-            outcome = outcome_in(data)
-        except _DAMAGED:
+        outcome = self._outcome_in(data)
+        if outcome is None:
             return None
         sizes = {each["key"]: each["size"] for each in self.store.entries(self.folder)}
         has_all = all(sizes.get(self.video(v)) == v["num_bytes"] for v in _videos(outcome))
         return outcome if has_all else None
+
+    def _outcome_in(self, data: bytes) -> Outcome | None:
+        """None for bytes that are no staged episode of this name: anyone who may write to the bucket may have put them there."""
+        try:
+            outcome = outcome_in(data)
+            staged = outcome.staged
+            if staged is None or {outcome.uid, staged.episode.uid} != {uid_in(self._rows)}:
+                return None
+            videos = [
+                (video["camera"], video["sha256"], video["num_bytes"]) for video in staged.videos
+            ]
+            is_sound = bool(_GROUP.fullmatch(staged.group)) and all(
+                _CAMERA.fullmatch(camera) and _SHA256.fullmatch(sha256) and num_bytes >= 0
+                for camera, sha256, num_bytes in videos
+            )
+        except _DAMAGED:
+            return None
+        return outcome if is_sound else None
 
     def upload(self, folder: Path, outcome: Outcome) -> Outcome:
         """Hand over what a worker has staged in a local folder. Returns the outcome that counts: of the worker that was first.
@@ -112,10 +130,9 @@ class RemoteStaging:
         """
         try:
             data = self.store.get(self._rows, max_bytes=MOST_STAGED_BYTES)
-            is_same = outcome_in(data) == outcome
-        except (SourceError, *_DAMAGED) as error:
+        except SourceError as error:
             raise _taken(self._rows) from error
-        if not is_same:
+        if self._outcome_in(data) != outcome:
             raise _taken(self._rows)
         disk.make_dir(folder)
         disk.write(folder / STAGED, data)

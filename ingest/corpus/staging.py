@@ -21,7 +21,7 @@ from schemas.regular_file import blocks_of_regular, read_regular
 STAGED = "staged.arrow"
 _OUTCOME = b"eicorpus.outcome"
 _KEPT = "outcome.json"
-MOST_STAGED_BYTES = 4 << 30  # rows of one episode
+MOST_STAGED_BYTES = 512 << 20  # rows of one episode
 _MAX_OUTCOME_BYTES = 1 << 30
 
 

@@ -71,7 +71,14 @@ def _infos(copy: WorkingCopy) -> Iterator[tuple[SnapshotInfo, str]]:
         yield totals.info(number, state.run_id, command), snapshot.key_of(number)
     for entry in copy.log.after(base[-1] if base else 0):
         before = totals.rows
-        totals.add(entry)
+        try:
+            totals.add(entry)
+        except (KeyError, TypeError) as error:
+            raise snapshot.DamagedSnapshot(
+                f"damaged (it does not fit the state before: {error})",
+                remedy="restore the object from a copy of the corpus",
+                where=commit_log.key_of(entry.number),
+            ) from error
         command = KIND_WRITERS.get(entry.kind) or writer_of(
             before, totals.rows, is_rewritten=bool(entry.change.replaced)
         )

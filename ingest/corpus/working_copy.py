@@ -12,7 +12,7 @@ in a new lane.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -790,11 +790,14 @@ class DamagedCopy(PipelineError):
 
 
 def each_at_once(transfer: Callable[[T], None], items: Sequence[T]) -> None:
-    """Several at a time. The first error is raised when those under way have ended."""
+    """Several at a time. The first error is raised when those under way have ended; the others do not begin."""
     if AT_ONCE == 1 or len(items) == 1:
         for item in items:
             transfer(item)
         return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(transfer, item) for item in items]:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for done in as_completed([pool.submit(transfer, item) for item in items]):
             done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

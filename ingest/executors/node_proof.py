@@ -18,13 +18,12 @@ from functools import cache, partial
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import adapters
 import ingest
 import schemas
 from adapters.registry import adapter_for
-from ingest.corpus import publishing
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.remote_staging import FOLDER as STAGING
 from ingest.executors.inline import Executor
@@ -34,6 +33,9 @@ from ingest.storage.open_store import probe_copies
 from ingest.storage.process_folder import process_folder
 from schemas.errors import PipelineError, UnknownOutcome, system_error_text
 from schemas.regular_file import open_regular
+
+if TYPE_CHECKING:
+    from ingest.corpus.working_copy import SharedStore
 
 PREFIX = ".nodes."  # of the folder of a run, in the corpus' staging
 NONCE = "nonce"
@@ -139,10 +141,16 @@ def shared(
         yield folder
 
 
+def _store_of(bucket: str) -> SharedStore:
+    from ingest.corpus.publishing import store_of  # other worker processes start without it
+
+    return store_of(bucket)
+
+
 @contextmanager
 def _run_objects(bucket: str, nonce: str) -> Iterator[str]:
     """The objects of a run of workers that upload. Those of a driver that was killed are removed by `eicorpus gc`."""
-    store, key = publishing.store_of(bucket), f"{STAGING}/{PREFIX}{secrets.token_hex(16)}"
+    store, key = _store_of(bucket), f"{STAGING}/{PREFIX}{secrets.token_hex(16)}"
     probe_copies(store, key)
     try:
         store.create(f"{key}/{NONCE}", nonce.encode())
@@ -203,11 +211,13 @@ def difference(view: SharedView, node_id: str) -> str:
 def _of_bucket(view: SharedView, node_id: str) -> str:
     try:
         process_folder(Path(view.folder))
-        store = publishing.store_of(view.bucket)
+        store = _store_of(view.bucket)
         if store.get(f"{view.key}/{NONCE}", max_bytes=EDGE_BYTES).decode() != view.nonce:
             return f"{view.bucket} differs from the driver's"
-        with suppress(UnknownOutcome):
-            store.create(f"{view.key}/{node_id}", view.nonce.encode())
+        for _ in range(TRIES):
+            with suppress(UnknownOutcome):  # an answer that got lost, or a request
+                store.create(f"{view.key}/{node_id}", view.nonce.encode())
+                return ""
     except (OSError, PipelineError) as error:
         return f"this node cannot work with {view.bucket} ({system_error_text(error)})"
     return ""
@@ -269,7 +279,7 @@ def _of_adapter(view: SharedView) -> str:
 def is_answered(view: SharedView, node_id: str) -> bool:
     """Whether what a process of a node wrote into the corpus is here."""
     if view.bucket:
-        return publishing.store_of(view.bucket).size(f"{view.key}/{node_id}") is not None
+        return _store_of(view.bucket).size(f"{view.key}/{node_id}") is not None
     try:
         return _patiently(partial(_answer, view, node_id)) == view.nonce
     except OSError:

@@ -166,6 +166,11 @@ class RayExecutor:
             }
         )
 
+    @property
+    def uploads(self) -> bool:
+        """Whether workers hand over in a bucket."""
+        return self._view is not None and bool(self._view.bucket)
+
     def slots(self) -> int:
         """How many episodes the cluster works on at once; it may grow."""
         return self.offer().slots
@@ -282,7 +287,8 @@ class RayExecutor:
         if is_answered(self._view, node_id):
             self._proven.add(node_id)
             return ""
-        return f"files that it writes into {self._view.folder} are not visible to the driver"
+        place = self._view.bucket or self._view.folder
+        return f"what it writes into {place} is not visible to the driver"
 
     def exclude(self, node_id: str, reason: str) -> None:
         """Give a node no more work in this run."""
@@ -390,7 +396,7 @@ class RayExecutor:
 
     def _asked_report(self, reference: Any) -> CrashReport | None:
         """Of a process on another machine, whose files the driver does not see."""
-        if self._view is None or not self._view.bucket:
+        if self._view is None or not self.uploads:
             return None
         body = partial(_report_here, self._view, reference.task_id().hex())
         # All of them: Ray does not say where a process has ended.
@@ -409,32 +415,32 @@ class RayExecutor:
         return kills
 
     def _asked_kills(self, node_id: str) -> tuple[int, ...] | None:
-        count = next(iter(self._asked([node_id], count_oom_kills, COUNT_S)), None)
+        count = next(self._asked([node_id], count_oom_kills, COUNT_S), None)
         return None if count is None else tuple(count)
 
     def _asked(
         self, node_ids: Iterable[str], body: Callable[[None, LocalStorage], Any], wait_s: float
-    ) -> list[Any]:
-        """What a body answers on nodes, of those that answer at once."""
+    ) -> Iterator[Any]:
+        """What a body answers on nodes, of those that answer at once, as they do."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        tasks = []
+        waiting = []
         for node_id in node_ids:
             on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            tasks.append(self.submission(num_cpus=0, scheduling_strategy=on_node)(None, body))
-        if not tasks:
-            return []
-        ready, late = ray.wait(tasks, num_returns=len(tasks), timeout=wait_s)
-        for task in late:
-            ray.cancel(task, force=True)
-        answers = []
-        for task in ready:
-            with suppress(ray.exceptions.RayError):
-                _, problem, answer = ray.get(task)
-                if not problem:
-                    answers.append(answer)
-        return answers
+            waiting.append(self.submission(num_cpus=0, scheduling_strategy=on_node)(None, body))
+        until_s = time.monotonic() + wait_s
+        try:
+            while waiting and (left_s := until_s - time.monotonic()) > 0:
+                ready, waiting = ray.wait(waiting, num_returns=1, timeout=left_s)
+                for task in ready:
+                    with suppress(ray.exceptions.RayError):
+                        _, problem, answer = ray.get(task)
+                        if not problem:
+                            yield answer
+        finally:
+            for task in waiting:
+                ray.cancel(task, force=True)
 
     def node_name(self, node_id: str) -> str:
         """Host name, address and id of a node, also of one that is gone."""

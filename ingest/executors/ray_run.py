@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from ingest.executors.local import LISTEN_S
 from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
 from ingest.executors.second_look import SecondLook
-from schemas.outcome import WorkerFailure
+from schemas.outcome import State, WorkerFailure
 
 if TYPE_CHECKING:
     from ingest.executors.ray import RayExecutor
@@ -24,6 +24,7 @@ TURN_S = 1.0  # without a result, until the cluster is looked at again
 
 AHEAD_S = 2.0  # of work that waits at each slot: while the driver commits, no worker may run out
 MOST_AHEAD = 4  # episodes at a slot, however short they are
+MOST_TROUBLES = 3  # of a node's own disk or network, one after the other
 SMOOTH = 0.05  # of a new episode, in the running mean of their length
 
 W = TypeVar("W")
@@ -57,6 +58,7 @@ class Run:
         self.timed_body: Body = partial(timed, body)
         self.second, self.is_doubtful = second, is_doubtful
         self.flying: dict[Any, _Flying] = {}
+        self.troubles: Counter[str] = Counter()  # of a node, since its last result that counts
         self.again: deque[Any] = deque()
         self.submit: Submit | None = None
         self.offer: Offer | None = None  # that `submit` was made for
@@ -145,6 +147,7 @@ class Run:
         if self.is_doubtful(flying.work, result):
             self.second.look(self.body, flying.work, node_id, result)
         else:
+            self.troubles.pop(node_id, None)
             node = self.executor.node_name(node_id)
             self.executor.latest = Placement(node=node, seconds=seconds)
             yield flying.work, result
@@ -152,7 +155,11 @@ class Run:
     def _looked_at(self, wait_s: float) -> Iterator[tuple[Any, Any]]:
         """What the driver found where a node called something absent: that counts, and a node that was wrong is excluded."""
         for work, node_id, claimed, result in self.second.done(wait_s):
-            if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
+            is_sound = not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result)
+            self.troubles[node_id] += is_sound
+            # Where workers upload, what fails may be a moment of the network; what is absent stays absent.
+            is_moment = self.executor.uploads and claimed.state is State.FAILED
+            if is_sound and self.troubles[node_id] >= (MOST_TROUBLES if is_moment else 1):
                 problem = f"{claimed.code}: {claimed.message}"
                 self.executor.exclude(
                     node_id, f"it reports what the driver does not see ({problem})"

@@ -25,6 +25,10 @@ MEDIA = (
     "data",
     "videos",
 )  # of a lane; latents are named by their episode, so another writer may be about to name them
+DELETED_AT_ONCE = 1000  # by one request to S3
+RUN_KEPT_S = (
+    30 * 86400.0
+)  # what nodes of a run prove themselves by, and new ones look for as long as it lasts
 _LATENTS = re.compile(r"(datasets/[^/]+/[^/]+)/latents/.*episode_([0-9]{6,18})[.][^/]*")
 
 
@@ -37,12 +41,20 @@ class Swept:
     sealed: tuple[str, ...]
 
 
-def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = False) -> Swept:
+def sweep(
+    copy: WorkingCopy,
+    *,
+    stale_s: float,
+    run_id: str,
+    dry_run: bool = False,
+    now_s: float = 0.0,
+) -> Swept:
     """Delete what no commit names.
 
     Args:
         stale_s: a lane whose last entry is older than this is sealed.
         dry_run: say what a sweep at this moment would find; change nothing.
+        now_s: the moment of a dry run, by the clock of this machine. A sweep goes by the store's.
 
     Raises:
         Conflict: other writers commit too fast for an entry of ours.
@@ -56,7 +68,7 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
         state = _append(copy, state, log, LogEntry(number=1, run_id=run_id, kind="sweep"))
     written_s = {e["key"]: e["modified_s"] for e in copy.store.entries(commit_log.FOLDER)}
     # Of the entry alone: what others commit while we list was uploaded by writers who know of the sweep.
-    now_s = written_s.get(commit_log.key_of(state.number), 0.0)
+    now_s = max(written_s.get(commit_log.key_of(state.number), 0.0), now_s if dry_run else 0.0)
     sealed = _stale_lanes(log, written_s, now_s - stale_s)
     for lane, token in sealed.items() if not dry_run else ():
         seal = LogEntry(number=1, run_id=run_id, kind="seal", lane=lane, token=token)
@@ -79,8 +91,9 @@ def sweep(copy: WorkingCopy, *, stale_s: float, run_id: str, dry_run: bool = Fal
     ended_uids = set(state.read(copy.root, "episodes", ["uid"])["uid"].to_pylist())
     ended_uids.update(row.uid for row in erased_rows)
     orphans += _left_in_staging(copy, ended_uids, now_s, now_s - stale_s)
-    for each in orphans if not dry_run else ():
-        copy.store.delete(each["key"])
+    keys = [each["key"] for each in orphans] if not dry_run else []
+    for first in range(0, len(keys), DELETED_AT_ONCE):
+        copy.store.delete_all(keys[first : first + DELETED_AT_ONCE])
     return Swept(
         keys=tuple(each["key"] for each in orphans),
         num_bytes=sum(each["size"] for each in orphans),
@@ -163,7 +176,8 @@ def _left_in_staging(
     return [
         dict(each)
         for each in copy.store.entries(remote_staging.FOLDER)
-        if each["modified_s"] < before_s
+        if each["modified_s"]
+        < (before_s if remote_staging.uid_in(each["key"]) else now_s - RUN_KEPT_S)
         or (each["modified_s"] < now_s and remote_staging.uid_in(each["key"]) in ended_uids)
     ]
 

@@ -6,6 +6,7 @@ import errno
 import os
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from adapters.base import Adapter
 from adapters.registry import adapter_for
-from ingest.corpus import publishing
 from ingest.corpus.remote_staging import RemoteStaging, StagingStore
 from ingest.corpus.staging import staged_before, write_staged
 from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
@@ -69,7 +69,9 @@ class Work:
 
 @cache
 def _store_of(uri: str) -> StagingStore:
-    return publishing.store_of(uri)
+    from ingest.corpus.publishing import store_of  # workers that do not upload start without it
+
+    return store_of(uri)
 
 
 def process(work: Work, disk: LocalStorage) -> Outcome:
@@ -89,10 +91,7 @@ def process(work: Work, disk: LocalStorage) -> Outcome:
         return outcome
     own = process_folder(folder.parent)
     outcome = _staged(work, own / folder.name, disk.at(own))
-    if outcome.state is State.STAGED:
-        outcome = remote.upload(own / folder.name, outcome)
-        disk.at(own).remove_tree(own / folder.name)
-    return outcome
+    return remote.upload(own / folder.name, outcome) if outcome.staged is not None else outcome
 
 
 def _staged(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
@@ -230,7 +229,17 @@ TRIES = 3  # of one attempt at an episode, when storage hiccups
 
 
 def guarded(work: Work, disk: LocalStorage) -> Outcome:
-    """The worker body with every ending turned into an outcome."""
+    """The worker body with every ending turned into an outcome. Of an episode that is handed over elsewhere nothing stays here."""
+    try:
+        return _guarded(work, disk)
+    finally:
+        if work.upload_to:
+            with suppress(OSError, PipelineError):  # a full disk: the next process on it does it
+                own = process_folder(Path(work.staging).parent)
+                disk.at(own).remove_tree(own / Path(work.staging).name)
+
+
+def _guarded(work: Work, disk: LocalStorage) -> Outcome:
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_attempt(TRIES),

@@ -16,6 +16,7 @@ import sqlite3
 import stat
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -36,6 +37,7 @@ NUM_LOCKS = 1024  # files that are fetched at a time by all processes
 WAIT_S = 600.0  # for files that others use; and for one that another process fetches
 PAUSE_S = 0.2
 PARTS = "//parts"  # behind the key of an object that is fetched in parts: no key has an empty name
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EVICTED_AT_ONCE = 256
 _CHANGED = "the object was changed since it was listed"
 
@@ -245,7 +247,7 @@ class ObjectCache:
             if not is_placeholder(path.lstat()):
                 return  # another process was first
             listed, digest = self.listed_object(tree, key)
-            self._reserve(tree, key, listed.size)
+            self._reserve(tree, key, listed.size, most=listed.size)
             part = self._scratch / secrets.token_hex(8)
             try:
                 stored = _downloaded(store, listed, part, digest)
@@ -306,12 +308,8 @@ class ObjectCache:
         return held_alone(self._lock_of(tree, name), WAIT_S)
 
     def reserve_more(self, tree: str, listed: StoredObject, num_bytes: int) -> None:
-        """Count bytes that are about to be added to the parts of an object. Raises as `use`."""
-        rows = self._rows(
-            "SELECT bytes FROM files WHERE tree = ? AND key = ?", tree, listed.key + PARTS
-        )
-        had = rows[0][0] if rows else 0
-        self._reserve(tree, listed.key + PARTS, num_bytes, had=had)
+        """Count bytes that are about to be added to the parts of an object, which never count for more than it has. Raises as `use`."""
+        self._reserve(tree, listed.key + PARTS, num_bytes, most=listed.size)
 
     def _make_parts(self, path: Path, size: int) -> None:
         part = self._scratch / secrets.token_hex(8)
@@ -324,33 +322,46 @@ class ObjectCache:
             part.unlink()
 
     def _parts_of_this_start(self) -> Path:
-        """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go."""
-        handle = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            start = os.read(handle, 36).decode()
-        finally:
-            os.close(handle)
+        """A folder for files of parts, which lie on the disk in any order until the machine stops. Those of earlier starts go.
+
+        Where the kernel does not name its start, parts last as long as some process uses the cache: the machine did not stop meanwhile.
+        """
+        start = _start_of_machine()
         with on_disk(self.folder), held_alone(self.folder / "locks" / "parts", WAIT_S):
-            own = self.folder / "parts" / start
+            own = self.folder / "parts" / (start or "in_use")
+            is_old = not start and self._is_first_user()
             for left in (self.folder / "parts").iterdir():
-                if left != own:
-                    shutil.rmtree(left, ignore_errors=True)
+                if left != own or is_old:
+                    shutil.rmtree(left, ignore_errors=left != own)
             if not own.exists():
                 with self._transaction() as database:
                     database.execute("DELETE FROM files WHERE key LIKE ?", (f"%{PARTS}",))
                 own.mkdir(mode=0o700)
         return own
 
+    def _is_first_user(self) -> bool:
+        """Whether no other cache on this folder is open. This one is open until its process ends."""
+        self._parts_lock = open_lock(self.folder / "locks" / "parts-users")
+        try:
+            fcntl.flock(self._parts_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_first = False
+        else:
+            is_first = True
+        fcntl.flock(self._parts_lock, fcntl.LOCK_SH)
+        return is_first
+
     # --- room ---------------------------------------------------------------------------------------------------------
 
-    def _reserve(self, tree: str, key: str, size: int, *, had: int = 0) -> None:
-        """Count bytes that are about to be fetched, after others made room. `had`: what is counted of the file."""
-        if had + size > self.max_bytes:
-            message = f"{had + size} bytes do not fit into the cache of {self.max_bytes} bytes"
+    def _reserve(self, tree: str, key: str, size: int, *, most: int) -> None:
+        """Count bytes that are about to be fetched, after others made room. `most`: of the object."""
+        counted = self._counted_after(tree, key, size, most)
+        if counted > self.max_bytes:
+            message = f"{counted} bytes do not fit into the cache of {self.max_bytes} bytes"
             where = key.removesuffix(PARTS)
             raise ConfigError(message, remedy="raise --cache-gb", where=where)
         until_s = time.monotonic() + WAIT_S
-        while not self._has_reserved(tree, key, size):
+        while not self._has_reserved(tree, key, size, most):
             if len(self._pins) > KEPT_PINS:
                 self.unpin(max(len(self._pins) // 2, KEPT_PINS))
                 continue
@@ -362,9 +373,9 @@ class ObjectCache:
                 )
             time.sleep(PAUSE_S)
 
-    def _has_reserved(self, tree: str, key: str, size: int) -> bool:
+    def _has_reserved(self, tree: str, key: str, size: int, most: int) -> bool:
         with self._transaction() as database:
-            over = self._over(size)
+            over = self._over(tree, key, size, most)
             passed = -1
             while over > 0:
                 oldest = database.execute(
@@ -379,19 +390,28 @@ class ObjectCache:
                         database.execute(
                             "DELETE FROM files WHERE tree = ? AND key = ?", (each_tree, each_key)
                         )
-                        over = self._over(size)
+                        over = self._over(tree, key, size, most)
             if not key.endswith(PARTS):  # it comes whole
                 database.execute("DELETE FROM files WHERE tree = ? AND key = ?", (tree, key))
             database.execute(
                 "INSERT INTO files SELECT ?, ?, ?, turn + 1 FROM usage WHERE true "
-                "ON CONFLICT (tree, key) DO UPDATE SET bytes = bytes + excluded.bytes",
-                (tree, key, size),
+                "ON CONFLICT (tree, key) DO UPDATE SET bytes = excluded.bytes",
+                (tree, key, self._counted_after(tree, key, size, most)),
             )
         return True
 
-    def _over(self, size: int) -> int:
-        used: int = self._database.execute("SELECT bytes FROM usage").fetchone()[0]
-        return used + size - self.max_bytes
+    def _over(self, tree: str, key: str, size: int, most: int) -> int:
+        ((used,),) = self._rows("SELECT bytes FROM usage")
+        growth = self._counted_after(tree, key, size, most) - self._counted(tree, key)
+        return int(used) + growth - self.max_bytes
+
+    def _counted_after(self, tree: str, key: str, size: int, most: int) -> int:
+        """Bytes of a file when so many more are fetched. Parts that were lost or evicted meanwhile are fetched, and not counted, again."""
+        return min(self._counted(tree, key) + size, most)
+
+    def _counted(self, tree: str, key: str) -> int:
+        rows = self._rows("SELECT bytes FROM files WHERE tree = ? AND key = ?", tree, key)
+        return int(rows[0][0]) if rows else 0
 
     def _is_evicted(self, tree: str, key: str, size: int) -> bool:
         """Whether the path is a placeholder now. False while a process uses or fetches the file."""
@@ -460,6 +480,14 @@ class ObjectCache:
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._mutex, _of_database(self.folder):
             return self._database.execute(query, values).fetchall()
+
+
+def _start_of_machine() -> str:
+    """The name that Linux gives to its start; "" where there is none, as in some containers."""
+    try:
+        return str(uuid.UUID(BOOT_ID.read_text().strip()))
+    except (OSError, ValueError):
+        return ""
 
 
 def _downloaded(store: ObjectStore, listed: StoredObject, part: Path, digest: str) -> str:

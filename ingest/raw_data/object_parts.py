@@ -118,11 +118,16 @@ class PartialFile(io.RawIOBase):
             start = self._run_end // BLOCK_BYTES
         self._ahead = min(2 * self._ahead, MOST_BYTES) if is_running_on else BLOCK_BYTES
         last_block = -(-self._end // BLOCK_BYTES)
-        stop = max(stop, min(start + self._ahead // BLOCK_BYTES, last_block))
+        window_end = (start // _window_blocks() + 1) * _window_blocks()
+        stop = max(stop, min(start + self._ahead // BLOCK_BYTES, window_end, last_block))
         self._run_end = stop * BLOCK_BYTES
-        with self._cache.fetching_of(self._tree, f"{self._object.key}{PARTS}/{start}"):
-            absent = self._absent(start, stop)
-            spans = list(_spans(absent, self._object.size))
+        for window, at, end in _windows(start, stop):
+            self._fetch_window(window, at, end)
+
+    def _fetch_window(self, window: int, first: int, stop: int) -> None:
+        """One reader at a time fetches in a window, so a block is counted and downloaded once."""
+        with self._cache.fetching_of(self._tree, f"{self._object.key}{PARTS}/{window}"):
+            spans = list(_spans(self._absent(first, stop), self._object.size))
             num_bytes = sum(end - at for at, end in spans)
             if spans:
                 self._cache.reserve_more(self._tree, self._object, num_bytes)
@@ -137,6 +142,17 @@ class PartialFile(io.RawIOBase):
                 with on_disk(self._cache.folder):
                     _write(self._handle, data, at)
                     _write(self._handle, b"\1" * (stop - first), each.size + first)
+
+
+def _window_blocks() -> int:
+    return MOST_BYTES // BLOCK_BYTES
+
+
+def _windows(first: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Blocks [first, stop) by the fixed windows of `MOST_BYTES` that they lie in: the window, and its blocks among them."""
+    num_blocks = _window_blocks()
+    for window in range(first // num_blocks, -(-stop // num_blocks)):
+        yield window, max(first, window * num_blocks), min(stop, (window + 1) * num_blocks)
 
 
 def _spans(blocks: list[int], size: int) -> Iterator[tuple[int, int]]:

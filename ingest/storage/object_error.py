@@ -51,6 +51,10 @@ class ObjectReplaced(TransientError):
     """The object is another version than the requested one."""
 
 
+class NotCarriedOut(TransientError):
+    """A request that the store has refused for now, or that never reached it: sending it again is safe, a create too."""
+
+
 @contextmanager
 def translated(errors: Any, uri: StoreUri, key: str, *, is_create: bool = False) -> Iterator[None]:
     """Errors of obstore that leave the block become ours. Others pass, such as those of a local disk.
@@ -86,13 +90,13 @@ def _meaning(
         return refusal
     answer = _answer(text, status)
     if status == 429 or _IS_THROTTLED.search(text):
-        return TransientError(
+        return NotCarriedOut(
             f"the store limits the rate of requests ({answer})",
             where=where,
             remedy="run the same command again, with fewer workers",
         )
     if _NOT_SENT.search(text):
-        return TransientError(
+        return NotCarriedOut(
             "the store cannot be reached",
             where=where,
             remedy="check the network and the endpoint, and run the same command again",

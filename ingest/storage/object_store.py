@@ -14,13 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
 from ingest.storage.local import write_pieces
-from ingest.storage.object_error import ObjectReplaced, is_past_end, translated
+from ingest.storage.object_error import (
+    NotCarriedOut,
+    ObjectReplaced,
+    is_past_end,
+    translated,
+)
 from ingest.storage.store import Store
 from ingest.storage.store_uri import StoreUri, object_store_uri
 from schemas.errors import Code, ConfigError, InvariantError, SourceError
@@ -95,13 +107,25 @@ class ObjectStore(Store):
             self._obstore.put(self._client, path, data, use_multipart=False)
 
     def create(self, key: str, data: bytes) -> bool:
-        """As `Store.create`. The request is sent once: a retry after a lost answer would meet the object it made itself."""
+        """As `Store.create`. Sent again only where it was not carried out: after a lost answer a retry would meet the object it made itself."""
         path = self._checked(key)
+        put, client = self._obstore.put, self._client_that_sends_once
+        return self._created(key, partial(put, client, path, data, mode="create", use_multipart=False))  # fmt: skip
+
+    def _created(self, key: str, request: Callable[[], object]) -> bool:
+        """Whether a request that only creates has made its object."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(NotCarriedOut),
+            stop=stop_after_attempt(self.max_retries + 1),
+            wait=wait_random_exponential(multiplier=0.2, max=20),
+            reraise=True,
+        )
+        return retrying(self._created_once, key, request)
+
+    def _created_once(self, key: str, request: Callable[[], object]) -> bool:
         with self._translated(key, is_create=True) as errors:
             try:
-                self._obstore.put(
-                    self._client_that_sends_once, path, data, mode="create", use_multipart=False
-                )
+                request()
             except errors.AlreadyExistsError as error:
                 if "ConditionalRequestConflict" in str(error):  # two at once: either may have won
                     raise
@@ -133,14 +157,8 @@ class ObjectStore(Store):
             UnknownOutcome: no answer came.
         """
         source, target = self._checked(source_key), self._checked(target_key)
-        with self._translated(source_key, is_create=True) as errors:
-            try:
-                self._obstore.copy(self._client_that_sends_once, source, target, overwrite=False)
-            except errors.AlreadyExistsError as error:
-                if "ConditionalRequestConflict" in str(error):
-                    raise
-                return False
-        return True
+        copy, client = self._obstore.copy, self._client_that_sends_once
+        return self._created(source_key, partial(copy, client, source, target, overwrite=False))
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._checked(key)

@@ -55,11 +55,12 @@ def _remove_if_dead(lock: Path, disk: LocalStorage) -> None:
         return
     else:
         folder = lock.with_name(lock.name.removesuffix(_LOCK))
-        is_old = time.time() - os.fstat(handle).st_mtime > KEPT_S
         for path in folder.iterdir() if folder.is_dir() else ():
-            if is_old or not path.name.startswith(KEPT):
+            # Written when the process ended: how long it ran says nothing.
+            is_kept = path.name.startswith(KEPT) and time.time() - path.lstat().st_mtime < KEPT_S
+            if not is_kept:
                 (disk.remove_tree if path.is_dir() else disk.remove)(path)
-        if is_old or not folder.is_dir() or not any(folder.iterdir()):
+        if not folder.is_dir() or not any(folder.iterdir()):
             disk.remove_tree(folder)
             disk.remove(lock)
     finally:

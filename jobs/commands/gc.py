@@ -47,7 +47,13 @@ def command(
         if not dry_run and begun_erasures(copy):
             with writing(opened, disk, always_recovers=True):
                 finish_erasures(copy, disk)
-        swept = sweep(copy, stale_s=older_than_s, run_id=new_run_id(), dry_run=dry_run)
+        swept = sweep(
+            copy,
+            stale_s=older_than_s,
+            run_id=new_run_id(),
+            dry_run=dry_run,
+            now_s=time.time(),
+        )
         _show_swept(swept, is_done=not dry_run, as_json=as_json)
         return
     if dry_run:

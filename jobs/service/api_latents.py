@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,20 @@ from pydantic import Field
 from ingest.latents.token_file import read_mean_patches
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.details import row_of
+from jobs.service.keeper import Keeper
 from jobs.service.limits import place
 from jobs.service.models import OfSnapshot, StrictModel
 from schemas.errors import ConfigError, SourceError
 from schemas.geometry import Array
-from schemas.latent_header import span_of
-from schemas.paths import within
 
 router = APIRouter()
 
 MAX_PICTURES = 600  # of a strip
 MAX_STRIPS = 16
 NUM_COLOURS = 3
-_reading = threading.BoundedSemaphore(2)  # a strip reads up to 250 MB
+_reading = threading.BoundedSemaphore(
+    2
+)  # a strip reads up to 250 MB, and copies a file of a pack from a bucket
 
 
 class LatentStrip(StrictModel):
@@ -57,20 +57,18 @@ def latents(request: Request, uid: str, number: Number = None) -> Response:
     rows.sort(key=lambda row: row["run_id"] or "")
     newest = {(row["camera"], row["encoder_id"]): row for row in rows}
     keeper = keeper_of(request)
-    corpus = keeper.corpus
     with place(_reading, "too many latents are being read"):
-        keeper.fetch(newest[key] for key in sorted(newest)[:MAX_STRIPS])
-        strips = [_strip(corpus, newest[key]) for key in sorted(newest)[:MAX_STRIPS]]
+        strips = [_strip(keeper, newest[key]) for key in sorted(newest)[:MAX_STRIPS]]
     # not kept: a file that is missing now may be there again
     answer = LatentsAnswer(**newest_of(request, served), uid=uid, strips=strips)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _strip(corpus: Path, row: dict[str, Any]) -> LatentStrip:
+def _strip(keeper: Keeper, row: dict[str, Any]) -> LatentStrip:
     means, timesteps, problem = np.zeros((0, 1)), np.zeros(0, np.int64), ""
     try:
-        span = span_of(row["pack_offset"], row["num_bytes"])
-        read, timesteps = read_mean_patches(within(corpus, row["path"]), MAX_PICTURES, span)
+        with keeper.latents(row) as (path, span):
+            read, timesteps = read_mean_patches(path, MAX_PICTURES, span)
         means = read.astype(np.float64)
     except (ConfigError, SourceError) as error:
         problem = error.message

@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -33,7 +34,9 @@ from jobs.service.selection import EpisodeMasks
 from jobs.service.sheet_store import SheetStore
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError, SourceError, system_error_text
+from schemas.latent_header import Span, span_of
 from schemas.lerobot import Info
+from schemas.paths import within
 
 POLL_S = 2.0
 HELD = 2  # caches that are open
@@ -115,6 +118,15 @@ class Keeper:
         """Have the files here that rows of the catalog name. Raises as `BucketFiles.fetch`."""
         if self.files is not None:
             self.files.fetch(rows)
+
+    @contextmanager
+    def latents(self, row: Mapping[str, Any]) -> Iterator[tuple[Path, Span | None]]:
+        """As `BucketFiles.latents`; of a local corpus, the file that is there."""
+        if self.files is None:
+            yield within(self.corpus, row["path"]), span_of(row["pack_offset"], row["num_bytes"])
+            return
+        with self.files.latents(row) as held:
+            yield held
 
     def info(self, dataset_path: str, number: int) -> Info:
         """`meta/info.json` of a dataset of a snapshot.

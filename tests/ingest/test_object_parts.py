@@ -25,6 +25,7 @@ from adapters.registry import adapter_for
 from ingest.raw_data import bucket_source, object_cache, object_parts
 from ingest.raw_data.bucket_source import BucketSource, listed, reading
 from ingest.raw_data.object_cache import ObjectCache
+from ingest.raw_data.object_tree import StoredObject
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.open_store import open_store
 from jobs.demo.raw.scene import Scene
@@ -269,6 +270,33 @@ def test_parts_of_an_earlier_start_of_the_machine_are_not_believed(tmp_path: Pat
     assert again._rows("SELECT bytes FROM usage") == [(0,)]
 
 
+@pytest.mark.parametrize("boot_id", [None, b"", b"\xff../.."])
+def test_without_a_name_of_the_start_parts_last_while_the_cache_is_open(
+    boot_id: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_cache, "BOOT_ID", tmp_path / "boot_id")
+    if boot_id is not None:
+        (tmp_path / "boot_id").write_bytes(boot_id)
+    folder = tmp_path / "cache"
+
+    def parts() -> list[str]:
+        return [path.name for path in (folder / "parts").glob("*/t/*")]
+
+    one = ObjectCache(folder, 10**9)
+    os.close(one.opened_parts("t", "a.tar", 9))
+    one.reserve_more("t", StoredObject("a.tar", 9, ""), 9)
+    made = parts()
+    assert len(made) == 1
+    other = ObjectCache(folder, 10**9)
+    assert parts() == made
+    for each in (one, other):  # as the kernel does for a process that ends
+        os.close(each._parts_lock)
+    again = ObjectCache(folder, 10**9)
+    assert parts() == []
+    assert again._rows("SELECT bytes FROM usage") == [(0,)]
+    os.close(again._parts_lock)
+
+
 @pytest.mark.usefixtures("small")
 def test_a_new_listing_keeps_the_parts_of_what_is_the_same(
     tmp_path: Path, counted: Counted
@@ -305,6 +333,44 @@ def test_threads_that_read_one_object_fetch_a_block_once(tmp_path: Path, counted
     with reading(source), ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read_some, range(8))) == {data[:KB]}
     assert counted.num_bytes == KB
+
+
+@pytest.mark.usefixtures("small")
+def test_threads_that_read_overlapping_parts_count_and_fetch_a_block_once(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache has room for the object and half of it again: counted once, it fits."""
+    ranges = ObjectStore.ranges
+
+    def slow(*words: Any, **named: Any) -> Iterator[bytes]:
+        threading.Event().wait(0.1)  # what others read meanwhile is not here yet
+        yield from ranges(*words, **named)
+
+    monkeypatch.setattr(ObjectStore, "ranges", slow)
+    data = random.Random(0).randbytes(64 * KB)
+    source = one_object(tmp_path, data, max_bytes=96 * KB)
+    ready = threading.Barrier(8)
+
+    def read_from(at: int) -> bool:
+        with open_regular(Path(source.root, "a.tar"), in_parts=True, buffering=0) as file:
+            ready.wait(30)
+            file.seek(at)
+            return file.read(40 * KB) == data[at : at + 40 * KB]
+
+    with reading(source), ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read_from, range(0, 8 * KB, KB)))
+    assert counted.num_bytes == used_bytes(source) == 47 * KB
+
+
+@pytest.mark.usefixtures("small")
+def test_an_object_never_counts_for_more_than_its_size(tmp_path: Path) -> None:
+    """A download that failed, or parts that were evicted, are fetched again."""
+    source = one_object(tmp_path, bytes(64 * KB), max_bytes=96 * KB)
+    cache = bucket_source._cache_in(source.folder, source.max_bytes)
+    listed_object, _ = cache.listed_object(source.tree, "a.tar")
+    for _ in range(3):
+        cache.reserve_more(source.tree, listed_object, 40 * KB)
+    assert used_bytes(source) == 64 * KB
 
 
 def test_a_small_object_is_fetched_whole(tmp_path: Path, counted: Counted) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -16,9 +19,10 @@ from ingest.corpus.commit_log import Conflict
 from ingest.corpus.remote_link import read_link
 from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.staging import STAGED, write_staged
-from ingest.corpus.working_copy import attach
+from ingest.corpus.working_copy import attach, each_at_once
 from ingest.corpus.writer import complete
 from ingest.executors.inline import InlineExecutor
+from ingest.executors.node_proof import TRIES, SharedView, difference, is_answered
 from ingest.maintenance.sweep import sweep
 from ingest.pipeline import process as worker
 from ingest.pipeline import run as loop
@@ -325,7 +329,88 @@ def test_gc_removes_what_is_left_of_committed_episodes_and_what_is_old(
     swept = sweep(copy, stale_s=1000, run_id="gc")
     assert [key for key in swept.keys if key.startswith("staging/")] == [f"staging/{uid}.d/x.mp4"]
     sweep(copy, stale_s=-1, run_id="gc")
-    assert left(store) == []
+    assert left(store) == ["staging/.nodes.1/nonce"]  # a run of weeks may still need it
+
+
+def test_a_dry_run_of_gc_goes_by_the_clock(raw: Path, out: Path, store: ObjectStore) -> None:
+    """The last commit may be of last week."""
+    ingest(raw, out)
+    store.put("staging/other.d/x.mp4", b"x")
+    copy = attach(out, str(store.uri), store)
+    options: dict[str, Any] = {"stale_s": 3600.0, "run_id": "gc", "dry_run": True}
+    assert sweep(copy, **options).keys == ()
+    later = sweep(copy, now_s=time.time() + 7200, **options)
+    assert (len(later.sealed), later.keys) == (1, ("staging/other.d/x.mp4",))
+
+
+def test_a_stranger_in_the_bucket_is_no_staged_episode(store: ObjectStore, tmp_path: Path) -> None:
+    """Of another uid, of no state of staging, or with names that lead elsewhere: the work is done again."""
+    remote, outcome = RemoteStaging(store, "u.digest"), staged(tmp_path / "one", b"video")
+    assert outcome.staged is not None
+    other = replace(outcome.staged, episode=replace(outcome.staged.episode, uid="w"))
+    video = {**outcome.staged.videos[0], "camera": "../../x"}
+    for number, wrong in enumerate(
+        [
+            replace(outcome, uid="w"),
+            replace(outcome, staged=other),
+            replace(outcome, state=State.COMMITTED, staged=None),
+            replace(outcome, staged=replace(outcome.staged, group="datasets/../x")),
+            replace(outcome, staged=replace(outcome.staged, videos=[video])),
+            replace(outcome, staged=replace(outcome.staged, videos=["c"])),
+        ]
+    ):
+        folder = tmp_path / f"wrong-{number}"
+        folder.mkdir()
+        write_staged(folder, pa.table({"a": [1]}), wrong, LocalStorage(tmp_path))
+        store.put(f"staging/u.digest/{STAGED}", (folder / STAGED).read_bytes())
+        assert remote.before() is None, wrong
+        with pytest.raises(Conflict):
+            remote.fetch_rows(tmp_path / "rows", wrong, LocalStorage(tmp_path))
+    assert remote.upload(tmp_path / "one", outcome) == outcome
+
+
+def test_a_failed_upload_leaves_nothing_on_the_node(
+    raw: Path, out: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(self: RemoteStaging, folder: Path, outcome: Outcome) -> Outcome:
+        raise TransientError("the store does not answer")
+
+    monkeypatch.setattr(RemoteStaging, "upload", silent)
+    assert ingest(raw, out).tally.failed == 3
+    assert not [*(out / "staging").rglob("*.mp4")]
+
+
+def test_of_many_transfers_none_begins_after_an_error() -> None:
+    begun: list[int] = []
+
+    def transfer(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise TransientError("the store does not answer")
+        time.sleep(0.01)
+
+    with pytest.raises(TransientError):
+        each_at_once(transfer, range(2000))
+    assert len(begun) < 1000
+
+
+@pytest.mark.parametrize("lost", [1, TRIES - 1])
+def test_an_answer_of_a_node_is_sent_again(store: ObjectStore, lost: int, tmp_path: Path) -> None:
+    class Losing(ObjectStore):
+        def create(self, key: str, data: bytes) -> bool:
+            nonlocal lost
+            if lost:
+                lost -= 1
+                raise UnknownOutcome("the request got lost")
+            return super().create(key, data)
+
+    view = SharedView(
+        folder=str(tmp_path), nonce="7", bucket=str(store.uri), key="staging/.nodes.1"
+    )
+    store.put("staging/.nodes.1/nonce", b"7")
+    with mock.patch("ingest.corpus.publishing.store_of", return_value=Losing(store.uri)):
+        assert difference(view, "node") == ""
+        assert is_answered(view, "node")
 
 
 def test_a_folder_of_an_ended_process_is_removed_and_its_last_words_stay(tmp_path: Path) -> None:
@@ -338,6 +423,7 @@ def test_a_folder_of_an_ended_process_is_removed_and_its_last_words_stay(tmp_pat
     (dead / "half").mkdir()
     (dead / "half" / "video.mp4").write_bytes(b"x" * 100)
     Path(f"{dead}.lock").touch()
+    os.utime(f"{dead}.lock", (0, 0))  # it worked for days
     folders._folder_of(tmp_path, -1)  # of another process
     assert own.is_dir()
     assert [path.name for path in dead.iterdir()] == ["watch.1"]

@@ -50,7 +50,7 @@ def test_the_plan_of_a_small_run_promises_no_time_of_zero(raw: Path) -> None:
 def test_a_dry_run_estimates_what_the_plan_costs(raw: Path) -> None:
     shown = ingest(raw, "--dry-run").stderr
     assert "core-hours, 0 GPU-hours" in shown
-    assert "6 objects (PUTs); an estimate from the cameras of 2 episodes" in shown
+    assert "6 objects (6 PUTs in a bucket); an estimate from the cameras of 2 episodes" in shown
     cost = json.loads(ingest(raw, "--dry-run", "--json").stdout)["result"]["cost"]
     assert (cost["probed_episodes"], cost["objects"], cost["gpu_hours"]) == (2, 6, 0.0)
     assert 0 < cost["core_hours"] < 0.01

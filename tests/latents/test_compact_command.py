@@ -75,9 +75,10 @@ def test_what_is_left_out_ends_it_with_1_also_when_nothing_else_is_to_do(loose: 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_corpus_in_a_bucket_is_refused_before_any_work(
-    loose: Path, options: tuple[str, ...]
+    loose: Path, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (loose / LINK).write_bytes(Link(uri="s3://bucket/corpus", corpus_uid="x").data)
+    monkeypatch.setattr("jobs.stages.bucket_corpus.opened_folder", lambda folder, *_: folder)
     before = tree(loose)
     found = typed(loose, *options)
     assert isinstance(found.exception, ConfigError)

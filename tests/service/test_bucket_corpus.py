@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,24 +18,34 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.corpus.commit_log import CommitLog
+from ingest.corpus.commit_log import Change, CommitLog, LogEntry, Replacement, key_of
 from ingest.corpus.layout import MARKER
+from ingest.corpus.state_list import list_states
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.storage.object_store import ObjectStore
 from jobs.service import bucket_files
 from jobs.service.bucket_files import BucketFiles
+from schemas.errors import ConfigError
 from tests.curation.lifecycle_corpus import uids
 from tests.s3_server import BUCKET
 from tests.service.corpora import client_of
+from tests.service.test_latents import encoded_in, strip_of
 
 API = "/api/v1"
 
 
 class Asked(ObjectStore):
-    """Notes which files are copied."""
+    """Notes which files are copied, and how many bytes are read of others."""
 
     files: list[str]
+    num_bytes: int
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        data = super().range(key, start, length)
+        self.num_bytes += len(data)
+        return data
 
     def get_file(
         self, key: str, path: Path, *, max_bytes: int | None = None, e_tag: str | None = None
@@ -44,11 +56,15 @@ class Asked(ObjectStore):
 
 @pytest.fixture
 def store(toy: Path, request: pytest.FixtureRequest) -> Asked:
-    """The toy corpus as `eicorpus push` puts it into a bucket."""
-    store = Asked(f"memory://{abs(hash(request.node.nodeid))}/c")
-    store.files = []
-    for path in sorted(toy.rglob("*")):
-        name = path.relative_to(toy).as_posix()
+    return pushed(toy, f"memory://{abs(hash(request.node.nodeid))}/c")
+
+
+def pushed(corpus: Path, uri: str) -> Asked:
+    """A corpus as `eicorpus push` puts it into a bucket."""
+    store = Asked(uri)
+    store.files, store.num_bytes = [], 0
+    for path in sorted(corpus.rglob("*")):
+        name = path.relative_to(corpus).as_posix()
         if path.is_file() and name.startswith(("catalog/", "datasets/", "corpus.json")):
             store.put_file(name, path)
     assert store.size(MARKER)
@@ -84,6 +100,58 @@ def test_a_file_is_fetched_when_it_is_looked_at_and_no_other(
     assert all("episode_00000" in name for name in store.files)
     client.get(f"{API}/episodes/{uid}/videos/front")
     assert len(store.files) == 2
+
+
+def test_of_a_pack_of_latents_only_the_file_of_the_episode_is_read(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_files, "PIECE_BYTES", 10_000)
+    corpus = encoded_in(Path(shutil.copytree(toy, tmp_path / "packed")), 256)
+    [pack] = corpus.rglob("*.tar")
+    uid, local = uids(corpus)["a"], client_of(corpus, tmp_path / "local")
+    store = pushed(corpus, f"memory://{tmp_path.name}-packed/c")
+    copy = attach(tmp_path / "copy", str(store.uri), store)
+    copy.refresh()
+    client = client_of(copy.root, tmp_path / "state", files=BucketFiles(copy))
+    store.files.clear()
+    assert strip_of(client, uid) == strip_of(local, uid)
+    assert not [name for name in store.files if name.endswith(".tar")]
+    assert not list(copy.root.rglob("*.tar"))
+    with Catalog.open(corpus) as catalog:
+        ask = f"select num_bytes from latents where uid = '{uid}' and pack_offset is not null"
+        [(num_bytes,)] = catalog.sql(ask).rows()
+    assert store.num_bytes == num_bytes < pack.stat().st_size / 2
+    key = pack.relative_to(corpus).as_posix()
+    store.put(key, bytes(pack.stat().st_size))
+    assert "other bytes there" in strip_of(client, uid)["problem"]
+    store.put(key, b"short")
+    assert "other bytes there" in strip_of(client, uid)["problem"]
+    store.delete(key)
+    assert "missing" in strip_of(client, uid)["problem"]
+
+
+def test_threads_use_disks_of_their_own(
+    toy: Path, copy: WorkingCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, fetch_files = list[tuple[int, WorkingCopy]](), WorkingCopy.fetch_files
+
+    def noted(copy: WorkingCopy, files: Any) -> int:
+        used.append((threading.get_ident(), copy))
+        return fetch_files(copy, files)
+
+    monkeypatch.setattr(WorkingCopy, "fetch_files", noted)
+    files, ready = BucketFiles(copy), threading.Barrier(4)
+    rows = snapshot.load(toy).read(toy, "artifacts").to_pylist()
+
+    def look(number: int) -> None:
+        ready.wait(30)  # so that no thread does the work of two
+        files.fetch(rows[number::4])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, range(4)))
+    threads = {thread for thread, _ in used}
+    assert len({id(each._disk) for _, each in used}) == len(threads) > 1
+    assert all(each._disk is not copy._disk for _, each in used)
 
 
 def test_a_damaged_or_missing_object_is_said_to_be_one(
@@ -128,6 +196,45 @@ def test_a_commit_of_another_machine_comes_by_itself(
         stop.set()
         watch.join()
     assert str(store.uri) in reported[0]
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_watch(
+    copy: WorkingCopy, store: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_files, "REFRESH_S", 0.01)
+    refresh, fails = WorkingCopy.refresh, threading.Event()
+
+    def refreshed(copy: WorkingCopy) -> snapshot.Snapshot:
+        if fails.is_set():
+            raise KeyError("unforeseen")
+        return refresh(copy)
+
+    monkeypatch.setattr(WorkingCopy, "refresh", refreshed)
+    fails.set()
+    stop, reported = threading.Event(), list[str]()
+    watch = threading.Thread(target=BucketFiles(copy).watch, args=(stop, reported.append))
+    watch.start()
+    try:
+        wait_for(lambda: len(reported) == 1 or not watch.is_alive())
+        fails.clear()
+        before = snapshot.numbers(copy.root)[-1]
+        attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)).claim("run")
+        wait_for(lambda: snapshot.numbers(copy.root)[-1] == before + 1 or not watch.is_alive())
+        assert watch.is_alive()
+    finally:
+        stop.set()
+        watch.join()
+    assert "KeyError: 'unforeseen'" in reported[0]
+
+
+def test_a_damaged_log_is_said_to_be_one(copy: WorkingCopy, store: Asked) -> None:
+    """An entry replaces a part that no state had."""
+    gone = Replacement(instead_of=(f"catalog/segments/part-{0:032x}.parquet",), parts=())
+    number = snapshot.numbers(copy.root)[-1] + 1
+    entry = LogEntry(number=number, run_id="run", change=Change(replaced={"segments": gone}))
+    assert store.create(key_of(number), entry.data)
+    with pytest.raises(ConfigError, match="damaged"):
+        list_states(copy)
 
 
 @pytest.mark.slow

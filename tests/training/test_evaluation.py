@@ -55,6 +55,8 @@ class Knowing(nn.Module):
         has_action: Tensor,
         future: Tensor,
         t: Tensor,
+        *,
+        has_future: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         assert self.batch is not None
         self.asked.append(known)
@@ -265,7 +267,7 @@ def test_what_a_body_does_not_have_is_not_asked(loader: Loader) -> None:
     seen: list[Tensor] = []
 
     class Noisy(Knowing):
-        def forward(self, *args: Any) -> tuple[Tensor, Tensor]:
+        def forward(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
             seen.append(args[2])
             return torch.ones_like(args[2]), args[4]
 

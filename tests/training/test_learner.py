@@ -38,7 +38,8 @@ def test_draws_share_the_text_and_its_keys_and_add_up(how: dict[str, Any]) -> No
         block.text[0].register_forward_hook(lambda _, given, __: told.append(len(given[0])))  # type: ignore[index, union-attr]
     found = Learner(made, conditioner)(b, t, action_noise, future_noise)
     assert conditioner.calls == 1
-    assert told == [len(b.known.task)] * SETTINGS.num_layers
+    # Beside the text each block makes the keys of the learned token before it, once for all samples.
+    assert told == [len(b.known.task), 1] * SETTINGS.num_layers
     for name in ("sums", "counts", "sample_sums", "sample_counts"):
         wanted = sum(getattr(terms, name) for terms in apart)
         torch.testing.assert_close(getattr(found, name), wanted)

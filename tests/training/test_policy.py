@@ -60,6 +60,8 @@ class Answering(nn.Module):
         has_action: Tensor,
         future: Tensor,
         t: Tensor,
+        *,
+        has_future: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         self.known = known
         return (self.chunk - action) / (1 - t)[:, None, None], future
@@ -353,7 +355,10 @@ def test_the_same_observation_gives_the_same_answer(loader: Loader) -> None:
     noisy = []
     for seed in (0, 0, 1):
         policy, network = policy_of(loader, seed=seed)
-        network.forward = lambda known, text, action, has_action, future, t: (action * 0, future)  # type: ignore[method-assign]
+        network.forward = lambda known, text, action, has_action, future, t, has_future: (
+            action * 0,
+            future,
+        )  # type: ignore[method-assign]
         noisy.append(policy.act(seen).targets)
         np.testing.assert_array_equal(policy.act(seen).targets, noisy[-1])
     np.testing.assert_array_equal(noisy[0], noisy[1])
