@@ -453,6 +453,7 @@ READS_WHOLE = {
     "ingest/executors/crash_report.py": "/proc and /sys",
     "ingest/executors/inline.py": "/proc",
     "ingest/executors/node_proof.py": "/proc, and the code of the package",
+    "ingest/raw_data/object_cache.py": "/proc",
     "ingest/verify/peer.py": "lists of the package, and the stamp of an environment of ours",
     "jobs/machine.py": "/sys",
     "jobs/demo/raw/agibot_world.py": "goes on with a file that it has written",

@@ -73,7 +73,7 @@ JOINS = {
     "ingest/corpus/layout.py: f'{self.root}/staging/{uid}.{work_digest}'": "the door itself; a uid and a digest of this run",
     "ingest/corpus/remote_staging.py": "keys of a bucket, which `ObjectStore` checks, and a video in the folder of the worker that has just made it",
     "ingest/corpus/snapshot_list.py: corpus / snapshot.key_of(number)": "a number",
-    "ingest/pipeline/process.py: own / folder.name": "the folder of this process; a uid and a digest of this run",
+    "ingest/pipeline/process.py: own / ": "the folder of this process; a uid and a digest of this run",
     "ingest/storage/process_folder.py: parent / ": "a random number",
     "ingest/corpus/ledger.py: folder / f'{run_id}.jsonl'": "the id of this run",
     "ingest/corpus/lerobot_meta.py: meta / name": "the six names of the format",
