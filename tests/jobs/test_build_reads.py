@@ -126,8 +126,8 @@ def test_every_target_declares_the_tables_that_its_build_opens(
     path = write_spec(tmp_path, KINDS, SPEC.replace("manifests:\n  train:\n", MANIFESTS) + export)
     recorder, stages = Recorder(monkeypatch), dict[str, Any]()
 
-    def watched(file: Any, mano_dir: Path | None = None) -> Any:
-        stages.update(stages_of(file, mano_dir))
+    def watched(*words: Any, **options: Any) -> Any:
+        stages.update(stages_of(*words, **options))
         for stage in stages.values():
             recorder.watch(stage)
         return stages
