@@ -12,12 +12,14 @@ from tests.simulation.world import play
 
 # Plants that need a rare schedule: `python -m tests.simulation --plant NAME` finds them, docs/concepts/shared-corpora.md says in how many.
 RARE = (
+    "any_history",
     "commits_between_forgotten",
     "copies_not_compared",
     "manifest_put_over",
     "names_kept_after_a_sweep",
     "no_read_back",
     "replaced_blindly",
+    "rows_of_any_attempt",
     "sweep_by_listing",
 )
 SEEDS = range(120)
