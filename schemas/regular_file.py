@@ -57,7 +57,7 @@ class Fetcher(Protocol):
         ...
 
 
-_FETCHERS: list[Fetcher] = []  # the last one is asked
+_FETCHERS: list[Fetcher] = []  # the last one is used
 
 
 @contextmanager

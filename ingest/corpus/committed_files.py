@@ -28,7 +28,7 @@ class CommittedFile:
 
 
 def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[CommittedFile]:
-    """Files that rows of these parts name: data, videos, latents, what lies in the place of an erased episode.
+    """Files that rows of these parts name: data, videos, latents, placeholder files of erased episodes.
 
     Raises:
         OutsideCorpus, DamagedCatalog: a row names no file of a dataset.

@@ -221,7 +221,7 @@ def erase_copies(corpus: CorpusLayout, disk: LocalStorage, buried: Sequence[Tomb
     """
     for row in buried:
         for each in _existing_files(row):
-            disk.remove(corpus.path(each["path"]))  # what lies in its place now is fetched anew
+            disk.remove(corpus.path(each["path"]))  # the placeholder file is fetched later
     for dataset_path in {row.dataset_path for row in buried if row.dataset_path}:
         disk.remove_tree(corpus.path(f"{dataset_path}/meta"))  # made from the catalog when needed
     uids = {row.uid for row in buried}

@@ -1,11 +1,11 @@
 """`eicorpus forget` of a corpus in a bucket: an entry of the log, and after it the objects.
 
 1. The lanes of the episodes are sealed: their sessions number no further episode, so places and task numbers stay.
-2. What shall lie in the places of the episodes is uploaded under names of its own, with a page that says where each file goes.
+2. Placeholder files for the episodes are uploaded under other names, with a page that says which file each one replaces.
 3. An entry of kind `erase` replaces the catalog files that have rows of the episodes, in the newest state and in every older one. If another
    writer takes its number, the erasure is worked out anew from the state then.
-4. Objects follow: what lies in the places is put there, catalog files, latents and lines of logs go, packs and manifests are written again
-   without the episodes. Each step may be done again, by any machine, until the page is replaced.
+4. Objects follow: placeholder files replace data and videos; catalog files, latents and lines of logs are deleted; packs and manifests are written again
+   without the episodes. Each step may be done again, by any machine, until the page is deleted.
 
 This is the one command that replaces objects. It does so after its entry, and the bytes are those that the entry names, or bytes without the
 episodes of every erasure that is known. It reads the log again after that, and begins again if another erasure has landed. So two at once

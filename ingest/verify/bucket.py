@@ -1,4 +1,4 @@
-"""Objects of a bucket as files for as long as one check needs them: a copy that lies in the working copy says nothing of the object."""
+"""Objects of a bucket as files for as long as one check needs them. A cached copy does not prove that the object is sound."""
 
 from __future__ import annotations
 

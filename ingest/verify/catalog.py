@@ -59,7 +59,7 @@ def latest_snapshot(corpus: Path) -> tuple[Snapshot | None, list[Finding]]:
 def part_findings(
     corpus: Path, current: Snapshot, pool: Executor, objects: FetchedObjects | None = None
 ) -> list[Finding]:
-    """Every part of every table, and what lies in `catalog/` without being one.
+    """Every part of every table, and files in `catalog/` that are no part.
 
     Args:
         objects: of the bucket that `corpus` is a working copy of.
