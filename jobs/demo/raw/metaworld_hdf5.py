@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from jobs.demo.raw import Written
+from jobs.demo.raw.pick_scene import pick_scene
 from jobs.demo.raw.scene import Scene, rigid_transform
 from jobs.demo.raw.video_files import write_scene
 
@@ -32,9 +33,8 @@ def write(root: Path) -> Written:
 
 
 def write_many(root: Path, num: int) -> Written:
-    """`num` episodes with actions, 4 s each, whose hands begin at different places of the same sway: enough to learn it from."""
-    # 13 * 0.7 rad is a step of phase that comes near no earlier one in 28 episodes
-    scenes = {f"reach-v3/{k:06d}": Scene(seed=13 * k, duration_s=4.0) for k in range(num)}
+    """`num` episodes with actions, about 4 s each, in which the hand picks up a ball: enough to learn it from."""
+    scenes = {f"pick-place-v3/{k:06d}": pick_scene(k) for k in range(num)}
     for name, scene in scenes.items():
         (root / name).parent.mkdir(exist_ok=True)
         write_episode(root / name, scene)

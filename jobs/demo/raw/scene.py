@@ -109,6 +109,10 @@ class Scene:
             )
             hull = cv2.convexHull(np.round(self.project(corners)).astype(np.int32))
             cv2.fillConvexPoly(img, hull, colour)
+        self._draw_hand(img, t_s)
+        return img
+
+    def _draw_hand(self, img: np.ndarray, t_s: float) -> None:
         for side in self.sides:
             T = self.T_base_hand(t_s, side)
             opening = 0.01 + 0.04 * self.gripper_opening(t_s)
@@ -119,4 +123,3 @@ class Scene:
             stub = np.array([[0, 0, 0, 1], [0, 0, 0.05, 1]])
             a, b = np.round(self.project((stub @ T.T)[:, :3])).astype(int)
             cv2.line(img, tuple(map(int, a)), tuple(map(int, b)), (240, 240, 240), 1)
-        return img
