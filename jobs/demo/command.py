@@ -36,7 +36,7 @@ TIERS = (
     "string_agg(distinct reasons[1].code, ', ' order by reasons[1].code) as first_reasons "
     "from tiers join episodes using (uid) group by all order by all"
 )
-NUM_PLAYS = 48  # of the source that the demo's policy learns from
+NUM_PLAYS = 96  # of the source that the demo's policy learns from
 BEATEN = ("copy_last_frame", "zero_action", "repeat_action", "mean_action")
 MANIFEST = "first"
 # The corpus is small: a fifth of the episodes is held out. The encoder stands in for DINOv3, whose weights are gated.

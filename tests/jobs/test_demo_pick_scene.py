@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jobs.demo.command import NUM_PLAYS
+from jobs.demo.raw.metaworld_hdf5 import FIRST_SEED
 from jobs.demo.raw.pick_scene import (
     CLOSING_S,
     GAIN_PER_S,
@@ -18,7 +20,7 @@ from jobs.demo.raw.pick_scene import (
     time_to,
 )
 
-SEEDS = range(48)  # as many as the demo has
+SEEDS = range(FIRST_SEED, FIRST_SEED + NUM_PLAYS)
 
 
 def test_the_distance_is_what_the_controller_leaves() -> None:
