@@ -17,12 +17,12 @@ from jobs.demo.command import (
     BEATEN,
     MANIFEST,
     QUERY,
-    SOURCES,
     TIERS,
     raw_of,
     steps,
     training_steps,
 )
+from jobs.demo.raw import SOURCES
 from jobs.ui.output import PIPE_WIDTH, stdout
 from tests.faults.runs import run
 
