@@ -165,9 +165,7 @@ def test_a_network_gives_each_candidate_what_it_gives_it_alone() -> None:
                     noise=planner.image_noise[None],
                     has_future=known.has_past[:, -1],
                 )
-                torch.testing.assert_close(
-                    image.mean(), planned.values[b, n], atol=1e-5, rtol=1e-4
-                )
+                torch.testing.assert_close(image.mean(), planned.values[b, n], atol=1e-5, rtol=1e-4)
     best = planned.values.argmax(dim=1)
     assert planned.action.equal(planned.candidates[torch.arange(3), best])
     assert len(np.unique(planned.values.numpy().round(5))) > 4  # chunks differ, so do their images
