@@ -11,7 +11,7 @@ import torch
 
 from training.model.network import Text
 from training.value.head import ValueHead, mean_of
-from training.value.outcomes import Ending, EpisodeLabel, ends_of, targets_of
+from training.value.outcomes import EpisodeEnding, EpisodeLabel, ends_of, targets_of
 from training.value.settings import ValueSettings, ValueShape
 
 # --- targets -----------------------------------------------------------------------------------------------------------
@@ -44,18 +44,18 @@ def test_who_succeeded_is_the_label_then_the_tier() -> None:
     del labels["no_row"]
     ends = ends_of(manifest, labels, low_fails=False, tolerance=3)
     assert {name: (end.ending, end.last) for name, end in ends.items()} == {
-        "labelled_yes": (Ending.SUCCEEDED, 24),
-        "labelled_no": (Ending.FAILED, 19),
-        "all_high": (Ending.SUCCEEDED_BY_TIER, 17),
-        "cut_short": (Ending.UNKNOWN, 19),
-        "with_low": (Ending.UNKNOWN, 19),
-        "limited": (Ending.UNKNOWN, 19),
-        "video": (Ending.UNKNOWN, 19),
-        "no_row": (Ending.SUCCEEDED_BY_TIER, 19),
+        "labelled_yes": (EpisodeEnding.SUCCEEDED, 24),
+        "labelled_no": (EpisodeEnding.FAILED, 19),
+        "all_high": (EpisodeEnding.SUCCEEDED_BY_TIER, 17),
+        "cut_short": (EpisodeEnding.UNKNOWN, 19),
+        "with_low": (EpisodeEnding.UNKNOWN, 19),
+        "limited": (EpisodeEnding.UNKNOWN, 19),
+        "video": (EpisodeEnding.UNKNOWN, 19),
+        "no_row": (EpisodeEnding.SUCCEEDED_BY_TIER, 19),
     }
     assert [name for name, end in ends.items() if not end.is_known] == ["cut_short", "with_low", "limited", "video"]  # fmt: skip
     failing = ends_of(manifest, labels, low_fails=True, tolerance=3)
-    assert [name for name, end in failing.items() if end.ending is Ending.FAILED_LOW] == ["with_low"]  # fmt: skip
+    assert [name for name, end in failing.items() if end.ending is EpisodeEnding.FAILED_LOW] == ["with_low"]  # fmt: skip
 
 
 def test_targets_by_hand() -> None:

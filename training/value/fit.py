@@ -29,7 +29,7 @@ from training.learner import Learner
 from training.run.checkpoint import Checkpoint
 from training.value.head import ValueHead, mean_of
 from training.value.outcomes import SUCCESSES, EpisodeLabel, ends_of, targets_of
-from training.value.settings import ValueCounts, ValueFacts, ValueScores, ValueSettings
+from training.value.settings import OutcomeCounts, ValueFacts, ValueScores, ValueSettings
 from training.value.stored import shape_of
 
 PURPOSE = 18  # of the seed of the order
@@ -68,7 +68,7 @@ class LabelledSamples:
     target: Tensor
     succeeds: npt.NDArray[np.bool_]
     uid: npt.NDArray[np.object_]
-    counts: ValueCounts
+    counts: OutcomeCounts
 
     def __len__(self) -> int:
         return len(self.target)
@@ -197,7 +197,7 @@ def labelled(
         target=torch.from_numpy(target),
         succeeds=succeeds,
         uid=names[number[read]],
-        counts=ValueCounts(
+        counts=OutcomeCounts(
             **Counter(end.ending.value for end in of_episode),
             samples=num,
             samples_left_out=int((~is_known).sum()),
@@ -237,11 +237,11 @@ def _train(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.num_steps)
     order = torch.from_numpy(_order(len(samples), settings))
-    for step, which in enumerate(order.split(settings.batch_size), 1):
+    for step, which in enumerate(torch.split(order, settings.batch_size), 1):
         logits = samples.logits(head, which, device)
         loss = fn.binary_cross_entropy_with_logits(logits, samples.target[which].to(device))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         progress(step)
@@ -264,7 +264,7 @@ def scores_of(
     Args:
         mean: of the targets of training, the constant that the head is compared with.
     """
-    parts = torch.arange(len(samples)).split(READ_AT_ONCE)
+    parts = torch.split(torch.arange(len(samples)), READ_AT_ONCE)
     logits = torch.cat([samples.logits(head, which, device).cpu() for which in parts])
     value, target = torch.sigmoid(logits.double()).numpy(), samples.target.double().numpy()
     succeeds = samples.succeeds

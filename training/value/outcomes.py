@@ -20,7 +20,7 @@ from training.value.settings import ValueSettings
 Ints = npt.NDArray[np.int64]
 
 
-class Ending(StrEnum):
+class EpisodeEnding(StrEnum):
     """How an episode ended, and who says so."""
 
     SUCCEEDED = "succeeded"
@@ -30,8 +30,8 @@ class Ending(StrEnum):
     UNKNOWN = "unknown"
 
 
-SUCCESSES = (Ending.SUCCEEDED, Ending.SUCCEEDED_BY_TIER)
-FAILURES = (Ending.FAILED, Ending.FAILED_LOW)
+SUCCESSES = (EpisodeEnding.SUCCEEDED, EpisodeEnding.SUCCEEDED_BY_TIER)
+FAILURES = (EpisodeEnding.FAILED, EpisodeEnding.FAILED_LOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class EpisodeLabel:
 class EpisodeEnd:
     """`last`: the last timestep."""
 
-    ending: Ending
+    ending: EpisodeEnding
     last: int
 
     @property
@@ -83,14 +83,14 @@ def ends_of(
         label = labels.get(uid)
         length = max(end, label.length) if label else end
         if label is not None and label.success is not None:
-            ending = Ending.SUCCEEDED if label.success else Ending.FAILED
+            ending = EpisodeEnding.SUCCEEDED if label.success else EpisodeEnding.FAILED
         elif uid in low:
-            ending = Ending.FAILED_LOW if low_fails else Ending.UNKNOWN
+            ending = EpisodeEnding.FAILED_LOW if low_fails else EpisodeEnding.UNKNOWN
         elif uid not in not_high and end >= length - tolerance:
             # What the tier leaves out at the end (standing still, say) is no part of the task.
-            ending, length = Ending.SUCCEEDED_BY_TIER, end
+            ending, length = EpisodeEnding.SUCCEEDED_BY_TIER, end
         else:
-            ending = Ending.UNKNOWN
+            ending = EpisodeEnding.UNKNOWN
         out[uid] = EpisodeEnd(ending=ending, last=length - 1)
     return out
 

@@ -10,11 +10,11 @@ VERSION = 1  # a reader refuses a higher one
 MOST_WIDE = 1 << 14
 
 
-class _Stored(BaseModel):
+class _ValuePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ValueSettings(_Stored):
+class ValueSettings(_ValuePart):
     """`target` of an image t timesteps before the end of an episode with T timesteps that succeeds: "discounted" is `discount` ** t, the discounted return of
     a reward of 1 at the end; "progress" is 1 - t / (T - 1). An episode that fails has 0 throughout, in either.
 
@@ -34,7 +34,7 @@ class ValueSettings(_Stored):
     seed: int = 0
 
 
-class ValueShape(_Stored):
+class ValueShape(_ValuePart):
     """What the run decides of a value head."""
 
     latent_width: int = Field(ge=1, le=MOST_WIDE)
@@ -44,7 +44,7 @@ class ValueShape(_Stored):
     state_width: int = Field(ge=0, le=MOST_WIDE)  # 0: no state
 
 
-class ValueCounts(_Stored):
+class OutcomeCounts(_ValuePart):
     """Episodes and samples of a split by what is known of their outcome. `by_tier`: no label, and all segments of the manifest are high up to the end;
     `low`: no label and a low segment, which counts where `low_fails` is set. Samples of unknown outcome are left out. `samples_beyond`: known ones more than
     `max_samples`.
@@ -60,7 +60,7 @@ class ValueCounts(_Stored):
     samples_beyond: int = 0
 
 
-class ValueScores(_Stored):
+class ValueScores(_ValuePart):
     """On samples of a split that the head was not trained on. `mse_of_mean`: of the mean target of training. A rank correlation (Spearman) is None where one side
     is constant; `rank_correlation_succeeded` is over samples of episodes that succeed.
     """
@@ -74,7 +74,7 @@ class ValueScores(_Stored):
     rank_correlation_succeeded: float | None
 
 
-class ValueFacts(_Stored):
+class ValueFacts(_ValuePart):
     """What a head is bound to, and what it was trained on. `step`, `is_averaged`: of the weights whose text features it reads."""
 
     value_version: int = VERSION
@@ -86,7 +86,7 @@ class ValueFacts(_Stored):
     manifest_sha256: str
     settings: ValueSettings
     shape: ValueShape
-    counts: ValueCounts
+    counts: OutcomeCounts
     scores: ValueScores | None = None
     not_scored: str = ""  # why there are no scores
     tensors_sha256: str = ""
