@@ -123,7 +123,7 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = ValueHead(shape_of(checkpoint, text_width), settings).to(device)
-    _train(head, trained, settings, device, progress)
+    train_head(head, trained, settings, device, progress)
     scores, not_scored = None, ""
     try:
         held_out = labelled(
@@ -224,7 +224,7 @@ def _read(
     return future, has_future, instruction, torch.cat(states) if states else None
 
 
-def _train(
+def train_head(
     head: ValueHead,
     samples: LabelledSamples,
     settings: ValueSettings,
