@@ -58,7 +58,6 @@ KEYS = {
 TEXT, NUM_ACTIONS, FUTURE, PAST = "reach the goal", 8, 6, 3
 STEP_M, NEAR_M, WRONG_RAD, LIMIT = 0.005, 0.01, 1.2, 40
 PATCHES, WIDTH = 9, 16
-POSITION = slice(0, 3)  # of the arm's slots: `left.delta_position_m` comes first
 # Of `latencies`: what it is on a robot's network, and values of random images.
 DROPPED = ("latency_ratio_", "latency_ms_per_chunk_", "value_std_")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -242,6 +241,12 @@ class TableTop:
         self.is_success = self.is_success or bool(is_near(self.at))
 
 
+def spec_of_arm() -> ActionSpec:
+    """The layout of a target."""
+    parts = [("left.position_m", 3), ("left.rot6d_cols", 6), ("left.gripper_opening", 1)]
+    return action_spec(parts)
+
+
 def encode(pictures: Pixels) -> Floats:
     """[n, PATCHES, WIDTH] what `TableTop.shown` shows."""
     numbers = pictures[:, 0, :, 0].astype(np.float64) * 256 + pictures[:, 1, :, 0]
@@ -331,8 +336,8 @@ def policy_of_world(learner: Learner, head: ValueHead, samples: Samples, num_chu
 
 def played(policy: Policy, count: int, seed: int) -> list[int | None]:
     """Timestep of success of each rollout, None where there is none."""
-    parts = [("left.position_m", 3), ("left.rot6d_cols", 6), ("left.gripper_opening", 1)]
-    world, horizon = TableTop(action_spec(parts)), Horizon(execute=FUTURE, past_steps=(-3, 0), limit=LIMIT)  # fmt: skip
+    world = TableTop(spec_of_arm())
+    horizon = Horizon(execute=FUTURE, past_steps=(-PAST, 0), limit=LIMIT)
     outcomes = [
         closed_loop(policy, world, scene_seed(seed, 7, k), horizon, task="reach")
         for k in range(count)

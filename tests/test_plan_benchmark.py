@@ -16,6 +16,21 @@ from benchmarks.plan import (
     save_figure,
     untrained_policy,
 )
+from benchmarks.plan_world import (
+    STEP_M,
+    Size,
+    TableTop,
+    demonstrations,
+    encode,
+    head_of,
+    is_near,
+    played,
+    policy_of_world,
+    spec_of_arm,
+    starts_of,
+    tokens_of,
+    trained,
+)
 from schemas.errors import ConfigError
 from training.recipe import load_recipe
 
@@ -47,3 +62,35 @@ def test_latencies_have_a_meaning_and_a_figure(tmp_path: Path) -> None:
     ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert "success in the simulator" in paths[0].read_text()
+
+
+@pytest.mark.slow
+def test_a_world_shows_what_it_means_to_and_planning_is_the_only_difference() -> None:
+    """Images hold hand and goal; a demonstration that reaches the goal ends there; the loop drives the policy."""
+    at = starts_of(np.random.default_rng(1), 5)
+    world = TableTop(spec_of_arm())
+    for each in at:
+        world.at = each
+        np.testing.assert_allclose(encode(world.shown()["camera"][None])[0], tokens_of(each), atol=1e-3)  # fmt: skip
+    shown = demonstrations(50, 3)
+    assert 0 < shown.succeeds.mean() < 1
+    ends = shown.at[np.arange(50), shown.end]
+    assert (is_near(ends) == shown.succeeds).all()
+    learner, samples = trained(Size.quick(), 0)
+    head, _ = head_of(learner, samples, Size.quick(), 0)
+    for num in (1, 3):
+        policy = policy_of_world(learner, head, samples, num, 0)
+        assert (policy.planner is None) == (num == 1)
+        assert len(played(policy, 1, 0)) == 1
+
+
+def test_a_world_hand_that_goes_straight_succeeds() -> None:
+    world = TableTop(spec_of_arm())
+    world.reset(4)
+    for _ in range(60):
+        target = world.in_force()
+        target[world.spec.slice("left.position_m")] = [*world.at[2:], 0.0]
+        before = world.at[:2].copy()
+        world.carry_out(target)
+        assert np.linalg.norm(world.at[:2] - before) <= STEP_M + 1e-12
+    assert world.is_success

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
+from jobs.commands import serve_policy
+from schemas.errors import ConfigError
+from tests.training.causal_cases import network as causal_network
 from training.model.network import Text
 from training.value.head import ValueHead, mean_of
 from training.value.outcomes import EpisodeEnding, EpisodeLabel, ends_of, targets_of
 from training.value.settings import ValueSettings, ValueShape
+from training.value.stored import shape_of
 
 # --- targets -----------------------------------------------------------------------------------------------------------
 
@@ -122,3 +128,15 @@ def test_no_text_and_no_view_have_a_finite_value() -> None:
     inputs["text"] = Text(values=torch.zeros(2, 0, 5), has=torch.zeros(2, 0, dtype=torch.bool))
     assert mean_of(inputs["text"]).tolist() == [[0.0] * 5] * 2
     assert head.value(**inputs).isfinite().all()
+
+
+def test_a_block_causal_run_neither_plans_nor_gets_a_value_head(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = SimpleNamespace(model=causal_network().settings, encoder_id="tiny_vit-0", step=1)
+    checkpoint: Any = SimpleNamespace(state=state, folder=tmp_path)
+    with pytest.raises(ConfigError, match="no forward dynamics to plan with"):
+        shape_of(checkpoint, 4)
+    monkeypatch.setattr("training.run.checkpoint.checkpoint_of", lambda *_: checkpoint)
+    with pytest.raises(ConfigError, match=r"--plan: .*no forward dynamics"):
+        serve_policy.command(tmp_path, plan=2)
