@@ -61,6 +61,7 @@ PATCHES, WIDTH = 9, 16
 # Of `latencies`: what it is on a robot's network, and values of random images.
 DROPPED = ("latency_ratio_", "latency_ms_per_chunk_", "value_std_")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +111,10 @@ class Demonstrations:
     """at: [M, LIMIT + 1, 4] hand and goal; end: [M] last timestep of each; succeeds: [M]."""
 
     at: Floats
-    end: np.ndarray[Any, np.dtype[np.int64]]
+    end: Ints
     succeeds: np.ndarray[Any, np.dtype[np.bool_]]
 
-    def places(self) -> tuple[Floats, Floats]:
+    def places(self) -> tuple[Ints, Ints]:
         """[S] episode and timestep of every image that has a future one."""
         pairs = [(m, t) for m, end in enumerate(self.end) for t in range(int(end) - FUTURE + 1)]
         both = np.array(pairs, dtype=np.int64)
@@ -134,7 +135,7 @@ def demonstrations(count: int, seed: int) -> Demonstrations:
         at[:, t + 1] = at[:, t]
         at[:, t + 1, :2] += move
     near = is_near(at)
-    succeeds = near.any(axis=1)
+    succeeds = np.asarray(near.any(axis=1))
     end = np.where(succeeds, near.argmax(axis=1), LIMIT)
     return Demonstrations(at=at, end=end, succeeds=succeeds)
 
@@ -244,7 +245,9 @@ class TableTop:
 def spec_of_arm() -> ActionSpec:
     """The layout of a target."""
     parts = [("left.position_m", 3), ("left.rot6d_cols", 6), ("left.gripper_opening", 1)]
-    return action_spec(parts)
+    spec = action_spec(parts)
+    assert spec is not None  # it has parts
+    return spec
 
 
 def encode(pictures: Pixels) -> Floats:
