@@ -126,6 +126,10 @@ _PANELS = {
             "jobs.commands.eval:command",
             "Evaluate a run offline on segments of a split (default: val) against simple baselines.",
         ),
+        "train-value": (
+            "jobs.commands.train_value:command",
+            "Train a value head for planning (`--plan`) on the latents of a run: how near an image is to the end of an episode that succeeds.",
+        ),
         "serve-policy": (
             "jobs.commands.serve_policy:command",
             "Serve a policy over a WebSocket to openpi, starVLA or (block-causal) LingBot-VA clients. Ctrl-C stops it.",

@@ -192,7 +192,7 @@ class Asked:
     def segments(self) -> Manifest:
         from schemas.manifest import load
 
-        return load(self.manifest or _manifest_of(self.run))
+        return load(self.manifest or manifest_of(self.run))
 
 
 def _latent_actions(asked: Asked) -> MotionProbe | None:
@@ -293,7 +293,12 @@ def not_beaten(
     return f"baselines not beaten: {', '.join(lost)}" if lost else ""
 
 
-def _manifest_of(run: Path) -> Path:
+def manifest_of(run: Path) -> Path:
+    """The manifest that a run was trained on.
+
+    Raises:
+        ConfigError: no run, or its manifest is not there any more.
+    """
     from training.run.run_folder import load_run
 
     begun = load_run(run)

@@ -18,6 +18,7 @@ from jobs.ui.options import (
     CheckpointStep,
     Device,
     HubId,
+    NumChunks,
     SamplingSteps,
     UsesAverages,
     WeightsFolder,
@@ -92,6 +93,7 @@ def command(
     checkpoint: CheckpointStep = None,
     ema: UsesAverages = False,
     sampling_steps: SamplingSteps = None,
+    plan: NumChunks = 1,
     weights: WeightsFolder = None,
     hub_id: HubId = None,
     vlm: Annotated[
@@ -113,7 +115,7 @@ def command(
         max_steps=max_steps,
         execute=execute,
     )
-    _check(run, server, request, weighs=bool(checkpoint or ema or sampling_steps))
+    _check(run, server, request, weighs=bool(checkpoint or ema or sampling_steps or plan > 1))
     with ExitStack() as stack:
         policy: Policy | ServedPolicy
         if server is not None:
@@ -124,7 +126,11 @@ def command(
             from training.policy.policy import PolicySettings
 
             settings = PolicySettings(
-                step=step_from(checkpoint), use_averages=ema, num_steps=sampling_steps, seed=seed
+                step=step_from(checkpoint),
+                use_averages=ema,
+                num_steps=sampling_steps,
+                seed=seed,
+                num_chunks=plan,
             )
             policy = _opened(run, settings, weights=weights, hub_id=hub_id, vlm=vlm, device=device)
         about = {
@@ -151,7 +157,7 @@ def _check(run: Path | None, server: str | None, request: RolloutRequest, *, wei
     if (run is None) == (server is None):
         raise ConfigError("expected either RUN or --server URL", where="eicorpus rollout")
     if server is not None and weighs:
-        problem = "--checkpoint, --ema and --sampling-steps are options of the server"
+        problem = "--checkpoint, --ema, --sampling-steps and --plan are options of the server"
         raise ConfigError(problem, remedy="pass them to `eicorpus serve-policy`", where="--server")
     if not request.env.startswith((METAWORLD, GYM)) or request.env.endswith(":"):
         problem = f"{request.env!r:.80}; expected metaworld:TASK or gym:ID"
@@ -268,6 +274,7 @@ def _settings(
     digest = None
     if request.mapping is not None:
         digest = hashlib.sha256(read_regular(request.mapping, max_bytes=1 << 20)).hexdigest()
+    plan = facts.get("plan") or {}
     return {
         "env": request.env,
         "mapping_sha256": digest,
@@ -277,6 +284,8 @@ def _settings(
         "execute": request.execute,
         "recipe": facts["recipe"],
         "step": facts["step"],
+        "plan": plan.get("num_chunks"),
+        "value_sha256": plan.get("value_sha256"),
         **about,
     }
 

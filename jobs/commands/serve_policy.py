@@ -17,6 +17,7 @@ from jobs.ui.options import (
     ComputePrecision,
     Device,
     HubId,
+    NumChunks,
     RunFolder,
     SamplingSteps,
     UsesAverages,
@@ -48,6 +49,7 @@ def command(
     checkpoint: CheckpointStep = None,
     ema: UsesAverages = False,
     sampling_steps: SamplingSteps = None,
+    plan: NumChunks = 1,
     precision: ComputePrecision = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
     device: Device = "auto",
@@ -85,6 +87,7 @@ def command(
         num_steps=sampling_steps,
         precision=None if precision == "auto" else precision,
         seed=seed,
+        num_chunks=plan,
     )
     served = ServerSettings(
         host=host,
@@ -94,6 +97,9 @@ def command(
         max_clients=max_clients,
     )
     state = checkpoint_of(run, step).state
+    if plan > 1 and isinstance(state.model, CausalModelSettings):
+        problem = "a block-causal network has no forward dynamics to plan with"
+        raise ConfigError(problem, remedy="remove --plan", where="--plan")
     encode = encoder_for(state.encoder_id, weights=weights, hub_id=hub_id, device=device)
     served_policy: Policy | CausalPolicy
     policy_server: WireServer
@@ -162,8 +168,10 @@ async def _serve(policy_server: WireServer, text: str) -> None:
 
 def policy_text(policy: Policy | CausalPolicy) -> str:
     """What is served."""
-    computed = policy.facts()["precision"]
-    text = f"step {policy.step} of {policy.recipe.name}, computed in {computed}"
+    facts = policy.facts()
+    text = f"step {policy.step} of {policy.recipe.name}, computed in {facts['precision']}"
+    if "plan" in facts:
+        text += f", plans with {facts['plan']['num_chunks']} chunks"
     if policy.encode is None:
         text += "; no image encoder: clients must send observation/latents/<camera>"
     return text

@@ -175,6 +175,16 @@ SamplingSteps = Annotated[
         "--sampling-steps", min=1, help="Euler steps per sample. Default: from the recipe."
     ),
 ]
+NumChunks = Annotated[
+    int,
+    typer.Option(
+        "--plan",
+        min=1,
+        max=1024,
+        metavar="N",
+        help="Sample N chunks, predict the future image of each, and carry out the one with the highest value (`train-value`). 1 does not plan.",
+    ),
+]
 ComputePrecision = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Compute precision. `auto` is the precision of training."),

@@ -41,12 +41,13 @@ class Observation:
 class ActionChunk:
     """What to do next: [K, A] absolute targets in the layout of `spec`, reached `t_s` [K] seconds from now.
 
-    Poses are in the frame of the history's; without a history they are seen from the hand of now.
+    Poses are in the frame of the history's; without a history they are seen from the hand of now. plan_values: [N] of the candidates of a policy that plans.
     """
 
     spec: ActionSpec
     targets: Array
     t_s: Array
+    plan_values: npt.NDArray[np.float32] | None = None
 
     def part(self, name: str) -> Array:
         """[K, n]: the slice of this name, `right.gripper_opening` say; KeyError naming what there is."""

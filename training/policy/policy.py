@@ -32,6 +32,7 @@ from training.learner import Learner
 from training.model.network import KnownInputs
 from training.policy.embodiments import PolicyEmbodiment, embodiments_of
 from training.policy.observation import ActionChunk, Observation, Pixels, checked_images
+from training.policy.plan import Planner, Value, check_can_plan
 from training.policy.restored import restored
 from training.policy.text_encoder import Tell, open_text_encoder
 from training.precision import Precision
@@ -39,6 +40,7 @@ from training.recipe import TrainRecipe
 from training.run.checkpoint import checkpoint_of, recipe_of
 from training.run.parallel import Ranks, device_for
 from training.tasks import INDEX
+from training.value.stored import load_value
 
 Encode = Callable[[Pixels], npt.NDArray[Any]]
 PURPOSE = 10  # of the key of the noise: evaluation has 9
@@ -53,6 +55,7 @@ class PolicySettings:
     num_steps: int | None = None  # of Euler; None is the recipe's
     precision: Precision | None = None  # of compute; None is the recipe's
     seed: int = 0  # of the noise
+    num_chunks: int = 1  # candidates among which a value head chooses; 1: no planning
 
 
 class Policy:
@@ -72,7 +75,14 @@ class Policy:
         num_steps: int | None = None,
         precision: Precision | None = None,
         seed: int = 0,
+        num_chunks: int = 1,
+        value: Value | None = None,
+        about_value: Mapping[str, Any] | None = None,
     ) -> None:
+        """
+        Args:
+            num_chunks: candidates of each chunk; more than one needs `value`, which scores them (`training/policy/plan.py`).
+        """
         self.learner, self.tell, self.normaliser = learner.eval(), tell, normaliser
         self.recipe, self.encode, self.step, self.rate_hz = recipe, encode, step, rate_hz
         self.sampler = Sampler(
@@ -86,6 +96,18 @@ class Policy:
         generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE)))
         self._noise = torch.randn(1, settings.num_actions, ACTION_WIDTH, generator=generator)
         self._device = next(learner.network.parameters()).device
+        self.planner: Planner | None = None
+        if num_chunks > 1:
+            if value is None:
+                raise ConfigError("planning needs a value head", where="num_chunks")
+            self.planner = Planner(
+                self.sampler,
+                value,
+                noise=self._noise,
+                num_chunks=num_chunks,
+                seed=seed,
+                about=about_value,
+            )
 
     @classmethod
     def load(
@@ -103,12 +125,23 @@ class Policy:
             vlm: folder of the language model whose stored features the run was trained on.
 
         Raises:
-            ConfigError: no complete checkpoint, or not the language model that it was trained with.
+            ConfigError: no complete checkpoint, or not the language model that it was trained with; or planning without forward dynamics or a value head.
         """
         checkpoint = checkpoint_of(run, settings.step)
         recipe, here = recipe_of(checkpoint), device_for(Ranks(), device)
+        if settings.num_chunks > 1:
+            check_can_plan(recipe, where=str(run))
         tell, conditioner = open_text_encoder(checkpoint, vlm=vlm, device=here)
         ready = restored(checkpoint, conditioner, use_averages=settings.use_averages, device=here)
+        value, about_value = None, None
+        if settings.num_chunks > 1:
+            head, about = load_value(
+                checkpoint,
+                is_averaged=settings.use_averages,
+                text_width=conditioner.width,
+                device=here,
+            )
+            value, about_value = head.value, {"value_sha256": about.tensors_sha256}
         return cls(
             ready.learner,
             tell,
@@ -121,6 +154,9 @@ class Policy:
             num_steps=settings.num_steps,
             precision=settings.precision,
             seed=settings.seed,
+            num_chunks=settings.num_chunks,
+            value=value,
+            about_value=about_value,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -144,6 +180,7 @@ class Policy:
             "rate_hz": self.rate_hz,
             "with_state": data.with_state,
             "actions": "absolute targets; poses in the frame of observation/history",
+            **({} if self.planner is None else {"plan": dict(self.planner.about)}),
         }
 
     def spec(self, embodiment: str) -> ActionSpec:
@@ -173,18 +210,24 @@ class Policy:
         scored = self.normaliser.is_known.to(self._device)[known.embodiment]
         settings = self.learner.network.settings
         blind = known.past.new_zeros(size, settings.num_image_tokens, settings.latent_width)
-        predicted = self.sampler.action(
-            known,
-            text,
-            future=blind,
-            scored=scored[:, None].expand(-1, steps, -1),
-            noise=self._noise.to(self._device).expand(size, -1, -1),
-        )
+        is_asked = scored[:, None].expand(-1, steps, -1)
+        values: Sequence[npt.NDArray[np.float32] | None] = [None] * size
+        if self.planner is None:
+            noise = self._noise.to(self._device).expand(size, -1, -1)
+            predicted = self.sampler.action(known, text, future=blind, scored=is_asked, noise=noise)
+        else:
+            planned = self.planner.chosen(known, text, future=blind, scored=is_asked)
+            predicted, values = planned.action, list(planned.values.cpu().numpy())
         raw = self.normaliser.decode(predicted.double(), known.embodiment).cpu().numpy()
         t_s = (np.arange(steps) + 1) / self.rate_hz
         return [
-            ActionChunk(spec=body.spec, targets=body.absolute(values, each.history), t_s=t_s)
-            for body, values, each in zip(bodies, raw, observations, strict=True)
+            ActionChunk(
+                spec=body.spec,
+                targets=body.absolute(motions, each.history),
+                t_s=t_s,
+                plan_values=value,
+            )
+            for body, motions, each, value in zip(bodies, raw, observations, values, strict=True)
         ]
 
     def _body(self, embodiment: str) -> PolicyEmbodiment:

@@ -29,6 +29,13 @@ class ServedBody(_ServerFacts):
     action_names: list[str] = Field(min_length=1)
 
 
+class ServedPlan(_ServerFacts):
+    """Among how many chunks the policy chooses, and by which value head."""
+
+    num_chunks: int = Field(ge=2)
+    value_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class ServedFacts(_ServerFacts):
     """The part of `Policy.facts` that a rollout reads."""
 
@@ -39,6 +46,7 @@ class ServedFacts(_ServerFacts):
     past_s: list[Annotated[float, Field(ge=-LONGEST_S, le=0)]] = Field(min_length=1)
     num_actions: int = Field(ge=1)
     rate_hz: float = Field(ge=0.01, le=1000)
+    plan: ServedPlan | None = None
 
 
 def checked_facts(message: dict[str, Any], where: str) -> dict[str, Any]:

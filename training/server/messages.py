@@ -74,7 +74,12 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
 
 def answer_of(chunk: ActionChunk) -> dict[str, Any]:
     """What travels back."""
-    return {"actions": chunk.targets.astype(np.float32), "t_s": chunk.t_s.astype(np.float32)}
+    values = {} if chunk.plan_values is None else {"plan_values": chunk.plan_values}
+    return {
+        "actions": chunk.targets.astype(np.float32),
+        "t_s": chunk.t_s.astype(np.float32),
+        **values,
+    }
 
 
 def enveloped(request: Mapping[str, Any], kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
