@@ -166,6 +166,17 @@ def _make_visible(kind: type) -> None:
         pytree.register_dataclass(kind)
 
 
+def checkpoint_group(how: Wrapper, ranks: Ranks) -> dist.ProcessGroup | None:
+    """A group of all ranks on the CPU, where each holds a part of the weights and so writes it; else None. Every rank must call this.
+
+    Its own: the thread that writes speaks over it while a step speaks over the other.
+    """
+    if ranks.is_alone or how == "ddp":
+        return None
+    group: dist.ProcessGroup = dist.new_group(backend="gloo")
+    return group
+
+
 def no_sync(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
     """Around the forward and backward pass of a part of a batch: only the last exchanges gradients."""
     if isinstance(model, FSDPModule):

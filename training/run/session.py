@@ -31,7 +31,7 @@ from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps
 from training.run.optimiser import EMA, adamw
-from training.run.parallel import Ranks, wrapped
+from training.run.parallel import Ranks, checkpoint_group, wrapped
 from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
 from training.run.trainer import Hooks, Loop, Trainer
@@ -138,7 +138,8 @@ class Session:
             cut_log(request.out, self.first_step)
         if self.first_step >= self.end:
             return self.first_step
-        writer = CheckpointWriter(request.out, recipe.run.keep_checkpoints)
+        group = checkpoint_group(recipe.run.parallel, self.ranks)
+        writer = CheckpointWriter(request.out, recipe.run.keep_checkpoints, group)
         loop = Loop(
             trainer=trainer,
             losses=Losses(self._groupings()),
@@ -156,6 +157,7 @@ class Session:
                 on_log=world.on_log,
                 stepped=world.stepped,
                 save=partial(self._save, trainer, writer),
+                has_failed=lambda: writer.has_failed,
                 validate=self._validate_with(trainer),
                 save_best=partial(self._save, trainer, writer),
                 best=load_best(request.out / FOLDER),
@@ -223,7 +225,9 @@ class Session:
             text_id=self.learner.conditioner.text_id,
             text_settings=self.learner.conditioner.text_settings,
             rate_hz=self.loader.window.rate_hz,
+            world_size=self.ranks.world_size,
         )
         normaliser = self.loader.normaliser.state()
         parts = trainer.learner, trainer.optimiser, trainer.averages
-        writer.save(partial(snapshot, *parts, state, self.ranks, normaliser), best)
+        take = partial(snapshot, *parts, state, self.ranks, normaliser)
+        writer.save(partial(take, is_gathered=not writer.is_sharded), best)

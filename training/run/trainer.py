@@ -243,6 +243,7 @@ class Hooks:
     should_stop: Callable[[], bool]
     on_log: Callable[[dict[str, Any]], None]
     save: Callable[[int], None]  # how many steps are done
+    has_failed: Callable[[], bool] = lambda: False  # whether what was saved before could not be
     stepped: Callable[[int], None] = lambda done: None  # how many are done; on every rank
     validate: Callable[[], Validated] | None = None  # None: never
     save_best: Callable[[int, Best], None] = lambda done, best: (
@@ -288,11 +289,15 @@ class Loop:
             waiting = launched
             hooks.stepped(done)
             # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
-            is_stopped, is_late = any_rank(
-                self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
+            is_stopped, is_late, has_failed = any_rank(
+                self.trainer.ranks,
+                hooks.should_stop(),
+                self._is_late(saved_s),
+                hooks.has_failed(),
             )
             is_last = done == end or is_stopped
-            is_saved = done % recipe.checkpoint_every == 0 or is_late or is_last
+            # What failed is raised by the next save.
+            is_saved = done % recipe.checkpoint_every == 0 or is_late or is_last or has_failed
             is_told = done % recipe.log_every == 0 or is_last
             if is_saved or is_told or self._is_validated(done):
                 stepped, waiting = self._settled(waiting, pace) or stepped, None
