@@ -118,6 +118,8 @@ class Estimate:
     peak_flops: float
     memory: dict[str, int]  # bytes, by what they are for
     accumulate: int  # parts of a rank's batch, one after the other
+    accumulate_by: str  # "recipe", "checkpoint" or "estimate"
+    accumulate_of_80_gb: int | None  # by this estimate; None: no number of parts fits
     memory_by_parts: dict[int, int]  # bytes in all, in how many parts
     traffic: dict[
         str, int

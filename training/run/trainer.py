@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -157,6 +157,15 @@ class Trainer:
             lara=terms.lara,
             lara_mean=lara_mean,
         )
+
+    def rehearse(self, batch: Batch) -> None:
+        """The forward and backward pass of `batch` in one part, of which nothing stays: it takes the memory that a part of a step takes. Every rank must call this."""
+        run = self.recipe.run.model_copy(update={"accumulate": 1})
+        alone = replace(self, recipe=self.recipe.model_copy(update={"run": run}))
+        counts = sum_over(self.learner.num_scored(batch) * run.num_draws, self.ranks)
+        self.optimiser.zero_grad(set_to_none=True)
+        alone._accumulate(batch, 0, counts, self._lara_counts(batch))
+        self.optimiser.zero_grad(set_to_none=True)
 
     def check(self, result: StepResult) -> None:
         """Wait for a step. Every rank must call this for the same steps.
@@ -404,6 +413,7 @@ class Loop:
             "loss": stepped.loss(trainer.recipe),
             "lr": stepped.lr,
             "gradient_norm": stepped.gradient_norm,
+            "accumulate": trainer.recipe.run.num_parts,
         }
         if self.hooks.mishaps is not None:
             line |= self.hooks.mishaps.counts
