@@ -82,6 +82,9 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """A process group over all ranks, where there are several and nobody (Ray Train) has made one. Found by what torchrun set.
 
     Its threads have ended afterwards, also after an error.
+
+    Raises:
+        ConnectionError: another rank has ended.
     """
     is_ours = not ranks.is_alone and not dist.is_initialized()
     if is_ours:
@@ -93,11 +96,21 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         yield
     except BaseException as error:
         _clear_frames(error)
+        if not ranks.is_alone and _is_lost_peer(error):
+            problem = f"another rank has ended or cannot be reached ({str(error).splitlines()[0]})"
+            raise ConnectionError(problem) from error
         raise
     finally:
         if is_ours:
             dist.destroy_process_group()
         _release_groups()
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Of NCCL by its type. Gloo says it as a RuntimeError with the file of its own that noticed."""
+    return isinstance(error, dist.DistError) or (
+        type(error) is RuntimeError and "gloo" in str(error)
+    )
 
 
 def _release_groups() -> None:
