@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from schemas.errors import ConfigError
+from schemas.regular_file import open_regular
 from training.batch import Batch, Origin
 from training.data.prefetch import tensors_mapped
 from training.loss import loss_of
@@ -144,7 +145,10 @@ def host_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups 2 and 1
         path = cgroup / name
-        text = path.read_text().strip() if path.is_file() else ""
+        if not path.is_file():
+            continue
+        with open_regular(path) as file:  # the kernel says that it has 0 bytes
+            text = file.read(100).decode().strip()
         sizes += [int(text)] if text.isdigit() else []  # "max": no limit
     return min(sizes)
 
