@@ -2,31 +2,39 @@
 
     python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N]
 
-On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own; batches
-are seeded numbers of the true shapes (196 patches of 384, up to 64 tokens of text), made before the clock starts. Steps are those of the run's own
-loop: the copy of a batch to the device, noise, forward, backward, clip, AdamW, averages, what is added up for the log and a line of it. `--counts`
-times nothing: launches and reads of a step, and what autograd keeps.
+On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own. Steps are those of the
+run's own loop: batches from the run's loader with its threads, over a corpus that is made first (196 patches of 384); their copy to the device, noise, forward,
+backward, clip, AdamW, averages, whether the step before was finite, what is added up for the log and a line of it in a file. Only the text is made up: seeded features of
+32 to 64 tokens, not read from disk. `--counts` times nothing: launches, reads and arithmetic of a step, and what autograd keeps.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import typer
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from benchmarks import result
+from benchmarks.loader import write_manifest
 from benchmarks.op_counts import OpCounts, counted
 from benchmarks.synthetic import in_own_process, peak_rss_mib
+from ingest.corpus.manifest_folders import manifest_folder
+from schemas.manifest import load
 from training.batch import Batch, Origin
+from training.conditioning.hashed_words import NoTextReader
 from training.conditioning.protocol import Conditioner
+from training.data.loader import Loader
 from training.data.prefetch import tensors_mapped
 from training.learner import Learner
 from training.model.attention import kernels_of
@@ -34,11 +42,12 @@ from training.model.network import KnownInputs, Network, Text
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
-from training.run.compute import SampleFlops, flops_per_sample, matmul_peak
+from training.run.compute import SampleFlops, flops_by_operator, flops_per_sample, matmul_peak
 from training.run.memory import footprint_of
 from training.run.metrics import Grouping, Losses
-from training.run.optimiser import adamw
+from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks
+from training.run.run_folder import append_log
 from training.run.trainer import Hooks, Loop, Trainer
 from training.tasks import TASKS
 
@@ -52,6 +61,8 @@ KEYS = {
     "launches_*": "Operators of a step of the loop that are no views, counted on a CPU with two small layers.",
     "waits_*": "Reads of the device by the host in that step.",
     "kept_*": "Bytes of a token and width that a block of `lda_1b` keeps for the backward pass in bf16, counted.",
+    "data_wait_share_*": "Share of a step that waits for the loader.",
+    "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
     "peak_rss_mib_*": "Memory of the case above the imports.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
@@ -60,6 +71,7 @@ KEYS = {
 
 SMALL = Architecture(width=384, num_layers=4, num_heads=8)
 HEAD_WIDTHS = (48, 64, 128)
+EPISODES = 8  # of the corpus, of 250 timesteps
 NUM_TEXT, TEXT_WIDTH, NUM_EMBODIMENTS = 64, 2560, 16
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -76,6 +88,8 @@ class Case:
     is_compiled: bool = False
     is_checkpointed: bool = False
     num_patches: int = 196
+    manifest: str = ""  # folder; "": one seeded batch again and again
+    out: str = ""  # folder of the log; "": no file
 
     @property
     def settings(self) -> ModelSettings:
@@ -136,14 +150,19 @@ def batch_of(case: Case) -> Batch:
     )
 
 
-def trainer_of(case: Case) -> Trainer:
+def recipe_of(case: Case) -> TrainRecipe:
     run = {
         "num_steps": 10**6,
         "batch_size": case.batch_size,
         "precision": case.precision,
         "log_every": 10**6,  # the last step of a loop has a line anyway
+        "num_workers": 8 if case.device == "cuda" else 2,
     }
-    recipe = TrainRecipe.model_validate({"name": "bench", "run": run})
+    return TrainRecipe.model_validate({"name": "bench", "run": run, "optimiser": {"ema": 0.999}})
+
+
+def trainer_of(case: Case) -> Trainer:
+    recipe = recipe_of(case)
     device = torch.device(case.device)
     torch.manual_seed(0)
     learner = Learner(Network(case.settings), FixedText()).to(device)
@@ -152,7 +171,7 @@ def trainer_of(case: Case) -> Trainer:
         learner=learner,
         model=learner,
         optimiser=adamw(learner, recipe.optimiser),
-        averages=None,
+        averages=EMA(learner, recipe.optimiser.ema or 0.0),
         recipe=recipe,
         ranks=Ranks(),
         device=device,
@@ -163,13 +182,21 @@ def trainer_of(case: Case) -> Trainer:
 def loop_of(case: Case, peak: float, lines: list[dict[str, Any]]) -> Loop:
     """That of a run, without checkpoints."""
     flops = SampleFlops.of(lambda num: flops_per_sample(case.settings, num))
+
+    def keep_line(line: dict[str, Any]) -> None:
+        if case.out:
+            append_log(Path(case.out), line)
+        lines.append(line)
+
     hooks = Hooks(
         clock_s=time.perf_counter,
         should_stop=lambda: False,
-        on_log=lines.append,
+        on_log=keep_line,
         save=lambda done: None,
     )
     tiers = Grouping.of(["high", "low"] * case.batch_size)
+    if case.manifest:
+        tiers = Grouping.of(load(Path(case.manifest)).rows["tier"].to_pylist())
     return Loop(
         trainer=trainer_of(case),
         losses=Losses({"tier": tiers}),
@@ -185,8 +212,13 @@ def host_batches(case: Case) -> Iterator[Batch]:
     batch = batch_of(dataclasses.replace(case, device="cpu"))
     if case.device == "cuda":
         batch = tensors_mapped(batch, Tensor.pin_memory)
-    while True:
-        yield batch
+    if not case.manifest:
+        while True:
+            yield batch
+    loader = Loader(load(Path(case.manifest)), recipe_of(case), reader=NoTextReader())
+    text = batch.text_inputs
+    for loaded in loader.batches(pin_memory=case.device == "cuda"):
+        yield dataclasses.replace(loaded, text_inputs=text)
 
 
 def measured(case: Case) -> dict[str, Any]:
@@ -205,6 +237,7 @@ def measured(case: Case) -> dict[str, Any]:
         "samples_per_s": lines[-1]["samples_per_s"],
         "matmul_peak_tflops": peak / 1e12,
         "mfu_ratio": lines[-1]["mfu"],
+        "data_wait_share": lines[-1]["data_wait_share"],
         "peak_rss_mib": peak_rss_mib() - before_mib,
     }
     if device.type == "cuda":
@@ -242,9 +275,22 @@ def kept() -> dict[str, float]:
     return out
 
 
+def arithmetic() -> dict[str, float]:
+    """GFLOP of a sample by operator, as it is, and as it was before frozen text went without a gradient."""
+    architecture = load_recipe("lda_1b").architecture.model_dump()
+    s = ModelSettings(**architecture | {"text_width": TEXT_WIDTH})
+    out: dict[str, float] = {}
+    for suffix, is_frozen in (("", True), ("_before", False)):
+        by_operator = flops_by_operator(s, 200, is_text_frozen=is_frozen)
+        by_operator["all"] = sum(by_operator.values())
+        out |= {f"{name}{suffix}": round(n / 1e9, 2) for name, n in by_operator.items() if n > 1e7}
+    return out
+
+
 def counted_of() -> dict[str, float]:
     """All that is counted and not timed."""
-    out = {f"kept_{name}": value for name, value in kept().items()}
+    out = {f"op_gflop_{name}": value for name, value in arithmetic().items()}
+    out |= {f"kept_{name}": value for name, value in kept().items()}
     for size in (8, 64):
         out |= {f"{name}_batch_{size}": value for name, value in counts(size).items()}
     return out
@@ -274,12 +320,11 @@ def main(
     """Measure and print."""
     counted_figures = counted_of()
     if counts_only:
-        document = result.as_json("train_step", result.machine(), counted_figures)
-        print(document if as_json else json.dumps(counted_figures, indent=1))
+        _show(result.machine(), counted_figures, as_json=as_json)
         return
     has_gpu = torch.cuda.is_available()
     chosen = ("cuda" if has_gpu else "cpu") if device == "auto" else device
-    architecture = load_recipe("lda_1b").architecture if chosen == "cuda" else SMALL
+    architecture = _lda_1b() if chosen == "cuda" else SMALL
     if quick:
         architecture = architecture.model_copy(update={"num_layers": 1})
     case = Case(
@@ -304,17 +349,58 @@ def main(
         "bf16_compiled": dataclasses.replace(case, is_compiled=True),
         "bf16_checkpointed": dataclasses.replace(case, is_checkpointed=True),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_manifest(Path(folder), EPISODES)
+        published = manifest_folder(manifest.corpus, manifest.facts.name)
+        figures |= _timed(cases, str(published))
+    _show(measured_on, figures, as_json=as_json)
+
+
+def _lda_1b() -> Architecture:
+    architecture = load_recipe("lda_1b").architecture
+    assert isinstance(architecture, Architecture)
+    return architecture
+
+
+def _timed(cases: dict[str, Case], manifest: str) -> dict[str, Any]:
+    """Each case in its own process, and widths of heads beside them."""
+    figures: dict[str, Any] = {}
     for name, each in cases.items():
-        figures |= {f"{key}_{name}": v for key, v in in_own_process(measured, each).items()}
+        with_data = dataclasses.replace(each, manifest=manifest, out=str(Path(manifest).parent))
+        figures |= {f"{key}_{name}": v for key, v in in_own_process(measured, with_data).items()}
     figures["compiled_over_eager_speed_ratio"] = round(figures["step_s_bf16"] / figures["step_s_bf16_compiled"], 3)  # fmt: skip
+    case = dataclasses.replace(cases["bf16"], manifest=manifest)
+    architecture = case.architecture
     for width in HEAD_WIDTHS:
         heads = architecture.model_copy(update={"num_heads": architecture.width // width})
         other = dataclasses.replace(case, architecture=heads)
         figures[f"kernels_{width}"] = in_own_process(kernels, other)
         of_width = in_own_process(measured, other)
         figures |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
-    document = result.as_json("train_step", measured_on, figures)
-    print(document if as_json else json.dumps(figures, indent=1))
+    return figures
+
+
+def _show(measured_on: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:
+    """The object of docs/results, or a table of cases and a line for each other figure."""
+    if as_json:
+        print(result.as_json("train_step", measured_on, figures))
+        return
+    patterns = [key.removesuffix("*") for key in KEYS if key.endswith("_*")]
+    kinds = {
+        pattern: {k.removeprefix(pattern): v for k, v in figures.items() if k.startswith(pattern)}
+        for pattern in patterns
+    }
+    kinds = {pattern: by_case for pattern, by_case in kinds.items() if by_case}
+    table = Table("case", *(pattern.removesuffix("_") for pattern in kinds))
+    for name in dict.fromkeys(name for by_case in kinds.values() for name in by_case):
+        table.add_row(name, *(str(by_case.get(name, "-")) for by_case in kinds.values()))
+    console = Console(width=200)
+    console.print(table)
+    for key, value in figures.items():
+        if not key.startswith(tuple(kinds)):
+            console.print(f"{key}: {value}")
+    if figures.get("device", "cpu") == "cpu":
+        console.print("not measured on a GPU")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ class RunSettings(_RecipeSection):
 
     num_steps: int = Field(400_000, ge=1)
     batch_size: int = Field(1536, ge=1)
-    # Parts of a rank's batch, one after the other. "auto": on a GPU the fewest that fit its memory, by an estimate; else 1
+    # Parts of a rank's batch, one after the other. "auto": the fewest that fit, on a GPU measured before the first step, on a CPU by an estimate;
+    # a run that is resumed by as many ranks keeps its number.
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     num_draws: int = Field(
         1, ge=1

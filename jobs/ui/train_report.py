@@ -92,7 +92,11 @@ def _by_parts(needs: Estimate) -> str:
     """Of a few numbers of parts what a rank needs: which GPU a run fits is decided there, not on this machine."""
     shown = [n for n in needs.memory_by_parts if n <= 16]
     parts = ", ".join(f"{n}: {size_text(needs.memory_by_parts[n])}" for n in shown)
-    return f"run.accumulate {needs.accumulate}; memory per rank by number of parts: {parts}"
+    of_80_gb = needs.accumulate_of_80_gb or "no number of parts fits"
+    return (
+        f"run.accumulate {needs.accumulate} (from the {needs.accumulate_by}); for a GPU of 80 GB: {of_80_gb}; "
+        f"memory per rank by number of parts: {parts}"
+    )
 
 
 def _warnings(counts: dict[str, Any]) -> list[str]:

@@ -133,8 +133,8 @@ def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:
         step += 1
 
 
-def snapshot_of(made: Trainer, step: int) -> CheckpointSnapshot | None:
-    """None on ranks other than the first."""
+def snapshot_of(made: Trainer, step: int, *, is_gathered: bool = True) -> CheckpointSnapshot | None:
+    """None on ranks other than the first, where it is gathered."""
     state = CheckpointState(
         step=step,
         recipe=made.recipe.model_dump(mode="json"),
@@ -144,7 +144,8 @@ def snapshot_of(made: Trainer, step: int) -> CheckpointSnapshot | None:
         model=SETTINGS,
         embodiments=("umi",),
     )
-    return snapshot(made.learner, made.optimiser, made.averages, state, made.ranks, NORMALISER)
+    of = made.learner, made.optimiser, made.averages, state, made.ranks, NORMALISER
+    return snapshot(*of, is_gathered=is_gathered)
 
 
 def weights(made: Learner) -> dict[str, Tensor]:

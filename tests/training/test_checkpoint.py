@@ -242,7 +242,7 @@ def test_a_newer_version_is_refused_and_the_normaliser_comes_back(tmp_path: Path
     assert back["clip"] is None
     assert torch.equal(back["centre"], running.CENTRE)
     path = found.folder / STATE
-    path.write_text(path.read_text().replace('"checkpoint_version": 1', '"checkpoint_version": 2'))
+    path.write_text(path.read_text().replace('"checkpoint_version": 2', '"checkpoint_version": 3'))
     with pytest.raises(ConfigError, match="newer eicorpus"):
         checkpoint_of(tmp_path)
 

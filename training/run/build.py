@@ -28,10 +28,11 @@ from training.run.architecture import (
     footprint_for,
     learner_of,
 )
+from training.run.checkpoint import recipe_of
 from training.run.communication import Traffic, shard_ranks_of, traffic_of
 from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
-from training.run.memory import Memory, memory_of, parts_that_fit
+from training.run.memory import Memory, fewest_parts, host_bytes, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
@@ -45,7 +46,7 @@ from training.run.resume import (
     resume_on_all_ranks,
 )
 from training.run.run_folder import RunFacts, check_same, going_on
-from training.run.session import RunHooks, Session, TrainRequest
+from training.run.session import PartsBy, RunHooks, Session, TrainRequest
 from training.run.validation import Validation
 from training.trainable import Trainable
 
@@ -103,7 +104,7 @@ def open_session(
     num_text, mean_text = _text_lengths(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
-        num_parts = _num_parts(recipe, by_parts, device)
+        num_parts, parts_by = _num_parts(recipe, by_parts, begun, ranks, device)
     recipe = recipe.model_copy(
         update={
             "run": recipe.run.model_copy(update={"accumulate": max_over_ranks(num_parts, ranks)})
@@ -126,6 +127,7 @@ def open_session(
         flops=SampleFlops.of(lambda num: flops_of(learner, settings, num, recipe)),
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
+        parts_by=parts_by,
         traffic=_traffic(learner, recipe, ranks),
     )
 
@@ -320,17 +322,31 @@ def _traffic(learner: Trainable, recipe: TrainRecipe, ranks: Ranks) -> Traffic:
     )
 
 
-def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.device) -> int:
-    """As the recipe says; "auto" is what fits the device, as far as that is known.
+def _num_parts(
+    recipe: TrainRecipe,
+    by_parts: dict[int, Memory],
+    begun: ResumePoint,
+    ranks: Ranks,
+    device: torch.device,
+) -> tuple[int, PartsBy]:
+    """As the recipe says. "auto": as the run was trained so far by as many ranks, else what fits the device by the estimate.
 
     Raises:
-        ConfigError: nothing fits.
+        ConfigError: nothing fits a GPU.
     """
-    if recipe.run.accumulate != "auto":
-        return recipe.run.accumulate
-    if device.type != "cuda":
-        return 1
-    return parts_that_fit(by_parts, torch.cuda.get_device_properties(device).total_memory)
+    run = recipe.run
+    if run.accumulate != "auto":
+        return run.accumulate, "recipe"
+    if begun.resumed is not None and begun.resumed.state.world_size == ranks.world_size:
+        before = recipe_of(begun.resumed).run
+        if before.batch_size == run.batch_size and before.accumulate != "auto":
+            return before.accumulate, "checkpoint"
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return parts_that_fit(by_parts, total), "estimate"
+    # A machine without a GPU may be there to plan for one: it is not refused.
+    own = host_bytes() // ranks.local_world_size
+    return fewest_parts(by_parts, own) or max(by_parts), "estimate"
 
 
 @torch.no_grad()

@@ -1,15 +1,19 @@
 """Checkpoints: all that a run needs to go on as if it had not stopped, in `RUN/checkpoints/step_00001000/`.
 
+Gathered, by one process or `run.parallel` ddp:
+
     weights.safetensors     what is trained, and all of LARA's parts, by name, fp32, whole: as one process has it, however many there were
     averages.safetensors    the same of the averaged weights, where the recipe has them
     optimiser.safetensors   exp_avg.<name>, exp_avg_sq.<name>, step.<name>
     normaliser.safetensors  tensors of the normaliser, the rest of which is in state.json
     state.json              CheckpointState: where the loader is, the recipe, the manifest, the embodiments
 
-Chance is a function of (seed, step), so the generators' state is these two numbers. `torch.distributed.checkpoint` is not used: it
-keeps its index as a pickle, which nobody should open from a stranger. These files are opened by any safetensors reader. The price is that
-rank 0 holds all of it in memory while a thread writes: 12 bytes a parameter, 16 with averages (28 GB for 1.77 B), and never two of them.
+Rank 0 holds all of it in memory while a thread writes: 12 bytes a parameter, 16 with averages (28 GB for 1.77 B), and never two of them.
 
+Sharded, where ranks share the weights (fsdp2, hsdp): in place of the first three files each rank writes its part (`shards.py`), and holds only that.
+Any number of ranks, one as well, reads either.
+
+Chance is a function of (seed, step), so the generators' state is these two numbers. All tensors are opened by any safetensors reader; nothing is a pickle.
 A folder is written beside its name, made durable and renamed: what is listed is whole.
 """
 
@@ -18,12 +22,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -40,18 +46,23 @@ from training.recipe import TrainRecipe, stored_recipe
 from training.run.best import Best, load_best, write_best
 from training.run.optimiser import EMA, MOMENTS, kept, trained
 from training.run.parallel import Ranks, full_tensor
+from training.run.shards import Shards, begin_write, number_of, open_shards, written
 
-VERSION = 1  # a reader refuses a higher one
+VERSION = 2  # a reader refuses a higher one; 2: sharded ones, `world_size`
 FOLDER = "checkpoints"  # in a run
 WEIGHTS, AVERAGES, OPTIMISER, NORMALISER = (
     f"{name}.safetensors" for name in ("weights", "averages", "optimiser", "normaliser")
 )
 STATE = "state.json"
+SHARD_NUMBERS = {WEIGHTS: 1, OPTIMISER: 2, AVERAGES: 3}
 _NAME = re.compile(r"step_(\d{8,})")
 
 
 class CheckpointState(BaseModel):
-    """What is not tensors. `step`: the next one to do, which is also how many were done; `manifest_sha256`: of its rows."""
+    """What is not tensors. `step`: the next one to do, which is also how many were done; `manifest_sha256`: of its rows.
+
+    `world_size`: ranks that trained, for which `recipe` has `run.accumulate` as it was chosen; 0 where an older version wrote it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     checkpoint_version: int = VERSION
@@ -72,11 +83,12 @@ class CheckpointState(BaseModel):
         10.0  # timesteps a second of what it was trained on: how far apart the actions it says are
     )
     num_bytes: dict[str, int] = {}  # of each file
+    world_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckpointSnapshot:
-    """Tensors on the CPU that nothing else changes, ready to be written."""
+    """Tensors ready to be written: on the CPU, changed by nothing else. Or, to be written by all ranks, those of the run itself."""
 
     state: CheckpointState
     files: dict[str, dict[str, Tensor]]
@@ -90,19 +102,34 @@ class Checkpoint:
     state: CheckpointState
 
     @property
+    def is_sharded(self) -> bool:
+        return bool(self._shard_files())
+
+    @property
     def has_averages(self) -> bool:
-        return AVERAGES in self.state.num_bytes
+        files = {number_of(name) for name in self.state.num_bytes}
+        return AVERAGES in self.state.num_bytes or SHARD_NUMBERS[AVERAGES] in files
+
+    def shards(self, *files: str) -> Shards:
+        """Of a sharded one: all that was written in place of `files`, or all there is. Raises ConfigError as `tensors` does."""
+        return open_shards(self.folder, self._shard_files(*files))
+
+    def _shard_files(self, *files: str) -> list[str]:
+        numbers = {SHARD_NUMBERS[file] for file in files or SHARD_NUMBERS}
+        return [name for name in self.state.num_bytes if number_of(name) in numbers]
 
     def normaliser_state(self) -> dict[str, Any]:
         """For `training.data.normalise.from_state`. Raises ConfigError as `tensors` does."""
         return {**self.state.normaliser, **self.tensors(NORMALISER)}
 
     def tensors(self, file: str = WEIGHTS) -> dict[str, Tensor]:
-        """All of one file: mapped, not read, so that the processes of a machine share the memory.
+        """All of one file: mapped, not read, so that the processes of a machine share the memory. Of a sharded one it is read.
 
         Raises:
             ConfigError: it is not what was written.
         """
+        if file in SHARD_NUMBERS and self.is_sharded:
+            return self.shards(file).whole(SHARD_NUMBERS[file])
         path = self.folder / file
         try:
             with safe_open(path, "pt") as opened:
@@ -121,15 +148,20 @@ def snapshot(
     state: CheckpointState,
     ranks: Ranks,
     normaliser: Mapping[str, Any],
+    *,
+    is_gathered: bool = True,
 ) -> CheckpointSnapshot | None:
     """A copy of everything, gathered from all ranks: every rank must call this, and only the first gets it.
 
     Args:
         normaliser: its state: tensors, and what JSON can say.
+        is_gathered: else nothing is copied, and every rank gets what it has.
     """
     parameters = trained(learner)
 
     def copied(tensors: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        if not is_gathered:
+            return {name: x.detach() for name, x in tensors}
         gathered = ((name, full_tensor(tensor)) for name, tensor in tensors)  # one after the other
         return {name: x.to("cpu", copy=True).contiguous() for name, x in gathered if ranks.is_first}
 
@@ -145,16 +177,30 @@ def snapshot(
     files[NORMALISER] = copied((k, v) for k, v in normaliser.items() if isinstance(v, Tensor))
     values = {k: v for k, v in normaliser.items() if not isinstance(v, Tensor)}
     state = state.model_copy(update={"normaliser": values})
-    return CheckpointSnapshot(state=state, files=files) if ranks.is_first else None
+    has_tensors = ranks.is_first or not is_gathered
+    return CheckpointSnapshot(state=state, files=files) if has_tensors else None
 
 
 class CheckpointWriter:
-    """Writes in a thread, one at a time. Training goes on meanwhile. The newest `keep` stay."""
+    """Writes in a thread, one at a time. Training goes on meanwhile. The newest `keep` stay.
 
-    def __init__(self, run: Path, keep: int) -> None:
-        self.folder, self.keep = run / FOLDER, keep
+    `group`: of all ranks, for it alone: each writes its part. Without one, who has a snapshot writes all of it.
+    """
+
+    def __init__(self, run: Path, keep: int, group: dist.ProcessGroup | None = None) -> None:
+        self.folder, self.keep, self._group = run / FOLDER, keep, group
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._last: Future[Path] | None = None
+        self._last: Future[Any] | None = None
+
+    @property
+    def is_sharded(self) -> bool:
+        return self._group is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether what was begun is over and could not be written."""
+        last = self._last
+        return last is not None and last.done() and last.exception() is not None
 
     def save(self, make: Callable[[], CheckpointSnapshot | None], best: Best | None = None) -> None:
         """Wait for the one before, whose memory is free then, make the next and begin to write it; `make` gives None on other ranks.
@@ -167,10 +213,14 @@ class CheckpointWriter:
         """
         self.wait()
         snapshot = make()
-        if snapshot is not None:
+        if snapshot is None:
+            return
+        if self._group is None:
             self._last = self._thread.submit(
                 write, self.folder, snapshot, keep=self.keep, best=best
             )
+        else:
+            self._last = write_shards(self.folder, snapshot, self._group, keep=self.keep, best=best)
 
     def wait(self) -> None:
         """Until what was begun is on disk.
@@ -180,7 +230,7 @@ class CheckpointWriter:
         """
         last, self._last = self._last, None
         if last is not None:
-            last.result()
+            written(last)
 
     def close(self) -> None:
         """Wait, and end the thread."""
@@ -198,23 +248,76 @@ def write(
     Raises:
         OSError: the disk is full, or refuses.
     """
-    target = folder / _name(snapshot.state.step)
-    part = folder / f".{target.name}.part"
+    part = _begun(folder, snapshot.state.step)
+    names = _save_files(part, snapshot.files)
+    return _publish(part, snapshot.state, names, keep=keep, best=best)
+
+
+def write_shards(
+    folder: Path,
+    snapshot: CheckpointSnapshot,
+    group: dist.ProcessGroup,
+    *,
+    keep: int,
+    best: Best | None = None,
+) -> Future[Any]:
+    """Begin to do as `write`, each rank what it has of the tensors: every rank must call this. They are copied before it returns."""
+    state, part = snapshot.state, _part_of(folder, snapshot.state.step)
+    files = {SHARD_NUMBERS[name]: x for name, x in snapshot.files.items() if name in SHARD_NUMBERS}
+    rest = {name: x for name, x in snapshot.files.items() if name not in SHARD_NUMBERS}
+
+    def publish() -> None:
+        """By rank 0; the shards are durable."""
+        shards = sorted(path.name for path in part.iterdir() if number_of(path.name) is not None)
+        _publish(part, state, _save_files(part, rest), shards, keep=keep, best=best)
+
+    begin = partial(_begun, folder, state.step)
+    return begin_write(part, files, group=group, begin=begin, publish=publish)
+
+
+def _part_of(folder: Path, step: int) -> Path:
+    return folder / f".{_name(step)}.part"
+
+
+def _begun(folder: Path, step: int) -> Path:
+    """An empty folder beside its name."""
+    part = _part_of(folder, step)
     shutil.rmtree(part, ignore_errors=True)
     make_folder(folder)
     part.mkdir()
-    sizes = {}
-    for name, tensors in snapshot.files.items():
+    return part
+
+
+def _save_files(part: Path, files: Mapping[str, dict[str, Tensor]]) -> list[str]:
+    for name, tensors in files.items():
         try:
             save_file(tensors, part / name)
         except SafetensorError as error:  # in which safetensors hides what the disk says
             raise OSError(f"{part / name}: {error}") from error
-        sizes[name] = (part / name).stat().st_size
-    state = snapshot.state.model_copy(update={"num_bytes": sizes})
+    return list(files)
+
+
+def _publish(
+    part: Path,
+    state: CheckpointState,
+    names: list[str],
+    shards: Sequence[str] = (),
+    *,
+    keep: int,
+    best: Best | None,
+) -> Path:
+    """Give it its name.
+
+    Args:
+        names: files that are to be made durable. shards: those that are.
+    """
+    folder, target = part.parent, part.with_name(_name(state.step))
+    sizes = {name: (part / name).stat().st_size for name in (*names, *shards)}
+    state = state.model_copy(update={"num_bytes": sizes})
     (part / STATE).write_text(json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True))
-    for name in sizes:
+    for name in names:
         shutil.copymode(part / STATE, part / name)  # safetensors lets only the owner read
-    for path in (*(part / name for name in sizes), part / STATE, part):
+    for path in (*(part / name for name in names), part / STATE, part):
         make_durable(path)
     if target.exists():  # of a run that went back to an older one
         _remove(target)

@@ -24,6 +24,17 @@ SIZE_OF = {"cuda": 8192, "cpu": 1024}  # of a square matrix: large enough that t
 
 def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1) -> int:
     """Forward and backward of all draws of one sample with `num_text` tokens of text. Counted on a network without memory."""
+    return round(sum(flops_by_operator(settings, num_text, num_draws).values()))
+
+
+def flops_by_operator(
+    settings: ModelSettings, num_text: int, num_draws: int = 1, *, is_text_frozen: bool = True
+) -> dict[str, float]:
+    """As `flops_per_sample`, by the name of the operator.
+
+    Args:
+        is_text_frozen: else text features get a gradient too.
+    """
     s, num_samples = settings, len(TASKS)
     size = num_samples * num_draws
     ones = torch.ones
@@ -38,7 +49,7 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
             state=ones(size, s.state_width) if s.state_width else None,
         )
         text = Text(
-            values=ones(num_samples, num_text, s.text_width),
+            values=ones(num_samples, num_text, s.text_width).requires_grad_(not is_text_frozen),
             has=ones(num_samples, num_text, dtype=torch.bool),
         )
         action = ones(size, s.num_actions, s.action_width)
@@ -46,7 +57,8 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
         future = ones(size, s.num_image_tokens, s.latent_width)
         outputs = Network(s)(known, text, action, has_action, future, ones(size))
         (outputs[0].sum() + outputs[1].sum()).backward()
-    return int(counter.get_total_flops()) // num_samples
+    by_operator = counter.get_flop_counts()["Global"]
+    return {str(name).removeprefix("aten."): n / num_samples for name, n in by_operator.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +130,8 @@ class Estimate:
     peak_flops: float
     memory: dict[str, int]  # bytes, by what they are for
     accumulate: int  # parts of a rank's batch, one after the other
+    accumulate_by: str  # "recipe", "checkpoint" or "estimate"
+    accumulate_of_80_gb: int | None  # by this estimate; None: no number of parts fits
     memory_by_parts: dict[int, int]  # bytes in all, in how many parts
     traffic: dict[
         str, int

@@ -5,8 +5,10 @@ Counted on fake tensors of the CPU (shapes and types, no memory), eager: `torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from schemas.errors import ConfigError
+from schemas.regular_file import open_regular
 from training.batch import Batch, Origin
 from training.data.prefetch import tensors_mapped
 from training.loss import loss_of
@@ -131,6 +134,25 @@ def memory_of(
     )
 
 
+def fewest_parts(by_parts: dict[int, Memory], device_bytes: int) -> int | None:
+    """In which a batch fits a device by this estimate; None: not even one sample at a time does."""
+    usable = int(USABLE * device_bytes)
+    return min((n for n, memory in by_parts.items() if memory.total <= usable), default=None)
+
+
+def host_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory of this machine, or what the container that this runs in may use of it."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups 2 and 1
+        path = cgroup / name
+        if not path.is_file():
+            continue
+        with open_regular(path) as file:  # the kernel says that it has 0 bytes
+            text = file.read(100).decode().strip()
+        sizes += [int(text)] if text.isdigit() else []  # "max": no limit
+    return min(sizes)
+
+
 def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
     """The fewest parts in which a batch fits.
 
@@ -140,10 +162,9 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
     Raises:
         ConfigError: not even one sample at a time.
     """
-    usable = int(USABLE * device_bytes)
-    for num_parts in sorted(by_parts):
-        if by_parts[num_parts].total <= usable:
-            return num_parts
+    num_parts = fewest_parts(by_parts, device_bytes)
+    if num_parts is not None:
+        return num_parts
     least = by_parts[max(by_parts)]
     problem = (
         f"a rank needs about {least.total / 1e9:.1f} GB even with one sample at a time (weights, gradients and optimiser "

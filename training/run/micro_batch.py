@@ -1,12 +1,13 @@
-"""A batch on another device, and parts of a batch, one after the other."""
+"""A batch on another device, parts of a batch, one after the other, and how many samples a part may have."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
+from schemas.errors import ConfigError
 from training.batch import Batch, Origin, of_samples
 from training.data.prefetch import tensors_mapped
 
@@ -31,6 +32,42 @@ def parts(batch: Batch, num: int) -> Iterator[Batch]:
     share = size // num
     for first in range(0, size, share):
         which = slice(first, first + share)
-        cut = of_samples(batch, lambda x, which=which: x[which])  # type: ignore[misc]
-        origin = Origin(row=batch.origin.row[which], timestep=batch.origin.timestep[which])
-        yield dataclasses.replace(cut, origin=origin)
+        yield samples_of(batch, which)
+
+
+def samples_of(batch: Batch, which: slice) -> Batch:
+    """Some samples of it."""
+    cut = of_samples(batch, lambda x: x[which])
+    origin = Origin(row=batch.origin.row[which], timestep=batch.origin.timestep[which])
+    return dataclasses.replace(cut, origin=origin)
+
+
+def parts_by_trial(share: int, peak_of: Callable[[int], int], num_bytes: int) -> int:
+    """The fewest parts of equal size in which a rank's `share` of a batch fits, by measuring.
+
+    One sample is tried, then twice as many and so on, as long as a line through the last two peaks says that it fits: a trial that runs out of memory on one
+    rank would leave the others waiting for it.
+
+    Args:
+        peak_of: bytes of so many samples at once. The same on every rank, so that all of them try and choose the same.
+
+    Raises:
+        ConfigError: not even one sample fits.
+    """
+    tried = [(1, peak_of(1))]
+    if tried[0][1] > num_bytes:
+        problem = f"a rank needs {tried[0][1] / 1e9:.1f} GB with one sample at a time (measured); it may use {num_bytes / 1e9:.1f} GB"
+        repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, or a smaller network"
+        raise ConfigError(problem, remedy=repair, where="recipe key run")
+
+    def expected(size: int) -> float:
+        (few, least), (more, most) = (tried[0], tried[-1]) if len(tried) < 3 else tried[-2:]
+        slope = 0.0 if more == few else (most - least) / (more - few)
+        return most + slope * (size - more)
+
+    while (size := min(2 * tried[-1][0], share)) > tried[-1][0]:
+        if len(tried) > 1 and expected(size) > num_bytes:
+            break
+        tried.append((size, peak_of(size)))
+    sizes = [size for size in range(1, share + 1) if share % size == 0]
+    return share // max(size for size in sizes if size == 1 or expected(size) <= num_bytes)

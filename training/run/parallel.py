@@ -82,6 +82,9 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """A process group over all ranks, where there are several and nobody (Ray Train) has made one. Found by what torchrun set.
 
     Its threads have ended afterwards, also after an error.
+
+    Raises:
+        ConnectionError: another rank has ended.
     """
     is_ours = not ranks.is_alone and not dist.is_initialized()
     if is_ours:
@@ -93,11 +96,21 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         yield
     except BaseException as error:
         _clear_frames(error)
+        if not ranks.is_alone and _is_lost_peer(error):
+            problem = f"another rank has ended or cannot be reached ({str(error).splitlines()[0]})"
+            raise ConnectionError(problem) from error
         raise
     finally:
         if is_ours:
             dist.destroy_process_group()
         _release_groups()
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Of NCCL by its type. Gloo says it as a RuntimeError with the file of its own that noticed."""
+    return isinstance(error, dist.DistError) or (
+        type(error) is RuntimeError and "gloo" in str(error)
+    )
 
 
 def _release_groups() -> None:
@@ -164,6 +177,17 @@ def _make_visible(kind: type) -> None:
     """FSDP2 hooks into the backward pass through the tensors of a module's output, which it finds only in what pytree knows."""
     if kind not in pytree.SUPPORTED_NODES:
         pytree.register_dataclass(kind)
+
+
+def checkpoint_group(how: Wrapper, ranks: Ranks) -> dist.ProcessGroup | None:
+    """A group of all ranks on the CPU, where each holds a part of the weights and so writes it; else None. Every rank must call this.
+
+    Its own: the thread that writes speaks over it while a step speaks over the other.
+    """
+    if ranks.is_alone or how == "ddp":
+        return None
+    group: dist.ProcessGroup = dist.new_group(backend="gloo")
+    return group
 
 
 def no_sync(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:

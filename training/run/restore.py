@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -13,9 +15,16 @@ from training.lara.quantise import perplexity_of
 from training.lara.settings import JointStage, NoLara
 from training.model.adapters import Bank
 from training.recipe import TrainRecipe
-from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, Checkpoint, recipe_of
+from training.run.checkpoint import (
+    AVERAGES,
+    OPTIMISER,
+    SHARD_NUMBERS,
+    WEIGHTS,
+    Checkpoint,
+    recipe_of,
+)
 from training.run.optimiser import EMA, LARA, MOMENTS, kept, trained
-from training.run.parallel import full_tensor, shard_like
+from training.run.parallel import full_tensor, own_shard, shard_like
 
 USAGE = "book.usage"  # of a latent action model
 LEAST_USED = 2.0  # codes: with fewer, a latent action tells next to nothing
@@ -29,6 +38,9 @@ def restore(
     Raises:
         ConfigError: the checkpoint is of another network.
     """
+    if checkpoint.is_sharded:
+        _restore_shards(learner, optimiser, averages, checkpoint)
+        return
     restore_weights(learner, checkpoint.tensors(WEIGHTS), where=str(checkpoint.folder))
     _restore_moments(learner, optimiser, checkpoint.tensors(OPTIMISER))
     if averages is not None:
@@ -77,26 +89,34 @@ def restore_weights(
         if isinstance(module, Bank)
         for part in ("weight", "bias")
     }
-    if odd := sorted(parameters.keys() ^ weights.keys()):
-        raise ConfigError(
-            f"the checkpoint is of another network: only one of them has {', '.join(odd[:3])}",
-            remedy="use the recipe of the checkpoint, or another --out",
-            where=where,
-        )
+    _refuse_other_names(parameters, weights, where)
     for name, parameter in parameters.items():
         value = weights[name]
         if may_grow and name in banks and value.shape[1:] == parameter.shape[1:]:
             value = _grown(full_tensor(parameter), value)
-        if value.shape != parameter.shape:
-            problem = (
-                f"{name} has shape {list(value.shape)}; this network needs {list(parameter.shape)}"
-            )
-            raise ConfigError(
-                f"the checkpoint is of another network: {problem}",
-                remedy="use the recipe of the checkpoint, or another --out",
-                where=where,
-            )
+        _refuse_other_shape(name, value.shape, parameter.shape, where)
         fill(parameter, value)
+
+
+def _refuse_other_names(
+    parameters: Mapping[str, object], weights: Mapping[str, object], where: str
+) -> None:
+    if odd := sorted(parameters.keys() ^ weights.keys()):
+        raise _of_another(f"only one of them has {', '.join(odd[:3])}", where)
+
+
+def _refuse_other_shape(name: str, stored: torch.Size, shape: torch.Size, where: str) -> None:
+    if stored != shape:
+        problem = f"{name} has shape {list(stored)}; this network needs {list(shape)}"
+        raise _of_another(problem, where)
+
+
+def _of_another(problem: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"the checkpoint is of another network: {problem}",
+        remedy="use the recipe of the checkpoint, or another --out",
+        where=where,
+    )
 
 
 def restore_latent_actions(
@@ -219,3 +239,30 @@ def _restore_moments(learner: nn.Module, optimiser: AdamW, saved: dict[str, Tens
         state = {what: shard_like(saved[f"{what}.{name}"], parameter) for what in MOMENTS}
         state["step"] = saved[f"step.{name}"].to(parameter.device)  # as the fused kernels want it
         optimiser.state[parameter] = state
+
+
+@torch.no_grad()
+def _restore_shards(
+    learner: nn.Module, optimiser: AdamW, averages: EMA | None, checkpoint: Checkpoint
+) -> None:
+    """`restore` of a sharded one: each rank reads the pieces that it has, into their place."""
+    where, shards = str(checkpoint.folder), checkpoint.shards()
+    shapes = {file: shards.shapes.get(number, {}) for file, number in SHARD_NUMBERS.items()}
+    targets: dict[str, dict[str, Tensor]] = {WEIGHTS: kept(learner), OPTIMISER: {}}
+    for name, parameter in trained(learner).items():
+        if f"step.{name}" not in shapes[OPTIMISER]:  # it never had a gradient
+            continue
+        state = {what: torch.zeros_like(parameter.detach()) for what in MOMENTS}
+        state["step"] = torch.zeros((), device=parameter.device)  # as the fused kernels want it
+        optimiser.state[parameter] = state
+        targets[OPTIMISER] |= {f"{what}.{name}": x for what, x in state.items()}
+    if averages is not None and checkpoint.has_averages:
+        targets[AVERAGES] = averages.values
+    for file, tensors in targets.items():
+        _refuse_other_names(tensors, shapes[file], where)
+        for name, x in tensors.items():
+            _refuse_other_shape(name, shapes[file][name][0], x.shape, where)
+    shards.load({SHARD_NUMBERS[file]: tensors for file, tensors in targets.items()})
+    if averages is not None and not checkpoint.has_averages:
+        for name, value in averages.values.items():  # see `restore`
+            own_shard(value).copy_(own_shard(targets[WEIGHTS][name].detach()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from training.batch import Batch
 from training.causal.settings import AnySettings
 from training.data.loader import Loader
 from training.lara.log import LaraLog
@@ -27,16 +28,21 @@ from training.run.checkpoint import (
 from training.run.communication import Traffic
 from training.run.compile_blocks import prepare_blocks
 from training.run.compute import Estimate, SampleFlops, hours_of, parameters_of
-from training.run.memory import Memory
+from training.run.memory import USABLE, Memory, bytes_of, fewest_parts
 from training.run.metrics import Grouping, Losses
+from training.run.micro_batch import moved, parts_by_trial, samples_of
 from training.run.mishaps import Mishaps
-from training.run.optimiser import EMA, adamw
-from training.run.parallel import Ranks, wrapped
+from training.run.optimiser import EMA, adamw, trained
+from training.run.parallel import Ranks, checkpoint_group, max_over_ranks, own_shard, wrapped
 from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
 from training.run.trainer import Hooks, Loop, Trainer
 from training.run.validation import Validated, Validation
 from training.trainable import Trainable
+
+# Where `run.accumulate` is from. "estimate": it was auto; on a GPU trials before the first step settle it.
+PartsBy = Literal["recipe", "checkpoint", "estimate"]
+COMMON_GPU = 80 * 10**9  # bytes of an H100 or A100, for which a dry run says what would be chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,7 @@ class Session:
     flops: SampleFlops
     peak_flops: float
     by_parts: dict[int, Memory]  # of a rank, by `run.accumulate`
+    parts_by: PartsBy
     traffic: Traffic
 
     @property
@@ -115,6 +122,8 @@ class Session:
             peak_flops=self.peak_flops,
             memory=self.by_parts[recipe.run.num_parts].as_object(),
             accumulate=recipe.run.num_parts,
+            accumulate_by=self.parts_by,
+            accumulate_of_80_gb=fewest_parts(self.by_parts, COMMON_GPU),
             memory_by_parts={number: each.total for number, each in self.by_parts.items()},
             traffic=self.traffic.as_object(),
             hours=hours_of(
@@ -130,15 +139,19 @@ class Session:
             SourceError: a sample is broken; its address is in the message.
             OSError: a checkpoint could not be written.
         """
-        request, recipe = self.request, self.request.recipe
-        trainer = self._trainer()
+        request, trainer = self.request, self._trainer()
+        if self.parts_by == "estimate" and self.device.type == "cuda":
+            device_bytes = torch.cuda.get_device_properties(self.device).total_memory
+            trainer = self.tried(trainer, partial(_peak_of, trainer), device_bytes)
+        recipe = trainer.recipe
         if self.ranks.is_first:
             sweep(request.out)
             write_run(request.out, self.facts, recipe, request.manifest)
             cut_log(request.out, self.first_step)
         if self.first_step >= self.end:
             return self.first_step
-        writer = CheckpointWriter(request.out, recipe.run.keep_checkpoints)
+        group = checkpoint_group(recipe.run.parallel, self.ranks)
+        writer = CheckpointWriter(request.out, recipe.run.keep_checkpoints, group)
         loop = Loop(
             trainer=trainer,
             losses=Losses(self._groupings()),
@@ -156,6 +169,7 @@ class Session:
                 on_log=world.on_log,
                 stepped=world.stepped,
                 save=partial(self._save, trainer, writer),
+                has_failed=lambda: writer.has_failed,
                 validate=self._validate_with(trainer),
                 save_best=partial(self._save, trainer, writer),
                 best=load_best(request.out / FOLDER),
@@ -196,6 +210,32 @@ class Session:
             uid_of=lambda row: rows.row(row).uid,
         )
 
+    def tried(
+        self, trainer: Trainer, peak_of: Callable[[Batch], int], device_bytes: int
+    ) -> Trainer:
+        """With as many parts as trials on its first batch say.
+
+        Args:
+            peak_of: bytes on this rank's device while it learns from a batch, of `device_bytes`.
+
+        Raises:
+            ConfigError: not even one sample fits.
+        """
+        batch = moved(self.loader.batch(0), self.device)
+        # What is not there yet in a trial: moments of the optimiser, and the next batch.
+        later = bytes_of(batch)
+        if not trainer.optimiser.state:
+            later += 2 * sum(own_shard(p.detach()).nbytes for p in trained(self.learner).values())
+
+        def peak(size: int) -> int:
+            own = peak_of(samples_of(batch, slice(0, size))) + later
+            return max_over_ranks(own, self.ranks)
+
+        usable = -max_over_ranks(-int(USABLE * device_bytes), self.ranks)  # of the smallest device
+        num_parts = parts_by_trial(len(batch.known.task), peak, usable)
+        run = trainer.recipe.run.model_copy(update={"accumulate": num_parts})
+        return replace(trainer, recipe=trainer.recipe.model_copy(update={"run": run}))
+
     def _groupings(self) -> dict[str, Grouping]:
         rows = self.loader.manifest.rows
         return {name: Grouping.of(rows[name].to_pylist()) for name in ("tier", "embodiment")}
@@ -209,7 +249,7 @@ class Session:
     def _save(
         self, trainer: Trainer, writer: CheckpointWriter, done: int, best: Best | None = None
     ) -> None:
-        recipe = self.request.recipe
+        recipe = trainer.recipe
         state = CheckpointState(
             step=done,
             recipe=recipe.model_dump(mode="json"),
@@ -223,7 +263,16 @@ class Session:
             text_id=self.learner.conditioner.text_id,
             text_settings=self.learner.conditioner.text_settings,
             rate_hz=self.loader.window.rate_hz,
+            world_size=self.ranks.world_size,
         )
         normaliser = self.loader.normaliser.state()
         parts = trainer.learner, trainer.optimiser, trainer.averages
-        writer.save(partial(snapshot, *parts, state, self.ranks, normaliser), best)
+        take = partial(snapshot, *parts, state, self.ranks, normaliser)
+        writer.save(partial(take, is_gathered=not writer.is_sharded), best)
+
+
+def _peak_of(trainer: Trainer, batch: Batch) -> int:
+    """Bytes that torch had allocated at most on the GPU."""
+    torch.cuda.reset_peak_memory_stats(trainer.device)
+    trainer.rehearse(batch)
+    return torch.cuda.max_memory_allocated(trainer.device)

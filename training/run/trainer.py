@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -158,6 +158,15 @@ class Trainer:
             lara_mean=lara_mean,
         )
 
+    def rehearse(self, batch: Batch) -> None:
+        """The forward and backward pass of `batch` in one part, of which nothing stays: it takes the memory that a part of a step takes. Every rank must call this."""
+        run = self.recipe.run.model_copy(update={"accumulate": 1})
+        alone = replace(self, recipe=self.recipe.model_copy(update={"run": run}))
+        counts = sum_over(self.learner.num_scored(batch) * run.num_draws, self.ranks)
+        self.optimiser.zero_grad(set_to_none=True)
+        alone._accumulate(batch, 0, counts, self._lara_counts(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+
     def check(self, result: StepResult) -> None:
         """Wait for a step. Every rank must call this for the same steps.
 
@@ -243,6 +252,7 @@ class Hooks:
     should_stop: Callable[[], bool]
     on_log: Callable[[dict[str, Any]], None]
     save: Callable[[int], None]  # how many steps are done
+    has_failed: Callable[[], bool] = lambda: False  # whether what was saved before could not be
     stepped: Callable[[int], None] = lambda done: None  # how many are done; on every rank
     validate: Callable[[], Validated] | None = None  # None: never
     save_best: Callable[[int, Best], None] = lambda done, best: (
@@ -288,11 +298,15 @@ class Loop:
             waiting = launched
             hooks.stepped(done)
             # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
-            is_stopped, is_late = any_rank(
-                self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
+            is_stopped, is_late, has_failed = any_rank(
+                self.trainer.ranks,
+                hooks.should_stop(),
+                self._is_late(saved_s),
+                hooks.has_failed(),
             )
             is_last = done == end or is_stopped
-            is_saved = done % recipe.checkpoint_every == 0 or is_late or is_last
+            # What failed is raised by the next save.
+            is_saved = done % recipe.checkpoint_every == 0 or is_late or is_last or has_failed
             is_told = done % recipe.log_every == 0 or is_last
             if is_saved or is_told or self._is_validated(done):
                 stepped, waiting = self._settled(waiting, pace) or stepped, None
@@ -399,6 +413,7 @@ class Loop:
             "loss": stepped.loss(trainer.recipe),
             "lr": stepped.lr,
             "gradient_norm": stepped.gradient_norm,
+            "accumulate": trainer.recipe.run.num_parts,
         }
         if self.hooks.mishaps is not None:
             line |= self.hooks.mishaps.counts

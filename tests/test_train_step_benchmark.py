@@ -1,0 +1,94 @@
+"""The benchmark of a training step runs the loop, the loader and the log of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import train_step
+from benchmarks.train_step import Case, arithmetic, host_batches, measured
+from tests.training.corpus import NUM_PATCHES, Trainable, make
+from tests.training.corpus import WIDTH as LATENT_WIDTH
+from training.model.settings import Architecture
+
+SMALL = Architecture(width=16, num_layers=1, num_heads=2, num_registers=2, adapter_width=4)
+
+
+def test_the_gradient_of_frozen_text_is_what_was_counted_elsewhere() -> None:
+    """6.7 % of a step of lda_1b at 200 tokens, all of it in products that make gradients."""
+    gflop = arithmetic()
+    assert gflop["all_before"] / gflop["all"] == pytest.approx(1.067, abs=0.002)
+    assert gflop["mm_before"] > gflop["mm"]
+    assert gflop["bmm_before"] == gflop["bmm"]
+    assert gflop["all"] == pytest.approx(
+        sum(n for name, n in gflop.items() if not name.endswith("_before") and name != "all"),
+        abs=0.05,
+    )
+
+
+def test_counts_print_a_table_that_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_step, "counted_of", lambda: {"launches_batch_8": 7, "kept_all": 60.4})
+    told = CliRunner().invoke(_app(), ["--counts"]).stdout
+    assert "launches" in told
+    assert "batch_8" in told
+    assert "not measured on a GPU" in told
+    (machine, figures) = (
+        json.loads(CliRunner().invoke(_app(), ["--counts", "--json"]).stdout)[key]
+        for key in ("machine", "figures")
+    )
+    assert machine["cores"]
+    assert figures == {"launches_batch_8": 7, "kept_all": 60.4}
+
+
+def _app() -> train_step.typer.Typer:
+    app = train_step.typer.Typer()
+    app.command()(train_step.main)
+    return app
+
+
+@pytest.fixture(scope="module")
+def trainable(tmp_path_factory: pytest.TempPathFactory) -> Trainable:
+    return make(tmp_path_factory.mktemp("trainable"))
+
+
+@pytest.mark.slow
+def test_a_step_is_that_of_a_run_with_its_loader(
+    trainable: Trainable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Other samples in each batch, from the corpus; a line of the log on disk, with the time that was waited for data."""
+    settings = Case.settings.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Case,
+        "settings",
+        property(lambda case: settings(case).model_copy(update={"latent_width": LATENT_WIDTH})),
+    )
+    of_corpus = train_step.recipe_of
+
+    def recipe_of(case: Case) -> train_step.TrainRecipe:
+        data = of_corpus(case).data.model_copy(
+            update={"encoder": "tiny_vit", "cameras": ("front",)}
+        )
+        return of_corpus(case).model_copy(update={"data": data})
+
+    monkeypatch.setattr(train_step, "recipe_of", recipe_of)
+    case = Case(
+        architecture=SMALL,
+        device="cpu",
+        batch_size=8,
+        num_steps=2,
+        precision="fp32",
+        num_patches=NUM_PATCHES,
+        manifest=str(trainable.manifest),
+        out=str(tmp_path),
+    )
+    batches = host_batches(case)
+    one, two = next(batches), next(batches)
+    assert one.origin.row.tolist() != two.origin.row.tolist()
+    figures = measured(case)
+    assert figures["data_wait_share"] > 0
+    assert figures["mfu_ratio"] > 0
+    log = (tmp_path / "log.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in log.splitlines()] == [1, 2, 4]

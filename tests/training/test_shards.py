@@ -1,0 +1,165 @@
+"""A checkpoint in parts is that of one process: read by any number of ranks, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import ConfigError
+from tests.training.running import learner, recipe, snapshot_of, trainer
+from tests.training.shards_main import NUM_BEFORE, WAYS, everything, recipe_by, restored, stepped
+from tests.training.test_parallel import ROOT, free_port
+from training.run.checkpoint import (
+    AVERAGES,
+    NORMALISER,
+    STATE,
+    WEIGHTS,
+    checkpoint_of,
+    checkpoints,
+    refuse_broken,
+    sweep,
+    write,
+)
+from training.run.parallel import Ranks
+from training.run.restore import restore, restore_weights
+from training.run.shards import number_of, open_shards
+
+pytestmark = pytest.mark.slow
+SHARE = {"shard-00001-model-00001-of-00003.safetensors", "shard-00002-model-00003-of-00003.safetensors"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks left, of which one was killed while it wrote."""
+    folder = tmp_path_factory.mktemp("shards")
+    alone = trainer(recipe_by("ddp"))
+    stepped(alone, 0, NUM_BEFORE, Ranks())
+    saved = snapshot_of(alone, NUM_BEFORE)
+    assert saved is not None
+    write(folder / "one/checkpoints", saved, keep=1)
+    save_file(everything(alone), folder / "one.safetensors")
+    port = str(free_port())
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.shards_main", str(rank), "2", port, folder],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [program.communicate(timeout=300)[1] for program in programs]
+    assert all((folder / f"done.{rank}").exists() for rank in range(2)), told
+    assert programs[1].returncode == -9, told
+    assert programs[0].returncode == 1, told
+    assert "OSError" in told[0]
+    return folder
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_two_ranks_and_one_read_each_others_to_the_bit(runs: Path, how: str) -> None:
+    by_two, one = load_file(runs / f"{how}.safetensors"), load_file(runs / "one.safetensors")
+    here = everything(restored("ddp", Ranks(), runs / how))
+    assert here.keys() == one.keys()
+    for name, x in here.items():
+        assert torch.equal(x, by_two[name]), name
+        assert torch.equal(one[name], by_two[f"from one {name}"]), name
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_each_rank_writes_its_part_and_nothing_is_a_pickle(runs: Path, how: str) -> None:
+    found = checkpoint_of(runs / how)
+    assert found.is_sharded
+    assert found.has_averages
+    assert {path.name for path in found.folder.iterdir()} == {*found.state.num_bytes, STATE}
+    assert set(found.state.num_bytes) > SHARE | {NORMALISER}
+    sizes = [
+        sum(n for name, n in found.state.num_bytes.items() if name.startswith(f"shard-0000{rank}"))
+        for rank in (1, 2)
+    ]
+    assert max(sizes) < 1.5 * min(sizes)
+
+
+def test_who_wants_weights_reads_no_more(runs: Path) -> None:
+    """As a policy and `eval --ema` do; the order of the names is no matter."""
+    found, by_two = checkpoint_of(runs / "fsdp2"), load_file(runs / "fsdp2.safetensors")
+    assert found.normaliser_state()["slots"] == ["a", "b"]
+    for file, prefix in ((WEIGHTS, ""), (AVERAGES, "average.")):
+        tensors = found.tensors(file)
+        names = {name for name in by_two if name.startswith("average.")}
+        assert set(tensors) == {name.removeprefix("average.") for name in names}
+        assert all(torch.equal(x, by_two[prefix + name]) for name, x in tensors.items())
+        restore_weights(learner(seed=9), tensors, where="x")
+
+
+def test_one_that_averages_late_begins_with_the_weights(runs: Path, tmp_path: Path) -> None:
+    found, state = checkpoint_of(runs / "fsdp2"), json.loads((checkpoint_of(runs / "fsdp2").folder / STATE).read_text())  # fmt: skip
+    folder = tmp_path / "checkpoints" / found.folder.name
+    folder.mkdir(parents=True)
+    state["num_bytes"] = {k: v for k, v in state["num_bytes"].items() if number_of(k) != 3}
+    (folder / STATE).write_text(json.dumps(state))
+    for name in state["num_bytes"]:
+        (folder / name).write_bytes((found.folder / name).read_bytes())
+    (folder / "shard-00009-model-00001-of-00003.safetensors").write_text("of a stranger")
+    late = trainer(recipe(optimiser={"ema": 0.5}), made=learner(seed=9))
+    restore(late.learner, late.optimiser, late.averages, checkpoint_of(tmp_path))
+    after, wanted = everything(late), load_file(runs / "fsdp2.safetensors")
+    names = [name for name in after if name.startswith("average.")]
+    assert names
+    for name in names:
+        assert torch.equal(after[name], wanted[name.removeprefix("average.")]), name
+
+
+def test_a_kill_in_the_middle_leaves_the_one_before(runs: Path) -> None:
+    run = runs / "killed"
+    assert [each.state.step for each in checkpoints(run)] == [1]
+    assert list((run / "checkpoints/.step_00000002.part").glob("shard-00002-*"))
+    refuse_broken(run)
+    restored("ddp", Ranks(), run)
+    sweep(run)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000001"]
+
+
+def test_after_a_failed_write_the_next_is_whole(runs: Path) -> None:
+    assert [each.state.step for each in checkpoints(runs / "full")] == [1, 3]
+
+
+def test_another_network_is_refused(runs: Path) -> None:
+    found = checkpoint_of(runs / "fsdp2")
+    for changed in ({"num_layers": 1}, {"action_width": 6}):
+        other = trainer(recipe(optimiser={"ema": 0.5}), made=learner(**changed))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="another network"):
+            restore(other.learner, other.optimiser, other.averages, found)
+
+
+@pytest.mark.parametrize("offset", [5, 1 << 40, -1, "x"])
+def test_a_size_that_nobody_has_memory_for_is_refused(tmp_path: Path, offset: object) -> None:
+    """The header of a file from a stranger says where in the whole a piece lies."""
+    name = "shard-00001-model-00001-of-00001.safetensors"
+    where = json.dumps({"1/x": {"saved_offsets": [offset]}})
+    save_file({"1/x": torch.ones(4)}, tmp_path / name, metadata={"DCP_SHARDING_INFO": where})
+    began_s = time.perf_counter()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_shards(tmp_path, [name]).whole(1)
+    assert time.perf_counter() - began_s < 30
+
+
+@pytest.mark.parametrize("damage", ["cut", "no offsets", "gone"])
+def test_a_damaged_part_is_refused(tmp_path: Path, damage: str) -> None:
+    name = "shard-00001-model-00001-of-00001.safetensors"
+    save_file({"1/x": torch.ones(4)}, tmp_path / name, metadata={"DCP_SHARDING_INFO": "{}"})
+    data = (tmp_path / name).read_bytes()
+    if damage == "cut":
+        (tmp_path / name).write_bytes(data[: struct.unpack("<Q", data[:8])[0]])
+    elif damage == "gone":
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_shards(tmp_path, [name])
