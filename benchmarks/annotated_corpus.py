@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -22,6 +23,7 @@ from ingest.curation.manifests.manifest import ManifestRequest, build
 from ingest.executors.inline import InlineExecutor
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
+from schemas.latent_header import picture_crc
 from schemas.latents import LatentFacts, latent_file
 from schemas.split import Shares
 
@@ -84,6 +86,12 @@ def write_latent_file(
         "run_id": "tiers",
     }
     return _filled("latents", row)
+
+
+def checksums(latents: torch.Tensor) -> torch.Tensor:
+    """[N, 4] of pictures [N, T, D] in bfloat16, as files from version 2 on have them (`PICTURE_CRC`)."""
+    crc = [picture_crc(each.view(torch.uint8).numpy()) for each in latents]
+    return torch.from_numpy(np.array(crc, "<u4").view(np.uint8).reshape(-1, 4))
 
 
 def build_manifest(

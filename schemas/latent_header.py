@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -98,21 +98,37 @@ def read_tensors(
         problem = f"bytes {at.start} to {at.start + at.num_bytes} of a pack of {size} bytes"
         raise ConfigError(problem, remedy="run `eicorpus verify`", where=str(path))
     with path.open("rb") as file:
-        file.seek(at.start)
-        length = int.from_bytes(file.read(min(8, at.num_bytes)), "little")
-        if not 2 <= length <= min(max_bytes, at.num_bytes - 8):
-            raise ConfigError(
-                f"not a safetensors file: its header claims {length} bytes", where=str(path)
-            )
-        text = file.read(length)
+
+        def read(start: int, length: int) -> bytes:
+            file.seek(start)
+            return file.read(length)
+
+        return tensors_within(read, at, where=str(path), max_bytes=max_bytes)
+
+
+def tensors_within(
+    read: Callable[[int, int], bytes], at: Span, *, where: str, max_bytes: int = MAX_HEADER_BYTES
+) -> tuple[dict[str, Held], dict[str, str] | None]:
+    """As `read_tensors`, of bytes that lie anywhere.
+
+    Args:
+        read: (start, length) to bytes, fewer where they end. at: where the file lies among them.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    length = int.from_bytes(read(at.start, min(8, at.num_bytes)), "little")
+    if not 2 <= length <= min(max_bytes, at.num_bytes - 8):
+        raise ConfigError(f"not a safetensors file: its header claims {length} bytes", where=where)
+    text = read(at.start + 8, length)
     first = at.start + 8 + length
     try:
         raw = parse_json(text)
         metadata = raw.pop("__metadata__", None)
         tensors = {name: _held(entry, first) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"not a safetensors header: {error!r}", where=str(path)) from error
-    _check_fits(tensors, first, at.start + at.num_bytes, path)
+        raise ConfigError(f"not a safetensors header: {error!r}", where=where) from error
+    _check_fits(tensors, first, at.start + at.num_bytes, where)
     return tensors, metadata
 
 
@@ -125,16 +141,16 @@ def _held(entry: Mapping[str, Any], base: int) -> Held:
     return held
 
 
-def _check_fits(tensors: Mapping[str, Held], start: int, end: int, path: Path) -> None:
+def _check_fits(tensors: Mapping[str, Held], start: int, end: int, where: str) -> None:
     at = start
     for held in sorted(tensors.values(), key=lambda each: each.start):
         if held.start != at:
             raise ConfigError(
-                f"damaged: the tensors leave a gap or overlap at byte {at}", where=str(path)
+                f"damaged: the tensors leave a gap or overlap at byte {at}", where=where
             )
         at = held.end
     if at != end:
-        raise ConfigError(f"damaged: {end} bytes; the header states {at}", where=str(path))
+        raise ConfigError(f"damaged: {end} bytes; the header states {at}", where=where)
 
 
 def expected_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -54,11 +54,24 @@ class LatentActionTargets(_RecipeSection):
     share: float = Field(gt=0, le=1)
 
 
+class LatentCacheSettings(_RecipeSection):
+    """Blocks of one image that are read from a bucket, kept on a disk of this machine. `folder`: null is `latents` below `EICORPUS_CACHE`; processes share
+    it. `max_gb`: then the least recently used blocks are replaced. `ahead_steps`: whose images are fetched before they are needed. `max_requests`: of a rank
+    at a time, for that.
+    """
+
+    folder: str | None = None
+    max_gb: float = Field(100.0, gt=0)
+    ahead_steps: int = Field(8, ge=0)
+    max_requests: int = Field(16, ge=1)
+
+
 class DataSettings(_RecipeSection):
     """What a sample is: pictures at `past_s` and `future_s`, actions before and after now. Seconds from now, on the grid of the latents.
 
     `encoder`: an encoder id or its model name; empty where the manifest has only one. `cameras`: one glob for each view; the first
     camera of the episode that matches and is not another view's is it; a view without one is masked.
+    `latent_cache`: null for the defaults with a corpus in a bucket, and for none with a folder. Set it where the folder is on a network file system.
     """
 
     encoder: str = ""
@@ -71,6 +84,7 @@ class DataSettings(_RecipeSection):
     without_missing: bool = False  # leave out rows without latents; else they are refused
     normalise: NormaliseSettings = NormaliseSettings()
     latent_actions: LatentActionTargets | None = None
+    latent_cache: LatentCacheSettings | None = None
 
     @model_validator(mode="after")
     def _past_ends_now(self) -> DataSettings:
@@ -267,10 +281,11 @@ class TrainRecipe(_RecipeSection):
         return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name` and `about` are not part of it, nor are keys that older runs do not have where they say nothing: `lara`,
-        `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
+        """sha256 of what it decides; `name`, `about` and `data.latent_cache` are not part of it, nor are keys that older runs do not have where they say
+        nothing: `lara`, `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
         """
         content = self.model_dump(mode="json", exclude={"name", "about"})
+        del content["data"]["latent_cache"]
         if isinstance(self.lara, NoLara):
             del content["lara"]
         if self.data.latent_actions is None:

@@ -262,6 +262,7 @@ def train_page() -> str:
     names = (
         "TrainRecipe",
         "DataSettings",
+        "LatentCacheSettings",
         "NormaliseSettings",
         "NoText",
         "WordsText",

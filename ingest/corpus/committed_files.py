@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from ingest.corpus.column_checks import DamagedCatalog, check_paths
 from ingest.corpus.snapshot import Part
+from schemas.latents import is_of_actions
 from schemas.parquet_file import read_schema, read_table
 
 
@@ -27,8 +28,13 @@ class CommittedFile:
         return self.num_bytes is None
 
 
-def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[CommittedFile]:
+def committed_files(
+    root: Path, tables: Mapping[str, Sequence[Part]], *, without_images: bool = False
+) -> list[CommittedFile]:
     """Files that rows of these parts name: data, videos, latents, placeholder files of erased episodes.
+
+    Args:
+        without_images: neither videos nor latents of images, which are nearly all bytes of a corpus.
 
     Raises:
         OutsideCorpus, DamagedCatalog: a row names no file of a dataset.
@@ -36,7 +42,8 @@ def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[Co
     files: list[CommittedFile] = []
     for part in tables.get("artifacts", ()):
         rows = _checked("artifacts", part.file(root), ["kind", "path", "num_bytes", "sha256"])
-        files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(["data", "video"]))))
+        kinds = ["data"] if without_images else ["data", "video"]
+        files += _files(rows.filter(pc.is_in(rows["kind"], pa.array(kinds))))
     for part in tables.get("tombstones", ()):
         rows = _checked("tombstones", part.file(root), ["files"])
         lying = pc.list_flatten(rows["files"])
@@ -46,7 +53,9 @@ def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[Co
         path = part.file(root)
         has_packs = "pack_offset" in read_schema(path).names
         names = ["path", "num_bytes", "sha256", *(["pack_offset"] if has_packs else [])]
-        rows = _checked("latents", path, names)
+        rows = _checked("latents", path, [*names, "camera", "encoder_id"])
+        if without_images:
+            rows = rows.filter(pc.invert(_are_of_images(rows)))
         is_packed = pc.is_valid(rows["pack_offset"]) if has_packs else None
         if is_packed is not None:
             packs = pc.unique(rows.filter(is_packed)["path"]).to_pylist()
@@ -54,6 +63,15 @@ def committed_files(root: Path, tables: Mapping[str, Sequence[Part]]) -> list[Co
             rows = rows.filter(pc.invert(is_packed))
         files += _files(rows)
     return list(dict.fromkeys(files))
+
+
+def _are_of_images(rows: pa.Table) -> pa.Array:
+    """Latents of texts have no camera, and latent actions are no images."""
+    models = pc.unique(rows["encoder_id"]).to_pylist()
+    of_actions = pa.array([each for each in models if is_of_actions(each)], pa.string())
+    return pc.and_(
+        pc.not_equal(rows["camera"], ""), pc.invert(pc.is_in(rows["encoder_id"], of_actions))
+    )
 
 
 def _checked(table: str, path: Path, names: list[str]) -> pa.Table:

@@ -246,10 +246,15 @@ class WorkingCopy:
                 where=f"{self.link.uri}/{file.path}",
             )
 
-    def fetch(self, current: Snapshot) -> int:
-        """Copy every file of every episode, and latents. The number of files that were copied."""
+    def fetch(self, current: Snapshot, *, without_images: bool = False) -> int:
+        """Copy every file of every episode, and latents. The number of files that were copied.
+
+        Args:
+            without_images: neither videos nor latents of images.
+        """
         with self._copying():
-            return self.get_files(committed_files(self.root, current.tables))
+            files = committed_files(self.root, current.tables, without_images=without_images)
+            return self.get_files(files)
 
     def fetch_files(self, files: Sequence[CommittedFile]) -> int:
         """`get_files`, while recovery removes none of them."""

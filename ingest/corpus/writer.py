@@ -57,15 +57,18 @@ def rebuild(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, dataset
     dataset.files = empty.files
 
 
-def complete(copy: WorkingCopy, current: Snapshot) -> None:
+def complete(copy: WorkingCopy, current: Snapshot, *, without_images: bool = False) -> None:
     """Make a working copy a whole corpus: every file of every episode, and `meta/` of every dataset from the catalog.
+
+    Args:
+        without_images: neither videos nor latents of images.
 
     Raises:
         ConfigError: another process is writing to it.
         DamagedCopy, SourceError: an object is missing or not what was committed.
         TransientError: the store does not answer, or the disk is full.
     """
-    copy.fetch(current)
+    copy.fetch(current, without_images=without_images)
     complete_meta(copy, current)
 
 

@@ -100,6 +100,7 @@ def command(
 ) -> None:
     """Evaluate a run offline on segments of a split (default: val) against simple baselines."""
     check_installed()
+    from jobs.stages.latent_place import latent_place
     from training.evaluation.evaluate_checkpoint import (
         EvaluationRequest,  # torch: the base works without it
     )
@@ -116,6 +117,7 @@ def command(
         may_be_other_manifest=allow_other_manifest,
         num_shown=4 if html else 0,
         verify_latents=verify_latents,
+        place=latent_place(manifest or _manifest_of(run)),
     )
     asked = Asked(
         run=run,

@@ -126,8 +126,14 @@ def command(
     # An invalid recipe is refused before torch is imported, which takes seconds.
     resolved = _recipe(recipe, changes, init_from, out)
     from jobs.commands.train_run import dry, run_here  # torch: the base install works without it
+    from jobs.stages.latent_place import latent_place
     from training.run.session import TrainRequest
 
+    place = latent_place(opened)
+    if resolved.text.kind == "online" and place.copies is not None:
+        from jobs.stages.bucket_corpus import with_videos  # obstore
+
+        with_videos(place.copies)
     request = TrainRequest(
         manifest=opened if allow_other_manifest else _of_run(out, manifest) or opened,
         recipe=resolved,
@@ -141,6 +147,7 @@ def command(
         num_processes=usable_cores(),
         num_threads=compute_threads(),
         verify_latents=verify_latents,
+        place=place,
         may_change_manifest=allow_other_manifest,
         may_change_recipe=allow_other_recipe,
     )

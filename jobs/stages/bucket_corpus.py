@@ -75,7 +75,19 @@ def _bring(copy: WorkingCopy, use: BucketUse, states: Sequence[int]) -> None:
         copy.keep_state(number)
     if with_files:
         with progress_of("copying files of the corpus"):
-            complete(copy, current)
+            complete(copy, current, without_images=use is BucketUse.MANIFEST)
+
+
+def with_videos(root: Path) -> None:
+    """Copy all files of the corpus into a working copy: a language model is shown images of its videos.
+
+    Raises:
+        TransientError: the store does not answer, or the disk is full.
+    """
+    copy = working_copy(root)
+    if copy is not None:
+        with progress_of("copying files of the corpus"):
+            complete(copy, copy.refresh())
 
 
 def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:

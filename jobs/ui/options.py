@@ -30,7 +30,9 @@ class BucketUse(StrEnum):
     FILES = "files"  # all files of all episodes, and manifests
     CREATES = "creates"  # it may not be there yet
     BUILDS = "builds"  # as CATALOG; it may not be there yet
-    MANIFEST = "manifest"  # the path of a manifest in it, and all files
+    MANIFEST = (
+        "manifest"  # the path of a manifest in it, and all files but videos and latents of images
+    )
 
 
 _CORPUS_HELP = (

@@ -62,6 +62,7 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         ["epochs", f"{session.end / needs.steps_per_epoch:.2f} of {needs.samples_per_epoch:,} samples"],
         ["compute per sample", f"{needs.flops_per_sample / 1e9:,.2f} GFLOP (forward and backward)"],
         ["peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
+        ["latents", _latents(needs.latents)],
         ["memory per rank", _memory(needs.memory)],
         ["gradient accumulation", _by_parts(needs)],
         ["sent per step and rank", _sent(needs.traffic)],
@@ -79,6 +80,14 @@ def _sent(traffic: dict[str, int]) -> str:
     within, between = (size_text(traffic[name]) for name in ("within_machine", "between_machines"))
     groups = f"{traffic['copies']} x {traffic['shard_ranks']} ranks"
     return f"{within} within a machine, {between} between machines (counted, weights on {groups})"
+
+
+def _latents(read: dict[str, Any]) -> str:
+    """Per sample, per step, and at the speed of the line `time`."""
+    return (
+        f"{read['pictures_per_sample']} images of {read['picture_bytes']:,} bytes per sample ({size_text(read['bytes_per_sample'])}), "
+        f"{size_text(read['bytes_per_step'])} per global batch; at the speed below {read['pictures_per_s']:,.0f} random reads/s, {read['gb_per_s']:,.3f} GB/s"
+    )
 
 
 def _memory(bytes_of: dict[str, int]) -> str:

@@ -30,7 +30,9 @@ from schemas.manifest import Latent
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
 from tests.latents.corpora import TINY, encode, packing, planned_file, rows_of, videos_of
+from training.data.block_cache import BlockCache
 from training.data.latent_reader import LatentFile, LatentReader
+from training.data.stored_latents import FolderStore, StoredLatents
 
 BIG = 10**9  # all in one pack
 
@@ -139,6 +141,51 @@ def test_readers_find_a_member(
         file.read(12, out)
         LatentFile(other, "x").read(12, expected)
         assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("storage", ["bf16", "int8", "fp8"])
+def test_ranges_of_a_store_are_the_pictures_of_the_pack(
+    corpus: Path, tmp_path: Path, storage: Any
+) -> None:
+    """With CLS and registers, fetched and from the cache; a flipped bit is fetched again, and then told."""
+    choice = replace(TINY, storage=storage, keeps_prefix=True)
+    encode(corpus, ImageEncoder.open(choice), pack_bytes=BIG)
+    row = next(row for row in rows_of(corpus) if row["num_frames"] == 7)
+    latent = latent_of(row)
+    span = span_of(row["pack_offset"], row["num_bytes"])
+    here = LatentFile(corpus / row["path"], "x", span)
+    dtype = np.uint16 if storage == "bf16" else np.uint32
+    at = [3, 6, 12, 0]
+    wanted = [np.empty((16, 64), dtype) for _ in at]
+    here.read_all(at, wanted)
+    flips = {"left": 0}
+
+    class Store(FolderStore):
+        def range(self, key: str, start: int, length: int) -> bytes:
+            data = bytearray(super().range(key, start, length))
+            if flips["left"] and start > here._latents:
+                flips["left"] -= 1
+                data[length // 2] ^= 1
+            return bytes(data)
+
+    cache = BlockCache(tmp_path / "cache", max_bytes=10**6, block_bytes=16384)
+    for each in (None, cache, cache):
+        file = StoredLatents(store=Store(corpus), name="b", cache=each).open(latent)
+        found = [np.empty((16, 64), dtype) for _ in at]
+        file.read_all(at, found)
+        assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
+    one = np.empty((16, 64), dtype)
+    bare = StoredLatents(store=Store(corpus), name="b").open(latent)
+    flips["left"] = 2
+    bare.read(9, one)
+    flips["left"] = 3
+    with pytest.raises(ConfigError, match="picture 3 has the checksum"):
+        bare.read(9, one)
+    for key in ("pack_offset", "num_bytes"):
+        for wrong in (-1, 512, 2**40):
+            bad = latent_of(row, **{key: wrong})
+            with pytest.raises(ConfigError):
+                StoredLatents(store=Store(corpus), name="b", cache=cache).open(bad)
 
 
 def latent_of(row: dict[str, Any], **changed: Any) -> Latent:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -68,11 +69,15 @@ class WordsReader:
 
     def of(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Of texts that are in no manifest."""
-        ids = torch.full((len(texts), self.num_words), PADDING, dtype=torch.long)
-        for row, text in zip(ids, texts, strict=True):
-            bucket_ids = word_ids(text, self.num_buckets)[: self.num_words]
-            row[: len(bucket_ids)] = torch.tensor(bucket_ids, dtype=torch.long)
-        return {"word_ids": ids}
+        rows = [_padded_ids(text, self.num_buckets, self.num_words) for text in texts]
+        flat = np.array(rows, dtype=np.int64).reshape(len(texts), self.num_words)
+        return {"word_ids": torch.from_numpy(flat)}
+
+
+@lru_cache(maxsize=1 << 14)  # a corpus has few texts
+def _padded_ids(text: str, num_buckets: int, num_words: int) -> tuple[int, ...]:
+    ids = word_ids(text, num_buckets)[:num_words]
+    return (*ids, *[PADDING] * (num_words - len(ids)))
 
 
 class WordsConditioner(Conditioner):

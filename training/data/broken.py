@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, ConfigError, SourceError, TransientError
 from schemas.manifest import Manifest, ManifestRow
 from schemas.regular_file import HICCUPS
 
@@ -44,7 +44,9 @@ def broken_sample(row: ManifestRow, timestep: int, path: str, error: Exception) 
 
 
 def is_hiccup(error: BaseException) -> bool:
-    """Whether the same read may succeed in a moment: an error of a disk or a network, not a file that is wrong."""
+    """Whether the same read may succeed in a moment: an error of a disk, a network or a store, not a file that is wrong."""
+    if isinstance(error, TransientError):
+        return True
     return isinstance(error, OSError) and error.errno in HICCUPS
 
 
@@ -52,11 +54,11 @@ def patiently(read: Callable[[], Read]) -> Read:
     """What it reads; tried `TRIES` times where the machine cannot read now.
 
     Raises:
-        OSError: the last time, too.
+        OSError, TransientError: the last time, too.
     """
     try:
         return read()
-    except OSError as error:
+    except (OSError, TransientError) as error:
         if not is_hiccup(error):
             raise
     again = Retrying(
@@ -74,13 +76,13 @@ def first_readable(
     """What is read of the first of these rows that can be read, where any would do. A file is of an episode, so each is tried once.
 
     Raises:
-        ConfigError, OSError: of the last one tried; more than `max_bad` episodes cannot be read, or none can.
+        ConfigError, OSError, TransientError: of the last one tried; more than `max_bad` episodes cannot be read, or none can.
     """
-    bad: list[ConfigError | OSError] = []
+    bad: list[ConfigError | OSError | TransientError] = []
     for _, rows in groupby((manifest.row(i) for i in index), key=attrgetter("uid")):
         try:
             return patiently(partial(read, next(rows)))
-        except (ConfigError, OSError) as error:
+        except (ConfigError, OSError, TransientError) as error:
             bad.append(error)
         if len(bad) > max_bad:
             break

@@ -9,11 +9,11 @@ does that for a corpus, so a run does it only when asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import torch
 
 from schemas.errors import ConfigError
 from schemas.latent_header import (
+    Header,
     Held,
     Span,
     expected_tensors,
@@ -36,6 +37,7 @@ from training.data.recording import PositionalFile, inside
 
 OPEN_FILES = 512
 REPAIR = "remove it and run `eicorpus latents images` again"
+Bytes = npt.NDArray[np.uint8]
 Memory = npt.NDArray[np.unsignedinteger[Any]]  # of floats, as numbers of as many bits
 
 
@@ -67,8 +69,24 @@ def shape_of(facts: LatentFacts) -> LatentShape:
     return LatentShape(**{name: getattr(facts, name) for name in names})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Memory for what a file has of a picture: its tokens, and of eight bits their scales. CLS and registers come first, then the patches."""
+
+    tokens: tuple[Bytes, ...]
+    scales: tuple[Bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[Bytes, ...]:
+        """In the order in which their checksum was computed."""
+        return (*self.tokens, *self.scales)
+
+
 class LatentFile:
     """One open file."""
+
+    facts: LatentFacts
+    _crc: npt.NDArray[np.uint32] | None
 
     def __init__(self, path: Path, where: str, span: Span | None = None) -> None:
         """
@@ -83,84 +101,120 @@ class LatentFile:
         try:
             header = read_header(path, span)
         except ConfigError as error:
-            raise self._file.damaged(str(error)) from error
-        self.facts = header.facts
-        self._check(header.tensors)
-        self._latents = header.tensors[LATENTS].start
-        self._scale = header.tensors[SCALE].start if SCALE in header.tensors else 0
-        self._crc: npt.NDArray[np.uint32] | None = None
+            raise self.damaged(str(error)) from error
+        self._adopt(header)
+        self._check_frames(header.tensors, self._file.fill)
         if self.facts.has_checksums:
-            self._crc = np.empty(self.facts.num_frames, "<u4")
+            self._crc = np.empty(self.facts.num_frames, dtype="<u4")
             self._file.fill(self._crc, header.tensors[PICTURE_CRC].start)
 
-    def _check(self, tensors: Mapping[str, Held]) -> None:
-        facts = self.facts
-        for name, (dtype, shape) in expected_tensors(facts).items():
+    def _adopt(self, header: Header) -> None:
+        """Take over where its tensors lie. Raises ConfigError where they are not those that its metadata states."""
+        self.facts, tensors = header.facts, header.tensors
+        for name, (dtype, shape) in expected_tensors(self.facts).items():
             if name not in tensors:
-                raise self._file.damaged(f"no tensor {name!r}")
+                raise self.damaged(f"no tensor {name!r}")
             held = tensors[name]
             if held.shape != shape:
-                raise self._file.damaged(f"tensor {name} has shape {list(held.shape)}; its metadata states {list(shape)}")  # fmt: skip
+                raise self.damaged(f"tensor {name} has shape {list(held.shape)}; its metadata states {list(shape)}")  # fmt: skip
             if held.dtype != dtype:
-                raise self._file.damaged(
+                raise self.damaged(
                     f"tensor {name} has type {held.dtype}; its metadata states {dtype}"
                 )
+        self._latents = tensors[LATENTS].start
+        self._scale = tensors[SCALE].start if SCALE in tensors else 0
+        self._crc = None
+
+    def _check_frames(
+        self, tensors: Mapping[str, Held], fill: Callable[[npt.NDArray[Any], int], None]
+    ) -> None:
+        """Raises ConfigError where its pictures are not those of the grid. fill: as `PositionalFile.fill`."""
+        facts = self.facts
         at = np.arange(0, facts.length, facts.grid_stride)
         frames = np.empty(len(at), dtype="<i8")
         if tensors[FRAME_INDEX].shape == frames.shape:
-            self._file.fill(frames, tensors[FRAME_INDEX].start)
+            fill(frames, tensors[FRAME_INDEX].start)
         if tensors[FRAME_INDEX].shape != frames.shape or not np.array_equal(frames, at):
-            raise self._file.damaged(f"its images are not every {facts.grid_stride}th timestep")
+            raise self.damaged(f"its images are not every {facts.grid_stride}th timestep")
 
     def damaged(self, why: str) -> ConfigError:
         """The error for a file that is not what was written."""
         return self._file.damaged(why)
 
+    @property
+    def token_bytes(self) -> int:
+        """Of the tokens of a picture."""
+        size = 2 if self.facts.dtype == "bf16" else 1
+        return self.facts.num_tokens * self.facts.width * size
+
+    @property
+    def scale_bytes(self) -> int:
+        """Of the scales of a picture."""
+        return 0 if self.facts.dtype == "bf16" else self.facts.num_tokens * 4
+
     def read(self, timestep: int, out: Memory) -> None:
         """Patches of the picture at a timestep of the grid into `out` [N, D], the memory of numbers that are `LatentShape.read_as`.
 
         Raises:
-            OSError: it cannot be read now.
+            OSError, TransientError: it cannot be read now.
             ConfigError: it is shorter than it was, or the picture has another checksum.
         """
-        facts, picture = self.facts, timestep // self.facts.grid_stride
+        self.read_all([timestep], [out])
+
+    def read_all(self, timesteps: Sequence[int], outs: Sequence[Memory]) -> None:
+        """`read` of several pictures."""
+        parts = [self._parts(out) for out in outs]
+        self._fill([at // self.facts.grid_stride for at in timesteps], parts)
+        if self.facts.dtype != "bf16":
+            for out, part in zip(outs, parts, strict=True):
+                self._scaled(part, out)
+
+    def _parts(self, out: Memory) -> Parts:
+        facts = self.facts
         if facts.dtype == "bf16":
-            prefix = self._filled(out, self._latents, picture)
-            self._compare(picture, prefix, out)
-            return
-        stored, scale = np.empty(out.shape, np.uint8), np.empty((len(out), 1), "<f4")
-        prefix = self._filled(stored, self._latents, picture)
-        prefix_scale = self._filled(scale, self._scale, picture)
-        self._compare(picture, prefix, stored, prefix_scale, scale)
-        values = torch.from_numpy(stored).view(_EIGHT_BITS[facts.dtype]).float()
+            before = _before(facts.num_prefix * out.shape[1] * out.itemsize)
+            return Parts(tokens=(*before, out.reshape(-1).view(np.uint8)))
+        tokens = (*_before(facts.num_prefix * out.shape[1]), np.empty(out.size, np.uint8))
+        return Parts(
+            tokens=tokens, scales=(*_before(4 * facts.num_prefix), np.empty(4 * len(out), np.uint8))
+        )
+
+    def _fill(self, pictures: Sequence[int], parts: Sequence[Parts]) -> None:
+        """Bytes of these pictures, as they were written. Those that follow each other in the file are read together."""
+        first = 0
+        for k in range(1, len(pictures) + 1):
+            if k < len(pictures) and pictures[k] == pictures[k - 1] + 1:
+                continue
+            start, run = pictures[first], parts[first:k]
+            tokens = [each for part in run for each in part.tokens]
+            self._file.fill_all(tokens, self._latents + start * self.token_bytes)
+            if self.scale_bytes:
+                scales = [each for part in run for each in part.scales]
+                self._file.fill_all(scales, self._scale + start * self.scale_bytes)
+            first = k
+        if self._crc is not None:
+            for picture, part in zip(pictures, parts, strict=True):
+                if (crc := picture_crc(*part.all)) != int(self._crc[picture]):
+                    raise self.other_checksum(picture, crc)
+
+    def other_checksum(self, picture: int, crc: int) -> ConfigError:
+        """The error for a picture whose bytes are not those that were written."""
+        assert self._crc is not None
+        written = int(self._crc[picture])
+        return self.damaged(
+            f"picture {picture} has the checksum {crc:08x}; {written:08x} was written"
+        )
+
+    def _scaled(self, part: Parts, out: Memory) -> None:
+        stored = part.tokens[-1].reshape(out.shape)
+        scale = part.scales[-1].view("<f4").reshape(-1, 1)
+        values = torch.from_numpy(stored).view(_EIGHT_BITS[self.facts.dtype]).float()
         out.view(np.float32)[...] = (values * torch.from_numpy(scale)).numpy()
 
-    def _filled(
-        self, out: npt.NDArray[Any], start: int, picture: int
-    ) -> npt.NDArray[np.uint8] | None:
-        """Fills `out` [N, k] with a picture's patches of the tensor at `start`; returns what is before them: CLS and registers, if they are compared."""
-        facts = self.facts
-        row = out.shape[1] * out.itemsize
-        first = start + picture * facts.num_tokens * row
-        num_before = facts.num_prefix * row
-        before = None
-        if num_before and self._crc is not None:
-            before = np.empty(num_before, np.uint8)
-            self._file.fill(before, first)
-        self._file.fill(out, first + num_before)
-        return before
 
-    def _compare(self, picture: int, *parts: npt.NDArray[Any] | None) -> None:
-        """
-        Raises:
-            ConfigError: the bytes of a picture are not those that were written.
-        """
-        if self._crc is None:
-            return
-        as_bytes = [each.reshape(-1).view(np.uint8) for each in parts if each is not None]
-        if (crc := picture_crc(*as_bytes)) != int(self._crc[picture]):
-            why = f"picture {picture} has the checksum {crc:08x}; {self._crc[picture]:08x} was written"
-            raise self._file.damaged(why)
+def _before(num_bytes: int) -> tuple[Bytes, ...]:
+    """Memory for what lies before the patches, if anything does."""
+    return (np.empty(num_bytes, np.uint8),) if num_bytes else ()
 
 
 _EIGHT_BITS = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
@@ -177,6 +231,12 @@ def is_finite(memory: Memory) -> bool:
     return bool(signed.max(initial=0) < infinity and memory.max(initial=0) < infinity + sign)
 
 
+class Opener(Protocol):
+    """Opens files that are not read where the corpus lies (`training.data.stored_latents`)."""
+
+    def open(self, latent: Latent) -> LatentFile: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Opening:
     """How files of a corpus are opened. Not the reader's own method: a cache of that would keep itself and its files alive."""
@@ -184,6 +244,7 @@ class _Opening:
     corpus: Path
     shape: LatentShape | None
     with_digest: bool
+    opener: Opener | None
     compared: VerifiedFiles = field(default_factory=VerifiedFiles)
 
     def other(self, wrong: str, path: str) -> ConfigError:
@@ -193,9 +254,8 @@ class _Opening:
         )
 
     def __call__(self, latent: Latent, uid: str) -> LatentFile:
-        path, span = latent.path, span_of(latent.pack_offset, latent.num_bytes)
-        real = inside(self.corpus, path, repair=repair_of(self.corpus, latent.encoder_id))
-        file = LatentFile(real, path, span)
+        path = latent.path
+        file = self._local(latent) if self.opener is None else self.opener.open(latent)
         facts = file.facts
         wrong = [
             f"{what} {actual}, expected {expected} (manifest)"
@@ -210,6 +270,12 @@ class _Opening:
             wrong.append(f"{shape_of(facts)}, expected {self.shape} as in the other files")
         if wrong:
             raise self.other("; ".join(wrong), path)
+        return file
+
+    def _local(self, latent: Latent) -> LatentFile:
+        path, span = latent.path, span_of(latent.pack_offset, latent.num_bytes)
+        real = inside(self.corpus, path, repair=repair_of(self.corpus, latent.encoder_id))
+        file = LatentFile(real, path, span)
         if self.with_digest and (digest := self.compared.other_digest(real, latent.sha256, span)):
             message = f"sha256 is {digest}; the manifest records {latent.sha256}"
             raise ConfigError(
@@ -222,9 +288,18 @@ class LatentReader:
     """Opens files as rows name them, at most `OPEN_FILES` at a time. Picklable: a worker opens its own."""
 
     def __init__(
-        self, corpus: Path, shape: LatentShape | None = None, *, with_digest: bool = False
+        self,
+        corpus: Path,
+        shape: LatentShape | None = None,
+        *,
+        with_digest: bool = False,
+        opener: Opener | None = None,
     ) -> None:
-        self._opening = _Opening(corpus=corpus, shape=shape, with_digest=with_digest)
+        """
+        Args:
+            opener: of files that are not read in `corpus`.
+        """
+        self._opening = _Opening(corpus=corpus, shape=shape, with_digest=with_digest, opener=opener)
         self._open = lru_cache(maxsize=OPEN_FILES)(self._opening)
 
     @property
@@ -233,14 +308,14 @@ class LatentReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         opening = self._opening
-        return _reader, (opening.corpus, opening.shape, opening.with_digest)
+        return _reader, (opening.corpus, opening.shape, opening.with_digest, opening.opener)
 
     def open(self, latent: Latent, uid: str, end: int) -> LatentFile:
         """The file of a row whose segment ends at `end`.
 
         Raises:
             ConfigError: it is missing, damaged, of something else, or too short.
-            OSError: it cannot be read now.
+            OSError, TransientError: it cannot be read now.
         """
         file = self._open(latent, uid)
         if file.facts.length < end:
@@ -249,14 +324,21 @@ class LatentReader:
         return file
 
 
-def _reader(corpus: Path, shape: LatentShape | None, with_digest: bool) -> LatentReader:  # noqa: FBT001
-    return LatentReader(corpus, shape, with_digest=with_digest)
+def _reader(
+    corpus: Path,
+    shape: LatentShape | None,
+    with_digest: bool,  # noqa: FBT001
+    opener: Opener | None,
+) -> LatentReader:
+    return LatentReader(corpus, shape, with_digest=with_digest, opener=opener)
 
 
-def common_shape(corpus: Path, latents: Sequence[Latent], uid: str) -> LatentShape:
+def common_shape(
+    corpus: Path, latents: Sequence[Latent], uid: str, opener: Opener | None = None
+) -> LatentShape:
     """Of a run, by the first file that it would read.
 
     Raises:
         ConfigError: see `LatentReader.open`.
     """
-    return shape_of(LatentReader(corpus).open(latents[0], uid, 0).facts)
+    return shape_of(LatentReader(corpus, opener=opener).open(latents[0], uid, 0).facts)

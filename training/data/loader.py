@@ -21,6 +21,7 @@ from training.batch import Batch
 from training.conditioning.protocol import TextReader
 from training.data.action_layout import ACTION_WIDTH, check_known
 from training.data.actions import ActionStore, default_cache, open_actions
+from training.data.block_cache import CacheCounts
 from training.data.broken import first_readable
 from training.data.camera_views import (
     again,
@@ -33,17 +34,20 @@ from training.data.counts import Counts, counts_of
 from training.data.file_check import refuse_absent
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.latent_targets import LatentTargets, bodies_of, open_targets, paths_of
+from training.data.latent_traffic import LatentTraffic, traffic_of
 from training.data.normalise import Normaliser, normaliser_of
 from training.data.prefetch import BatchSource, prefetch
+from training.data.read_ahead import ReadAhead
 from training.data.recording import STATE_WIDTH
 from training.data.replaced import Attempts, Replacer
 from training.data.rng_keys import Ints
 from training.data.sample_index import SampleIndexRequest, open_sample_index
 from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
+from training.data.stored_latents import CORPUS_FOLDER, LatentPlace, stored_latents, with_cache
 from training.data.windows import Mask, window_of
 from training.lara.settings import JointStage
-from training.recipe import DataSettings, TrainRecipe
+from training.recipe import DataSettings, LatentCacheSettings, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ class Loader:
         verify_latents: bool = False,
         progress: Callable[[int, int], None] = lambda done, whole: None,
         was_replaced: Attempts | None = None,
+        place: LatentPlace = CORPUS_FOLDER,
     ) -> None:
         """
         Args:
@@ -93,7 +98,7 @@ class Loader:
             embodiments, normaliser: of a checkpoint; nothing for those of the manifest.
             num_processes: that derive the actions, the first time. progress: (parts made, parts).
             verify_latents: read each file of latents whole once and compare its sha256.
-            was_replaced: samples of the run that were replaced before.
+            was_replaced: samples of the run that were replaced before. place: where latents are read.
 
         Raises:
             ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
@@ -103,6 +108,14 @@ class Loader:
         self.rank, self.world_size, self.split = rank, world_size, split
         self.embodiments = _embodiments(manifest, recipe.data, embodiments)
         self.encoder_id = encoder_of(manifest, data.encoder)
+        stored = stored_latents(manifest.corpus, place, data.latent_cache)
+        self._opener = None if stored is None else stored[0]
+        if verify_latents and stored is not None:
+            raise ConfigError(
+                "latents are read by parts, so no file is read whole",
+                remedy="run `eicorpus verify` on the corpus",
+                where="--verify-latents",
+            )
         is_seen = self._is_seen()
         self.latent_shape = shape = self._shape(is_seen)
         self.window = window_of(
@@ -129,7 +142,12 @@ class Loader:
             batch_size=recipe.run.batch_size,
             label_share=0.0 if data.latent_actions is None else data.latent_actions.share,
         )
-        latents = LatentReader(manifest.corpus, shape, with_digest=verify_latents)
+        self._ahead: LatentCacheSettings | None = None
+        if stored is not None:
+            self._opener, self._ahead = with_cache(*stored, place, shape), stored[1]
+        latents = LatentReader(
+            manifest.corpus, shape, with_digest=verify_latents, opener=self._opener
+        )
         assembler = self._assembler(store, latents, reader)
         self.source = BatchSource(
             draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
@@ -141,18 +159,19 @@ class Loader:
         )
 
     def _is_seen(self) -> Mask:
-        """[S] rows of the manifest that have a view with latents, all of which are on disk where they are of this split."""
+        """[S] rows of the manifest that have a view with latents. In a folder all of them of this split are there."""
         manifest, data = self.manifest, self.recipe.data
         paths, row = files_of_views(manifest.rows, self.encoder_id, data.cameras)
         is_seen = np.zeros(len(manifest), dtype=bool)
         is_seen[row] = True
         refuse_missing(manifest, is_seen, self.encoder_id, data)
-        refuse_absent(
-            manifest.corpus,
-            paths.filter(pa.array(self._in_split()[row])),
-            what="latents",
-            repair=f"copy the files, or {again(manifest, self.encoder_id)}",
-        )
+        if self._opener is None:  # a store is asked when a file is read
+            refuse_absent(
+                manifest.corpus,
+                paths.filter(pa.array(self._in_split()[row])),
+                what="latents",
+                repair=f"copy the files, or {again(manifest, self.encoder_id)}",
+            )
         return is_seen
 
     def _targets(self, *, verify_latents: bool) -> LatentTargets | None:
@@ -185,7 +204,7 @@ class Loader:
     def _shape_of(self, row: ManifestRow) -> LatentShape:
         views = latents_of_views(row.latents, self.encoder_id, self.recipe.data.cameras)
         present = [latent for latent in views if latent is not None]
-        return common_shape(self.manifest.corpus, present, row.uid)
+        return common_shape(self.manifest.corpus, present, row.uid, self._opener)
 
     def _anchor_work(self, store: ActionStore, is_seen: Mask) -> SampleIndexRequest:
         return SampleIndexRequest(
@@ -271,10 +290,41 @@ class Loader:
         Raises:
             SourceError: when the batch that has the broken sample is asked for.
         """
-        num_workers = self.recipe.run.num_workers
-        yield from prefetch(
-            self.replacer.batch, count(first_step), num_workers, pin_memory=pin_memory
+        num_workers, ahead = self.recipe.run.num_workers, self._read_ahead()
+
+        def batch_of(step: int) -> Batch:
+            if ahead is not None:
+                ahead.reached(step)
+            return self.replacer.batch(step)
+
+        try:
+            yield from prefetch(batch_of, count(first_step), num_workers, pin_memory=pin_memory)
+        finally:
+            if ahead is not None:
+                ahead.close()
+
+    def _read_ahead(self) -> ReadAhead | None:
+        settings = self._ahead
+        if settings is None or not settings.ahead_steps:
+            return None
+        return ReadAhead(
+            self.source, num_steps=settings.ahead_steps, max_requests=settings.max_requests
         )
+
+    def latent_traffic(self) -> LatentTraffic:
+        """What reading pictures of the recipe's batch takes."""
+        return traffic_of(
+            self.latent_shape,
+            self.window,
+            num_views=len(self.recipe.data.cameras),
+            batch_size=self.recipe.run.batch_size,
+        )
+
+    @property
+    def cache_counts(self) -> CacheCounts | None:
+        """Of blocks that this process asked the cache of latents for."""
+        cache = None if self._opener is None else self._opener.cache
+        return None if cache is None else cache.counts
 
     def every(
         self, task: Task, *, batch_size: int, num_samples: int | None = None

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.manifest import ManifestRow
+from schemas.manifest import Latent, ManifestRow
 from training.batch import Batch
 from training.data.sample_index import Records
 from training.data.sampler import Drawn, Draws
@@ -44,6 +44,11 @@ class BatchSource:
     def pictures(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """[B, P+1, V * N, D] latents, the future last, and [B, P+1, V] whether they are there. No action and no text is read."""
         return self.assembler.pictures(*self._of(drawn), drawn.now)
+
+    def reads(self, step: int) -> list[tuple[Latent, ManifestRow, list[int]]]:
+        """Files and timesteps that this rank's part of a step reads pictures of."""
+        drawn = self.draws.of_step(step, self.rank, self.world_size)
+        return self.assembler.reads(*self._of(drawn), drawn.now)
 
     def _of(self, drawn: Drawn) -> tuple[Records, list[ManifestRow]]:
         anchors = self.draws.anchors

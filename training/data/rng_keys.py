@@ -50,8 +50,8 @@ def _mixed_one(x: int) -> int:
     return z ^ (z >> 31)
 
 
-def uniform(key: np.uint64, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Numbers in [0, 1), one for each index."""
+def uniform(key: np.uint64 | U64, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Numbers in [0, 1), one for each index; keys and indices may be arrays that broadcast."""
     bits = mixed(np.asarray(index, dtype=np.uint64) ^ key) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
 
@@ -60,12 +60,12 @@ def permuted(key: np.uint64, index: Ints, num: int) -> Ints:
     """A permutation of [0, num), at `index`."""
     half_bits = np.uint64(max(1, (max(num - 1, 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    out = np.asarray(index, dtype=np.uint64)
-    todo = np.ones(out.shape, dtype=bool)
-    while todo.any():
-        out = np.where(todo, _feistel(out, key, half_bits, mask), out)
-        todo &= out >= num
-    return out.astype(np.int64)
+    out = _feistel(np.asarray(index, dtype=np.uint64).reshape(-1), key, half_bits, mask)
+    todo = np.flatnonzero(out >= num)
+    while len(todo):
+        out[todo] = _feistel(out[todo], key, half_bits, mask)
+        todo = todo[out[todo] >= num]
+    return out.astype(np.int64).reshape(np.shape(index))
 
 
 def _feistel(x: U64, key: np.uint64, half_bits: np.uint64, mask: np.uint64) -> U64:

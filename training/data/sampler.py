@@ -93,6 +93,8 @@ def _weights(
     return np.asarray((1 - label_share) * own / own.sum() + label_share * labelled / labelled.sum())
 
 
+STEPS_AT_ONCE = 8  # that are drawn together: small arrays cost as much as large ones
+_KEPT_BLOCKS = 4  # of so many steps: threads and read-ahead ask for steps that are close
 MIXED = 11  # purpose of the key by which tasks are mixed over a batch
 
 
@@ -106,6 +108,10 @@ class Drawn:
 
     def part(self, which: Ints | slice) -> Drawn:
         return Drawn(segment=self.segment[which], now=self.now[which], task=self.task[which])
+
+    def copied(self) -> Drawn:
+        """In memory of its own, which a batch may keep."""
+        return Drawn(segment=self.segment.copy(), now=self.now.copy(), task=self.task.copy())
 
 
 class Draws:
@@ -153,6 +159,7 @@ class Draws:
         self.num_draws = int(num.sum())
         self.counts = self._counts()
         self.order = Order(weights=weights, num_anchors=num, num_draws=self.num_draws, seed=seed)
+        self._blocks: dict[tuple[int, int, int], list[Drawn]] = {}
 
     def _counts(self) -> Ints:
         """[4] samples of each task in every global batch; nothing for a task that no segment may serve: its share goes to the others."""
@@ -185,23 +192,33 @@ class Draws:
         """What a rank takes of global batch `step`; one rank of one takes it whole."""
         share = self.batch_size // world_size
         own = np.arange(rank * share, (rank + 1) * share)
-        if self.routing.draw == "task":
-            return self._by_task(step, own)
-        return self._by_segment(step).part(own)
+        if self.routing.draw != "task":
+            return self._by_segment(step).part(own)
+        block, nth = divmod(step, STEPS_AT_ONCE)
+        key = (block, rank, world_size)
+        drawn = self._blocks.get(key)
+        if drawn is None:
+            steps = np.arange(block * STEPS_AT_ONCE, (block + 1) * STEPS_AT_ONCE)
+            drawn = self._by_task(steps, own)
+            kept = [*self._blocks.items()][1 - _KEPT_BLOCKS :]
+            self._blocks = {**dict(kept), key: drawn}  # another thread goes on with what it has
+        return drawn[nth].copied()
 
-    def _by_task(self, step: int, place: Ints) -> Drawn:
-        """Tasks are mixed over the batch, so that ranks and parts have about as much of each."""
-        chance = uniform(key_of(self.seed, step, MIXED), np.arange(self.batch_size))
-        slot = np.argsort(chance, kind="stable")[place]
+    def _by_task(self, steps: Ints, place: Ints) -> list[Drawn]:
+        """These places of each step. Tasks are mixed over a batch, so that ranks and parts have about as much of each."""
+        keys = np.array([key_of(self.seed, step, MIXED) for step in steps.tolist()])
+        chance = uniform(keys[:, None], np.arange(self.batch_size))
+        slot = np.argsort(chance, axis=1, kind="stable")[:, place]
         ends = np.cumsum(self.counts)
         task = np.searchsorted(ends, slot, side="right")
-        index = step * self.counts[task] + slot - (ends - self.counts)[task]
+        index = steps[:, None] * self.counts[task] + slot - (ends - self.counts)[task]
         segment, anchor = np.empty_like(index), np.empty_like(index)
         for each, places in self.places.items():
             of_task = task == INDEX[each]
             if of_task.any():
                 segment[of_task], anchor[of_task] = places.at(index[of_task])
-        return self._drawn(segment, anchor, task)
+        parts = zip(segment, anchor, task, strict=True)
+        return [self._drawn(*part) for part in parts]
 
     def _by_segment(self, step: int) -> Drawn:
         first = step * self.batch_size

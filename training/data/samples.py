@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, TransientError
 from schemas.manifest import Latent, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch, Origin
@@ -185,16 +185,30 @@ class Assembler:
                     try:
                         out = at[b], inside[b], memory[b, :, v]
                         patiently(partial(self._read, latent, row, *out))
-                    except (ConfigError, OSError) as error:
+                    except (ConfigError, OSError, TransientError) as error:
                         raise broken_sample(row, int(now[b]), latent.path, error) from error
         memory[~has] = 0
         pictures = torch.from_numpy(memory).view(shape.read_as)
         return pictures.flatten(2, 3), torch.from_numpy(has)
 
+    def reads(
+        self, segments: Records, rows: list[ManifestRow], now: Ints
+    ) -> list[tuple[Latent, ManifestRow, list[int]]]:
+        """What `pictures` reads: of each view of each sample the file and the timesteps."""
+        at, inside = self.window.pictures(now, segments["start"], segments["end"])
+        return [
+            (latent, row, at[b][inside[b]].tolist())
+            for b, row in enumerate(rows)
+            for latent in latents_of_views(row.latents, self.encoder_id, self.cameras)
+            if latent is not None
+        ]
+
     def _read(self, latent: Latent, row: ManifestRow, at: Ints, inside: Mask, out: Memory) -> None:
         """The pictures of one view of a sample that lie inside its segment. out: [P+1, N, D]."""
         file = self.latents.open(latent, row.uid, row.end)
-        for p in np.flatnonzero(inside).tolist():
-            file.read(int(at[p]), out[p])
-            if not is_finite(out[p]):
-                raise ConfigError("NaN or infinity in the sample", where=latent.path)
+        places = np.flatnonzero(inside).tolist()
+        file.read_all([int(at[p]) for p in places], [out[p] for p in places])
+        # One look at all costs less than one at each, where they lie side by side and are all there.
+        parts = [out] if len(places) == len(out) else [out[p] for p in places]
+        if not all(is_finite(part) for part in parts):
+            raise ConfigError("NaN or infinity in the sample", where=latent.path)

@@ -21,6 +21,7 @@ from training.conditioning.protocol import TextReader
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, checked_statistics, from_state
 from training.data.routing import RoutingSettings
+from training.data.stored_latents import CORPUS_FOLDER, LatentPlace
 from training.evaluation.accumulate import Group
 from training.evaluation.draws import Answering, Sampler
 from training.evaluation.evaluate import Evaluation, means_of
@@ -56,6 +57,7 @@ class EvaluationRequest:
     num_shown: int = 4
     may_be_other_manifest: bool = False
     verify_latents: bool = False
+    place: LatentPlace = CORPUS_FOLDER  # of latents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,6 +152,7 @@ def _loader(
         embodiments=checkpoint.state.embodiments,
         normaliser=normaliser,
         verify_latents=request.verify_latents,
+        place=request.place,
     )
 
 

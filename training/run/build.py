@@ -166,6 +166,7 @@ def _loader(
         normaliser=normaliser,
         num_processes=request.num_processes,
         verify_latents=request.verify_latents,
+        place=request.place,
         progress=world.progress,
         was_replaced=mishaps.was_replaced,
     )
@@ -205,6 +206,7 @@ def _validation(
         normaliser=loader.normaliser,
         num_processes=request.num_processes,
         verify_latents=request.verify_latents,
+        place=request.place,
         was_replaced=mishaps.was_replaced,
     )
     return Validation(held_out, recipe, ranks, mishaps)

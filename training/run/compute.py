@@ -137,6 +137,7 @@ class Estimate:
         str, int
     ]  # bytes that a rank sends in a step, and over how many ranks weights are sharded
     hours: float
+    latents: dict[str, Any]  # that a global batch reads, and a second of these hours
 
     def as_object(self) -> dict[str, Any]:
         """For `--json`."""

@@ -56,6 +56,7 @@ FREE = {
         "shard_ranks",
     )
 } | {"name", "about"}
+FREE_SECTION = "data.latent_cache"  # where bytes come from, never which
 
 
 class RunFacts(BaseModel):
@@ -128,7 +129,7 @@ def check_same(
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
         problem = f"the run was started with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), not {facts.manifest_name} ({facts.manifest_sha256[:12]})"
         raise ConfigError(problem, remedy=other.format("--allow-other-manifest"), where=str(out))
-    odd = [line for key, line in differences(old, recipe) if key not in FREE]
+    odd = [line for key, line in differences(old, recipe) if not _is_free(key)]
     if odd and not may_change_recipe:
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
         problem = f"the run was started with another recipe: {', '.join(odd[:6])}{more}"
@@ -137,6 +138,10 @@ def check_same(
         ):  # the default of runs from before `routing.draw` was another
             problem += f"; add --set routing.draw={old.routing.draw} to keep its sampling"
         raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
+
+
+def _is_free(key: str) -> bool:
+    return key in FREE or f"{key}.".startswith(f"{FREE_SECTION}.")
 
 
 def going_on(out: Path, facts: RunFacts) -> RunFacts:

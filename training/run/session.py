@@ -13,6 +13,7 @@ import torch
 from training.batch import Batch
 from training.causal.settings import AnySettings
 from training.data.loader import Loader
+from training.data.stored_latents import CORPUS_FOLDER, LatentPlace
 from training.lara.log import LaraLog
 from training.recipe import TrainRecipe
 from training.run.architecture import tokens_for
@@ -61,6 +62,7 @@ class TrainRequest:
     num_processes: int = 1  # that derive actions, the first time
     num_threads: int | None = None  # of a matrix product on a CPU; None is torch's own choice
     verify_latents: bool = False
+    place: LatentPlace = CORPUS_FOLDER  # of latents
     may_change_manifest: bool = False
     may_change_recipe: bool = False
 
@@ -113,6 +115,7 @@ class Session:
         """Printed before a run starts."""
         recipe, world_size = self.request.recipe, self.ranks.world_size
         epoch = self.loader.steps_per_epoch
+        hours = hours_of(recipe, self.flops.of_sample(self.mean_text), self.peak_flops, world_size)
         return Estimate(
             parameters=parameters_of(self.learner),
             tokens=tokens_for(self.settings, self.num_text),
@@ -126,9 +129,8 @@ class Session:
             accumulate_of_80_gb=fewest_parts(self.by_parts, COMMON_GPU),
             memory_by_parts={number: each.total for number, each in self.by_parts.items()},
             traffic=self.traffic.as_object(),
-            hours=hours_of(
-                recipe, self.flops.of_sample(self.mean_text), self.peak_flops, world_size
-            ),
+            hours=hours,
+            latents=self.loader.latent_traffic().as_object(recipe.run.num_steps / (3600 * hours)),
         )
 
     def run(self, world: RunHooks) -> int:
