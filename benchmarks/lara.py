@@ -28,14 +28,15 @@ from benchmarks.routing import commands
 from benchmarks.routing.compare import compared
 from benchmarks.routing.plan import Budget, Play, takes
 from benchmarks.routing.record import record_all
-from benchmarks.routing.settings import Places
-from benchmarks.routing.state import State
+from benchmarks.routing.scenes import TRAINED
+from benchmarks.routing.settings import Places, Scenes
+from benchmarks.routing.state import State, timed
 from benchmarks.routing.statistics import paired_difference
-from benchmarks.routing.steps import TRAINED, timed
 from benchmarks.routing.trained import outcomes_of, rollout_report
 from schemas.errors import PipelineError
 from training.evaluation.motion_probe import FEATURES
 
+EXECUTE = 8  # timesteps of a chunk of 16 that are carried out
 RECIPE = Path(__file__).parent / "routing" / "recipes" / "sanity.yaml"
 LAM = {"width": 96, "num_heads": 4, "num_layers": 2, "decoder_layers": 2}
 JOINT = {"kind": "joint", "after_block": 2, "lam": LAM}  # of the three blocks of `tiny`
@@ -166,12 +167,7 @@ class LaraRun:
     def manifest(self, name: str, episodes: list[str], *, video: bool, val: float = 0.0) -> Answer:
         chosen = [*episodes, *(self.videos() if video else ())]
         return commands.manifest(
-            self.places,
-            name,
-            where=f"episode_id IN ({', '.join(map(repr, chosen))})",
-            policy="everything",
-            workers=self.workers,
-            val_share=val,
+            self.places, name, episodes=chosen, workers=self.workers, val_share=val
         )
 
     def train_all(self, pairs: list[tuple[str, int]]) -> None:
@@ -183,18 +179,14 @@ class LaraRun:
                 self.state.once(f"train {name} {seed}", partial(dict, answer))
 
     def train(self, name: str, seed: int) -> Answer:
-        recipe = self.places.recipe(name, seed)
+        recipe = self.places.recipe(f"{name}-{seed}")
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(yaml.safe_dump(self.recipe_of(name, seed), sort_keys=False))
         first = ()
         if self.lara_of(name)["kind"] == "joint":
-            first = ("--init-lam", str(self.places.run("lam", seed)))
-        return commands.eicorpus(
-            self.places,
-            f"train-{name}-{seed}",
-            *("train", str(self.places.corpus / "manifests" / "trained")),
-            *("--recipe", str(recipe), "--out", str(self.places.run(name, seed)), *first),
-            has_one_thread=True,
+            first = ("--init-lam", str(self.places.run(f"lam-{seed}")))
+        return commands.train(
+            self.places, f"{name}-{seed}", self.places.manifest("trained"), recipe, *first
         )
 
     def lara_of(self, name: str) -> dict[str, Any]:
@@ -227,16 +219,17 @@ class LaraRun:
         return commands.eicorpus(
             self.places,
             f"eval-{name}-{seed}",
-            *("eval", str(self.places.run(name, seed)), "--allow-other-manifest", *averages),
+            *("eval", str(self.places.run(f"{name}-{seed}")), "--allow-other-manifest", *averages),
             *("--manifest", str(self.places.corpus / "manifests" / "held_out"), "--split", "val"),
         )
 
     def rolled(self, name: str, seed: int) -> Answer:
-        run, test = self.places.run(name, seed), self.test
+        run, test = self.places.run(f"{name}-{seed}"), self.test
+        key: tuple[Scenes, int] = ("final", test.seed)
         return rollout_report(
             outcome
             for task in TRAINED
-            for outcome in outcomes_of(run, None, test.seed, test.num_rollouts, task)
+            for outcome in outcomes_of(run, key, test.num_rollouts, EXECUTE, task)
         )
 
 

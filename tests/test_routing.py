@@ -1,4 +1,4 @@
-"""The closed-loop benchmark without its simulator: what is recorded, how a policy is let act, and the formulas of the report.
+"""The closed-loop study without its simulator: what is recorded, how a policy is let act, and the formulas of the report.
 
 A toy world stands for Meta-World; what needs the real one is at the end, and reported as not run without the extra `sim`.
 """
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
-from benchmarks.routing.commands import POLICIES, num_steps_of, recipe_text
 from benchmarks.routing.compare import compared
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget, Play, Take, takes
@@ -24,13 +23,12 @@ from benchmarks.routing.record import Recording, is_whole, record_all, write
 from benchmarks.routing.replay import Playback
 from benchmarks.routing.rollout import rollout
 from benchmarks.routing.scenes import TASKS, Task
-from benchmarks.routing.settings import ARMS, Places, Settings, arm_named
+from benchmarks.routing.settings import Settings
 from benchmarks.routing.state import State
 from benchmarks.routing.statistics import auroc, auroc_estimate, paired_difference, wilson
 from benchmarks.routing.stored import Judged, Stored
 from benchmarks.routing.tiers import report
 from benchmarks.routing.trained import rolled_out, rollout_report, scenes
-from ingest.curation.tiers.policy import load_policy
 from schemas.errors import ConfigError
 from schemas.geometry import rotmat_from_rotvec, transform
 from training.policy.embodiments import integrated
@@ -183,19 +181,25 @@ def test_a_wish_to_turn_moves_nothing_but_the_grasp_centre() -> None:
     np.testing.assert_allclose(body_position_m(turned, DOWN_WXYZ), START_M, atol=1e-9)
 
 
-def test_every_arm_meets_the_same_scenes_and_none_that_was_recorded() -> None:
+def test_every_cell_of_a_seed_meets_the_same_scenes_and_none_that_was_recorded() -> None:
     recorded = {take.seed for take in takes(Budget(), 0)}
     for task in TASKS:
-        met = scenes(task, 0, 50)
-        assert met == scenes(task, 0, 50)
+        met = scenes(task, ("final", 0), 50)
+        assert met == scenes(task, ("final", 0), 50)
         assert len(set(met)) == 50
-        assert not recorded & set(met)
+        others = {*scenes(task, ("validation", 0), 50), *scenes(task, ("final", 1), 50)}
+        assert not (recorded | others) & set(met)
 
 
 def test_only_trained_tasks_are_rolled_out() -> None:
     tasks = (TASK, TASKS[0], Task(name="other", instruction="x", is_trained=False))
     outcomes = rolled_out(
-        Goes(), seed=0, count=2, horizon=Horizon(limit=3), tasks=tasks[1:], world_of=lambda _: Toy()
+        Goes(),
+        key=("final", 0),
+        count=2,
+        horizon=Horizon(limit=3),
+        tasks=tasks[1:],
+        world_of=lambda _: Toy(),
     )
     answer = rollout_report(outcomes)
     assert {r["task"] for r in answer["rollouts"]} == {TASKS[0].name}
@@ -211,12 +215,18 @@ def test_a_plan_is_the_same_again_and_its_numbers_tell_nothing() -> None:
     assert wanted != list(takes(Budget(), 1))
     assert len({t.name for t in wanted}) == len({t.seed for t in wanted}) == len(wanted)
     trained = [t for t in wanted if t.task == "reach-v3"]
-    assert sorted(t.number for t in trained) == list(range(128))
+    assert sorted(t.number for t in trained) == list(range(380))
     plays = [t.play for t in trained if t.has_actions]
     counts = {play: plays.count(play) for play in Play}
-    assert counts == {"expert": 40, "noisy": 24, "other_goal": 8, "stopped_early": 8, "random": 8}
-    early = sum(t.play is Play.EXPERT and t.has_actions for t in trained if t.number < 40)
-    assert 4 < early < 25, "40 experts of 128 are dealt over all numbers"
+    assert counts == {
+        "expert": 60,
+        "noisy": 80,
+        "other_goal": 27,
+        "stopped_early": 27,
+        "random": 26,
+    }
+    early = sum(t.play is Play.EXPERT and t.has_actions for t in trained if t.number < 60)
+    assert 3 < early < 20, "60 experts of 380 are dealt over all numbers"
 
 
 def felt(position_m: np.ndarray, target_m: np.ndarray) -> Felt:
@@ -307,43 +317,12 @@ def test_a_step_that_broke_is_done_again(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_file_are_those_of_a_run(tmp_path: Path) -> None:
-    State(tmp_path, Settings().as_dict()).once("a", dict)
-    assert State(tmp_path, Settings().as_dict()).done == {"a": {}}
-    more = Settings(arms=("high", "high_routed"), num_seeds=9)  # adds figures, changes none
-    assert State(tmp_path, more.as_dict()).done == {"a": {}}
-    assert arm_named("high_routed").manifest == "high"
-
-
-def test_arms_differ_in_what_they_say() -> None:
-    high, everything, routed = (arm_named(name) for name in ARMS)
-    assert high.where == everything.where == "tier = 'high'"
-    assert (high.policy, everything.policy, routed.policy) == (None, "everything", None)
-    assert [sum(w > 0 for w in a.weights.values()) for a in (high, everything, routed)] == [1, 1, 4]
-    assert "actionless" in routed.where
-    with pytest.raises(ConfigError, match="no arm"):
-        arm_named("best")
-    text = recipe_text(Settings(), high, 3, 7)
-    assert all(word in text for word in ("extends: tiny", "seed: 3", "num_steps: 7", "policy: 1.0"))
-
-
-def test_a_brief_arm_has_the_policy_samples_of_another(tmp_path: Path) -> None:
-    """By hand: 6 of 40 samples of two stretches of the log, so 3 of 20 steps."""
-    places, brief = Places(out=tmp_path), arm_named("high_brief")
-    settings = Settings(arms=("routed", "high_brief"), num_steps=20)
-    places.run("routed", 1).mkdir(parents=True)
-    log = [{"policy": 4, "inverse_dynamics": 16}, {"policy": 2, "inverse_dynamics": 18}]
-    lines = "".join(json.dumps({"num_by_task": each}) + "\n" for each in log)
-    (places.run("routed", 1) / "log.jsonl").write_text(lines)
-    assert num_steps_of(places, settings, brief, 1) == 3
-    assert num_steps_of(places, settings, arm_named("high"), 1) == 20
-    with pytest.raises(ConfigError, match="name it too"):
-        Settings(arms=("high", "high_brief"))
-
-
-def test_the_policy_of_plain_cloning_is_one(tmp_path: Path) -> None:
-    policy, _ = load_policy(str(POLICIES / "everything.yaml"))
-    assert policy.otherwise.tier == "high"
-    assert Places(out=tmp_path).run("high", 2) == tmp_path / "runs" / "high-2"
+    """What is recorded is shared by all trainings, so only that must be the same."""
+    State(tmp_path, Settings().of_data()).once("a", dict)
+    longer = Settings(num_steps=9, scenes="validation")
+    assert State(tmp_path, longer.of_data()).done == {"a": {}}
+    with pytest.raises(ConfigError, match="other budget"):
+        State(tmp_path, Settings(budget=Budget.quick()).of_data())
 
 
 # --- formulas -------------------------------------------------------------------------------------------------------------

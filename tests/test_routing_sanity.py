@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.routing import sanity
-from benchmarks.routing.commands import recipe_text
+from benchmarks.routing.cells import Cell, recipe_of, stages
 from benchmarks.routing.plan import Budget, Play, takes
-from benchmarks.routing.sanity import EXPERTS, RECIPE, run, sanity_settings, takes_of
+from benchmarks.routing.sanity import run, sanity_settings, takes_of
+from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places
-from benchmarks.routing.steps import TRAINED
 from schemas.errors import ConfigError
 from training.recipe import load_recipe
 from training.rollout.loop import RolloutOutcome
@@ -30,14 +31,17 @@ def test_only_experts_are_recorded_and_in_the_same_scenes_whatever_else_is_playe
 
 
 def test_its_recipe_sees_feels_and_clones(tmp_path: Path) -> None:
-    settings = sanity_settings(num_experts=3, recipe=str(RECIPE), encoder="patch_dct", num_steps=7)
+    settings = sanity_settings(num_experts=3, encoder="patch_dct", num_steps=7)
+    cell = Cell(seed=5, num_experts=3, scale=0, way="clone")
+    (stage,) = stages(cell, settings.policy_batch)
     path = tmp_path / "recipe.yaml"
-    path.write_text(recipe_text(settings, EXPERTS, 5, 7))
+    path.write_text(yaml.safe_dump(recipe_of(stage, cell, settings)))
     recipe = load_recipe(str(path))
     assert recipe.data.with_state
+    assert (recipe.data.num_history, recipe.data.past_s) == (0, (0.0,)), "it must look"
     assert recipe.data.encoder == "patch_dct"
     assert (recipe.seed, recipe.run.num_steps, recipe.run.batch_size) == (5, 7, 32)
-    assert [task for task, weight in recipe.routing.weights.items() if weight] == ["policy"]
+    assert recipe.routing.trained == ("policy",)
 
 
 class Pipeline:
@@ -47,7 +51,7 @@ class Pipeline:
         self.calls: list[str] = []
         self.num_successes = num_successes
         self.stops_at = ""
-        for name in ("ingest", "latents", "train", "evaluate", "manifest"):
+        for name in ("ingest", "latents", "train", "manifest"):
             monkeypatch.setattr(sanity.commands, name, self._counted(name))
         monkeypatch.setattr(sanity, "record_all", self._counted("record"))
         monkeypatch.setattr(sanity, "outcomes_of", self._outcomes)
@@ -61,7 +65,7 @@ class Pipeline:
 
         return work
 
-    def _outcomes(self, run: Path, weights: None, seed: int, count: int, task: str) -> Any:
+    def _outcomes(self, run: Path, key: Any, count: int, execute: int, task: str) -> Any:
         self.calls.append(f"rollout {task}")
         return [
             RolloutOutcome(
@@ -99,7 +103,7 @@ def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     pipeline.stops_at = ""
     for _ in range(2):
         run(settings, Places(out=tmp_path), tasks, say=lambda line: None)
-    after = ["train", "evaluate", "rollout reach-v3", "rollout drawer-open-v3"]
+    after = ["train", "rollout reach-v3", "rollout drawer-open-v3"]
     assert pipeline.calls == before + after
     with pytest.raises(ConfigError, match="other tasks"):
         run(settings, Places(out=tmp_path), ["reach-v3"], say=lambda line: None)

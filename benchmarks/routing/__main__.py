@@ -1,6 +1,7 @@
-"""Does routing by tier pay? Recorded, curated, trained three ways and rolled out in one command: docs/results/routing.md.
+"""Does data of lower quality pay when each sample trains only what it can supervise? Recorded, curated, trained and rolled out in one command.
 
-`python -m benchmarks.routing --out RUN [--quick] [--until STEP] [--json]`. Stop it at any time; the same command goes on.
+`python -m benchmarks.routing --out RUN [--cells DIR] [--quick] [--json]`, and the page docs/results/routing.md. Stop it at any time; the same command goes on.
+`--cells` is a folder of cells that are done, of this or of another machine: they are not run again.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import argparse
 import json
 import os
 import sys
+from itertools import product
 from pathlib import Path
 
+from benchmarks.routing.cells import WAYS, Cell, Store
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
-from benchmarks.routing.settings import ARMS, NAMES, Places, Settings
-from benchmarks.routing.steps import STEPS, run
+from benchmarks.routing.settings import Places, Settings
+from benchmarks.routing.steps import run
 from schemas.errors import PipelineError
 
 
@@ -22,49 +25,52 @@ def main() -> None:
     defaults = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--cells", type=Path, help="folder of cells. Default: cells/ of the run")
     parser.add_argument("--quick", action="store_true", help="few episodes, one seed: no figures")
-    parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step to do")
-    parser.add_argument("--seed", type=int, default=0, help="of scenes, noise and rollouts")
     parser.add_argument(
-        "--seeds", type=int, default=defaults.num_seeds, help="trainings of each arm"
+        "--checks", action="store_true", help="also tiers against labels, and actions replayed"
     )
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), help=", ".join(WAYS))
+    parser.add_argument("--experts", nargs="+", type=int, default=[20], help="of each task")
+    parser.add_argument("--scales", nargs="+", type=int, default=[0, 8], help="of other data")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of trainings")
     parser.add_argument(
-        "--steps", type=int, default=defaults.num_steps, help="optimiser steps of each training"
+        "--scenes", choices=("final", "validation"), default=defaults.scenes, help="of rollouts"
     )
-    parser.add_argument(
-        "--rollouts", type=int, default=defaults.num_rollouts, help="of each task, arm and seed"
-    )
-    parser.add_argument(
-        "--arms",
-        nargs="+",
-        default=list(ARMS),
-        help=f"also {', '.join(name for name in NAMES if name not in ARMS)}",
-    )
-    parser.add_argument("--recipe", default=defaults.recipe, help="that the arms' recipes extend")
-    parser.add_argument("--encoder", default=defaults.encoder)
-    parser.add_argument("--weights", help="folder of its weights, where no package carries them")
+    parser.add_argument("--steps", type=int, default=defaults.num_steps, help="of every training")
+    parser.add_argument("--rollouts", type=int, default=defaults.num_rollouts, help="of a task")
+    parser.add_argument("--recipe", default=defaults.recipe, help="that the cells' recipes extend")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw SVG files there")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "osmesa")  # draws without a display and without a GPU
     settings = Settings(
-        seed=args.seed,
         budget=Budget.quick() if args.quick else Budget(),
-        arms=tuple(args.arms),
-        num_seeds=1 if args.quick else args.seeds,
-        num_rollouts=2 if args.quick else args.rollouts,
+        unit=1 if args.quick else defaults.unit,
+        num_rollouts=1 if args.quick else args.rollouts,
         num_steps=20 if args.quick else args.steps,
-        encoder=args.encoder,
-        weights=args.weights,
+        scenes=args.scenes,
         recipe=args.recipe,
     )
+    places = Places(out=args.out.absolute())
     try:
+        cells = sorted(
+            Cell(seed=seed, num_experts=num, scale=scale, way=way)
+            for seed, num, scale, way in product(
+                [0] if args.quick else args.seeds,
+                [2] if args.quick else args.experts,
+                [0, 2] if args.quick else args.scales,
+                args.ways,
+            )
+        )
         answer = run(
+            cells,
             settings,
-            Places(out=args.out.absolute()),
+            places,
+            Store(args.cells or places.cells, settings),
             workers=args.workers,
-            until=args.until,
+            with_checks=args.checks,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except PipelineError as error:

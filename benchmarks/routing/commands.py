@@ -6,17 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.routing.settings import Arm, Places, Settings
+from benchmarks.routing.settings import Places, Settings
 from schemas.errors import ConfigError
 
 POLICIES = Path(__file__).parent / "policies"
-VAL_SHARE = 0.1
 
 
 def eicorpus(
@@ -59,27 +56,36 @@ def tier(places: Places) -> dict[str, Any]:
     return eicorpus(places, "tier", "tier", str(places.corpus))
 
 
+def review(places: Places, tier_of: Mapping[str, str]) -> dict[str, Any]:
+    """Tell tiers by label, as a person's reviews, and have them hold. `tier_of`: by uid.
+
+    Reviews are published by the command that tiers next; a manifest of an earlier snapshot knows nothing of them.
+    """
+    file = places.out / "labels.jsonl"
+    rows = ({"uid": uid, "kind": "tier_override", "value": tier} for uid, tier in tier_of.items())
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    stored = ("review", "import", str(places.corpus), str(file), "--author", "labels")
+    eicorpus(places, "review", *stored)
+    everything = ("--policy", str(POLICIES / "everything.yaml"))
+    return eicorpus(places, "tier-labels", "tier", str(places.corpus), *everything)
+
+
 def latents(places: Places, settings: Settings) -> dict[str, Any]:
-    weights = () if settings.weights is None else ("--weights", settings.weights)
-    return eicorpus(
-        places,
-        "latents",
-        *("latents", "images", str(places.corpus)),
-        *("--encoder", settings.encoder, *weights),
-    )
+    images = ("latents", "images", str(places.corpus), "--encoder", settings.encoder)
+    return eicorpus(places, "latents", *images)
 
 
 def manifest(
     places: Places,
     name: str,
     *,
-    where: str,
-    policy: str | None,
+    episodes: Sequence[str],
     workers: int,
-    val_share: float = VAL_SHARE,
+    val_share: float = 0.0,
 ) -> dict[str, Any]:
-    """The split is by episode and the same for every arm: a hash of the episode's own name."""
-    chosen = () if policy is None else ("--policy", str(POLICIES / f"{policy}.yaml"))
+    """Of these episodes, by their ids; all that has actions is high, but for what a review says. The split is by episode."""
+    where = f"episode_id IN ({', '.join(map(repr, episodes))})"
+    chosen = ("--policy", str(POLICIES / "everything.yaml"))
     shares = ("--split-by", "episode", "--val", str(val_share), "--test", "0")
     return eicorpus(
         places,
@@ -89,62 +95,9 @@ def manifest(
     )
 
 
-def trained_tasks(names: Sequence[str]) -> str:
-    """WHERE: episodes of these tasks."""
-    return f"split_part(episode_id, '/', 1) IN ({', '.join(repr(name) for name in names)})"
-
-
-def policy_share(run: Path) -> float:
-    """Of the samples of a training, how many were trained on policy: as its log counts them."""
-    lines = (run / "log.jsonl").read_text().splitlines()
-    counts = [json.loads(line)["num_by_task"] for line in lines]
-    return float(sum(c["policy"] for c in counts) / sum(sum(c.values()) for c in counts))
-
-
-def num_steps_of(places: Places, settings: Settings, arm: Arm, seed: int) -> int:
-    """All arms alike; one that is as brief as another gets that one's policy samples, which is then trained already."""
-    if arm.as_brief_as is None:
-        return settings.num_steps
-    share = policy_share(places.run(arm.as_brief_as, seed))
-    return max(1, round(settings.num_steps * share))
-
-
-def recipe_text(settings: Settings, arm: Arm, seed: int, num_steps: int) -> str:
-    """What an arm changes in the recipe that all extend: what is trained on, how long, and the seed."""
-    return yaml.safe_dump(
-        {
-            "extends": settings.recipe,
-            "name": f"routing-{arm.name.replace('_', '-')}-{seed}",
-            "seed": seed,
-            "data": {"encoder": settings.encoder},
-            "routing": {"draw": "segment", "weights": arm.weights},
-            "text": {"kind": "words"},
-            "run": {"num_steps": num_steps},
-        },
-        sort_keys=False,
-    )
-
-
-def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, Any]:
-    recipe = places.recipe(arm.name, seed)
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    num_steps = num_steps_of(places, settings, arm, seed)
-    recipe.write_text(recipe_text(settings, arm, seed, num_steps))
-    manifest_folder = places.corpus / "manifests" / arm.manifest
-    inputs = (str(manifest_folder), "--recipe", str(recipe))
-    out = ("--out", str(places.run(arm.name, seed)))
-    return eicorpus(places, f"train-{arm.name}-{seed}", "train", *inputs, *out, has_one_thread=True)
-
-
-def evaluate(places: Places, arm: Arm, seed: int) -> dict[str, Any]:
-    """Open loop, on the val episodes of experts: the same for every arm."""
-    run = str(places.run(arm.name, seed))
-    held_out = ("--manifest", str(places.corpus / "manifests" / "held_out"))
-    options = (
-        *held_out,
-        "--allow-other-manifest",
-        "--split",
-        "val",
-        "--ema",
-    )  # as it is rolled out
-    return eicorpus(places, f"eval-{arm.name}-{seed}", "eval", run, *options)
+def train(
+    places: Places, name: str, manifest: Path, recipe: Path, *options: str
+) -> dict[str, Any]:
+    """One training, on a core of its own: `--out` is `places.run(name)`."""
+    inputs = ("train", str(manifest), "--recipe", str(recipe), "--out", str(places.run(name)))
+    return eicorpus(places, f"train-{name}", *inputs, *options, has_one_thread=True)

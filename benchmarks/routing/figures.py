@@ -1,4 +1,4 @@
-"""The answer as pictures, for docs/results/routing.md: what the tiers make of each kind of play, and how the arms do seed by seed."""
+"""The answer as pictures, for docs/results/routing.md: what the tiers make of each kind of play, and how success grows with data of lower quality."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "excluded": "#b03a48"}
 
+WAYS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
+
 
 def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     """SVG files of what there is; the same answer gives the same bytes."""
@@ -17,8 +19,8 @@ def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     paths = []
     if "judge" in answer:
         paths.append(_saved(tiers(answer["judge"]), folder / "routing_tiers.svg"))
-    if "compare" in answer:
-        paths.append(_saved(arms(answer["compare"]), folder / "routing_arms.svg"))
+    if answer.get("study"):
+        paths.append(_saved(study(answer["study"]), folder / "routing_study.svg"))
     return paths
 
 
@@ -45,19 +47,33 @@ def tiers(judge: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def arms(compare: Mapping[str, Any]) -> Figure:
-    """Success in the simulator: pooled with its interval, and a dot for each seed."""
-    names = list(compare["success"])
-    figure = Figure(figsize=(5.0, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    for at, name in enumerate(names):
-        pooled, seeds = compare["success"][name], compare["by_seed"][name].values()
-        ends = [[pooled["value"] - pooled["low"]], [pooled["high"] - pooled["value"]]]
-        axes.bar(at, pooled["value"], width=0.6, color="#9fc5b5", yerr=ends, capsize=4)
-        axes.plot([at] * len(seeds), list(seeds), "o", color="#22313f", markersize=4)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("success in the simulator")
+def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Success in the simulator against how much data of lower quality there is: the mean of each way with its interval, and a dot for each seed."""
+    figure = Figure(figsize=(3.6 * len(by_experts), 3.2), layout="constrained")
+    all_axes = figure.subplots(1, len(by_experts), sharey=True, squeeze=False)[0]
+    for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
+        ways = dict.fromkeys(name.rpartition(" x")[0] for name in of["success"])
+        for way in ways:
+            points = sorted(
+                (int(name.rpartition(" x")[2]), each)
+                for name, each in of["success"].items()
+                if name.rpartition(" x")[0] == way
+            )
+            scales = [scale for scale, _ in points]
+            values = [each["success"]["value"] for _, each in points]
+            ends = [
+                [abs(each["success"][end] - each["success"]["value"]) for _, each in points]
+                for end in ("low", "high")
+            ]
+            axes.errorbar(scales, values, yerr=ends, capsize=3, color=WAYS[way], label=way)
+            for scale, each in points:
+                seeds = list(each["by_seed"].values())
+                axes.plot([scale] * len(seeds), seeds, ".", color=WAYS[way], alpha=0.5)
+        axes.set_title(f"{num} experts a task", fontsize=10)
+        axes.set_xlabel("data of lower quality (x 20 episodes, 20 videos)")
+        axes.set_ylim(0, 1)
+    all_axes[0].set_ylabel("success in the simulator")
+    all_axes[0].legend(frameon=False)
     return figure
 
 

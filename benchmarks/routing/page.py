@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.routing.settings import NAMES
-
 
 def page(answer: Mapping[str, Any]) -> str:
     """What there is so far, step by step."""
@@ -14,7 +12,7 @@ def page(answer: Mapping[str, Any]) -> str:
         _recorded(answer["record"]) if "record" in answer else (),
         _tiers(answer["judge"]) if "judge" in answer else (),
         _replay(answer["replay"]) if "replay" in answer else (),
-        _compared(answer["compare"]) if "compare" in answer else (),
+        *(_study(num, of) for num, of in answer.get("study", {}).items()),
     ]
     return "\n".join(line for part in parts for line in part)
 
@@ -64,24 +62,24 @@ def _replay(replay: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _compared(compare: Mapping[str, Any]) -> Iterator[str]:
-    arms = list(compare["success"])
-    tasks = dict.fromkeys(t for a in arms for t in compare["by_task"][a])
-    rows = [["all tasks", *(_interval(compare["success"][a]) for a in arms)]]
-    rows += [[t, *(_interval(compare["by_task"][a][t]) for a in arms)] for t in tasks]
-    rows += [
-        [f"seed {s}", *(f"{compare['by_seed'][a].get(s, '–')}" for a in arms)]
-        for s in dict.fromkeys(s for a in arms for s in compare["by_seed"][a])
+def _study(num_experts: str, of: Mapping[str, Any]) -> Iterator[str]:
+    tasks = list(next(iter(of["success"].values()))["by_task"])
+    head = [f"{num_experts} experts a task", "success", *tasks, "by seed", "error at the start, mm"]
+    rows = [
+        [
+            name,
+            _interval(each["success"]),
+            *(f"{each['by_task'][task]:.2f}" for task in tasks),
+            " ".join(f"{value:.2f}" for value in each["by_seed"].values()),
+            f"{1e3 * each['start_error_m']:.1f}",
+        ]
+        for name, each in of["success"].items()
     ]
-    yield from _table(["success in the simulator", *(NAMES[a] for a in arms)], rows)
-    rows = [[name, _interval(e)] for name, e in compare["difference"].items()]
-    yield from _table(["difference by seed", "mean (95 % bootstrap)"], rows)
-    metrics = dict.fromkeys(m for a in arms for m in compare["error"][a])
-    rows = [[m, *(_by_seed(compare["error"][a].get(m, {})) for a in arms)] for m in metrics]
-    yield from _table(["held-out error of the policy", *(NAMES[a] for a in arms)], rows)
-    rows = [[name, _interval(e, digits=5)] for name, e in compare["error_difference"].items()]
-    yield from _table(["difference of errors by seed", "mean (95 % bootstrap)"], rows)
-
-
-def _by_seed(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values.values()) or "–"
+    yield from _table(head, rows)
+    rows = [
+        [name, _interval(each), each["num_seeds"]] for name, each in of["contrasts"].items()
+    ]
+    head = [f"difference of success, scale {of['scale']}", "mean (95 % bootstrap)", "seeds"]
+    yield from _table(head, rows)
+    yield f"{of['core_minutes']} core-minutes."
+    yield ""

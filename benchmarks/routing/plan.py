@@ -34,18 +34,19 @@ FAILED = (Play.OTHER_GOAL, Play.STOPPED_EARLY, Play.RANDOM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Episodes of each trained task; `replays` of each task that is only replayed."""
+    """Episodes of each trained task; `held_out` experts train nothing; `replays` of each task that is only replayed."""
 
     expert: int = 40
-    noisy: int = 24
-    failed: int = 24
-    video: int = 40
+    held_out: int = 20
+    noisy: int = 80
+    failed: int = 80
+    video: int = 160
     replays: int = 12
 
     @classmethod
     def quick(cls) -> Budget:
         """Shows that everything runs; do not quote it."""
-        return cls(expert=4, noisy=3, failed=3, video=3, replays=2)
+        return cls(expert=3, held_out=1, noisy=2, failed=3, video=5, replays=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def _needed(task: Task, budget: Budget) -> Iterator[tuple[Play, float, bool]]:
     if not task.is_trained:
         yield from [(Play.EXPERT, 0.0, True)] * budget.replays
         return
-    yield from [(Play.EXPERT, 0.0, True)] * budget.expert
+    yield from [(Play.EXPERT, 0.0, True)] * (budget.expert + budget.held_out)
     for k in range(budget.noisy):
         yield Play.NOISY, SIGMAS[k % len(SIGMAS)], True
     for k in range(budget.failed):

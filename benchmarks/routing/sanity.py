@@ -1,7 +1,7 @@
-"""Can the policy be trained at all? Plain behaviour cloning of 150 experts a task must reach in 7 of 10 new scenes, or no arm tells anything.
+"""Can the policy be trained at all? Plain behaviour cloning of 150 experts must reach in 7 of 10 new scenes, or no cell of the study tells anything.
 
 `python -m benchmarks.routing.sanity --out RUN [--tasks reach-v3] [--json]`. Experts are chosen by label; nothing is measured or tiered.
-Stop it at any time; the same command goes on. Needs the extras train, sim and, for its encoder, eyes.
+Stop it at any time; the same command goes on. Needs the extras train, sim and eyes.
 """
 
 from __future__ import annotations
@@ -16,32 +16,26 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.routing import commands
+from benchmarks.routing.cells import Cell, recipe_of, stages
 from benchmarks.routing.plan import Budget, Take, takes
 from benchmarks.routing.record import record_all
-from benchmarks.routing.settings import Arm, Places, Settings, arm_named
-from benchmarks.routing.state import State
-from benchmarks.routing.steps import TRAINED, held_out, timed
+from benchmarks.routing.scenes import TRAINED
+from benchmarks.routing.settings import Places, Settings
+from benchmarks.routing.state import State, timed
 from benchmarks.routing.trained import outcomes_of, rollout_report
 from schemas.errors import ConfigError, PipelineError
 
 REACH, AIM = "reach-v3", 0.7
-# The manifest that errors are measured on holds every expert; its train split is what this arm is trained on.
-EXPERTS = Arm(
-    name="experts",
-    manifest="held_out",
-    where="",
-    policy="everything",
-    weights=arm_named("high").weights,
-)
-RECIPE = Path(__file__).parent / "recipes" / "sanity.yaml"
 Answer = dict[str, Any]
 
 
 def sanity_settings(*, num_experts: int, **other: Any) -> Settings:
     """Nothing but experts is recorded."""
-    budget = Budget(expert=num_experts, noisy=0, failed=0, video=0, replays=0)
-    return Settings(budget=budget, arms=(), num_seeds=1, **other)
+    budget = Budget(expert=num_experts, held_out=0, noisy=0, failed=0, video=0, replays=0)
+    return Settings(budget=budget, scenes="validation", **other)
 
 
 def takes_of(settings: Settings, tasks: Sequence[str]) -> list[Take]:
@@ -55,11 +49,11 @@ def run(
     """Recorded, ingested, encoded, trained, rolled out: the answers of all steps.
 
     Raises:
-        ConfigError: a command did not end well, or the folder holds a run with other settings.
+        ConfigError: a command did not end well, the folder holds a run with other settings, or reach is not among the tasks.
     """
     if REACH not in tasks or not set(tasks) <= set(TRAINED):
         raise ConfigError(
-            f"{list(tasks)}; expected {REACH} and others of {TRAINED}", where="--tasks"
+            f"{list(tasks)}; expected {REACH} and others of {list(TRAINED)}", where="--tasks"
         )
     state = State(places.out, settings.as_dict() | {"tasks": sorted(tasks)})
 
@@ -69,15 +63,15 @@ def run(
         return answer
 
     planned = takes_of(settings, tasks)
+    names = [take.name for take in planned]
+    cell = Cell(seed=settings.seed, num_experts=settings.budget.expert, scale=0, way="clone")
     once("record", lambda: _recorded(planned, places))
     once("ingest", lambda: commands.ingest(places, 1))
     once("latents", lambda: commands.latents(places, settings))
-    once("manifest", lambda: held_out(settings, places, 1))
-    seed = settings.seed
-    once("train", lambda: commands.train(places, settings, EXPERTS, seed))
-    once("eval", lambda: commands.evaluate(places, EXPERTS, seed))
+    once("manifest", lambda: commands.manifest(places, cell.manifest, episodes=names, workers=1))
+    once("train", lambda: _trained(cell, settings, places))
     for task in tasks:
-        once(f"rollout {task}", partial(_rolled, settings, places, task))
+        once(f"rollout {task}", partial(_rolled, cell, settings, places, task))
     rolled = {task: state.done[f"rollout {task}"]["success"] for task in tasks}
     return {
         "encoder": settings.encoder,
@@ -96,11 +90,18 @@ def _recorded(planned: Sequence[Take], places: Places) -> Answer:
     return {"episodes": counts}
 
 
-def _rolled(settings: Settings, places: Places, task: str) -> Answer:
-    run_folder = places.run(EXPERTS.name, settings.seed)
-    weights = Path(settings.weights) if settings.weights else None
+def _trained(cell: Cell, settings: Settings, places: Places) -> Answer:
+    (stage,) = stages(cell, settings.policy_batch)
+    recipe = places.recipe(stage.name)
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(yaml.safe_dump(recipe_of(stage, cell, settings), sort_keys=False))
+    return commands.train(places, stage.name, places.manifest(stage.manifest), recipe)
+
+
+def _rolled(cell: Cell, settings: Settings, places: Places, task: str) -> Answer:
+    key, run_folder = (settings.scenes, settings.seed), places.run(cell.name)
     return rollout_report(
-        outcomes_of(run_folder, weights, settings.seed, settings.num_rollouts, task)
+        outcomes_of(run_folder, key, settings.num_rollouts, settings.execute, task)
     )
 
 
@@ -110,14 +111,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument(
-        "--tasks", nargs="+", default=TRAINED, help="recorded, trained on, rolled out"
+        "--tasks", nargs="+", default=list(TRAINED), help="recorded, trained on, rolled out"
     )
     parser.add_argument("--experts", type=int, default=150, help="episodes of each task")
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps")
     parser.add_argument("--rollouts", type=int, default=50, help="new scenes of each task")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--encoder", default="efficientnet_lite0_coarse")
-    parser.add_argument("--recipe", default=str(RECIPE), help="that the training's recipe extends")
+    parser.add_argument("--encoder", default=Settings().encoder)
+    parser.add_argument("--recipe", default="study", help="that the training's recipe extends")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "osmesa")  # draws without a display and without a GPU

@@ -28,6 +28,8 @@ TASKS = tuple(
     for name, text in INSTRUCTIONS.items()
 )
 
+TRAINED = tuple(task.name for task in TASKS if task.is_trained)
+
 
 def task_named(name: str) -> Task:
     return next(task for task in TASKS if task.name == name)

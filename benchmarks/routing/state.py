@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,10 @@ class State:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self._path)
+
+
+def timed(work: Callable[[], Answer]) -> Answer:
+    """The answer, and how long it took."""
+    started = time.monotonic()
+    answer = work()
+    return answer | {"elapsed_s": time.monotonic() - started}

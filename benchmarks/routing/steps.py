@@ -1,11 +1,10 @@
-"""The steps of a run, in order; each is done once and its answer kept, so that the same command goes on after any stop."""
+"""The data of a run, step by step; each is done once and its answer kept, so that the same command goes on after any stop."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import groupby
 from multiprocessing import get_context
@@ -13,58 +12,106 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.routing import commands
-from benchmarks.routing.compare import compared
-from benchmarks.routing.plan import Play, Take, takes
+from benchmarks.routing.cells import Cell, Store, episodes_of, is_low, run_cell
+from benchmarks.routing.contrasts import compared_cells
+from benchmarks.routing.plan import Take, takes
 from benchmarks.routing.record import record_all
 from benchmarks.routing.replay import replay_all, summary
-from benchmarks.routing.scenes import TASKS
-from benchmarks.routing.settings import Arm, Places, Settings, arm_named
-from benchmarks.routing.state import State
-from benchmarks.routing.stored import judged, label_of
+from benchmarks.routing.settings import Places, Settings
+from benchmarks.routing.state import State, timed
+from benchmarks.routing.stored import judged, label_of, uids_of
 from benchmarks.routing.tiers import report
-from benchmarks.routing.trained import outcomes_of, rollout_report
 
-STEPS = ("record", "ingest", "measure", "tier", "judge", "replay", "latents", "manifests", "train")
+# What the study trains on, and what shows that tiers and actions of the same recordings are right.
+DATA = ("record", "ingest", "latents", "label")
+CHECKS = ("measure", "tier", "judge", "replay")
 Answer = dict[str, Any]
-TRAINED = [task.name for task in TASKS if task.is_trained]
 
 
-def run(
-    settings: Settings, places: Places, *, workers: int, until: str, say: Callable[[str], None]
-) -> Answer:
-    """Everything up to and with the step `until`; the answers of all steps that are done.
+def prepare(
+    settings: Settings,
+    places: Places,
+    *,
+    workers: int,
+    with_checks: bool,
+    say: Callable[[str], None],
+) -> State:
+    """A corpus that cells can be trained on. Checks come before the labels, which tiers would follow.
 
     Raises:
-        ConfigError: a command of the pipeline did not end well, or the folder holds a run with other settings.
+        ConfigError: a command of the pipeline did not end well, or the folder holds a run with other data.
     """
-    state = State(places.out, settings.as_dict())
+    state = State(places.out, settings.of_data())
     work: Mapping[str, Callable[[], Answer]] = {
         "record": lambda: record(settings, places, workers, say),
         "ingest": lambda: commands.ingest(places, workers),
+        "latents": lambda: commands.latents(places, settings),
         "measure": lambda: commands.measure(places, workers),
         "tier": lambda: commands.tier(places),
         "judge": lambda: report(judged(places.corpus, places.raw), seed=settings.seed),
         "replay": lambda: summary(replay_all(places.corpus, places.raw, workers=workers)),
-        "latents": lambda: commands.latents(places, settings),
-        "manifests": lambda: held_out(settings, places, workers),
+        "label": lambda: label(settings, places),
     }
-    for step in STEPS[: STEPS.index(until) + 1]:
-        if step == "train":
-            _train_and_roll_out(state, settings, places, workers, say)
-            continue
-        started = time.monotonic()
+    checks = CHECKS if with_checks else ()
+    if "label" in state.done and not set(checks) <= set(state.done):
+        checks = ()
+        say("checks are left out: labels are in the corpus already")
+    for step in ("record", "ingest", *checks, "latents", "label"):
         is_new = step not in state.done
         answer = state.once(step, partial(timed, work[step]))
         if is_new:
-            say(f"{step}: {time.monotonic() - started:.0f} s")
-        del answer
-    return dict(state.done)
+            say(f"{step}: {answer['elapsed_s']:.0f} s")
+    return state
 
 
-def timed(work: Callable[[], Answer]) -> Answer:
-    started = time.monotonic()
-    answer = work()
-    return answer | {"elapsed_s": time.monotonic() - started}
+def run(
+    cells: Sequence[Cell],
+    settings: Settings,
+    places: Places,
+    store: Store,
+    *,
+    workers: int,
+    with_checks: bool,
+    say: Callable[[str], None],
+) -> Answer:
+    """All cells, those that are stored left out, in their order; what is there already is compared.
+
+    Raises:
+        ConfigError: see `prepare`.
+    """
+    missing = [cell for cell in cells if store.find(cell) is None]
+    answer: Answer = {}
+    if missing or with_checks:
+        state = prepare(settings, places, workers=workers, with_checks=with_checks, say=say)
+        for cell in missing:
+            state.once(
+                f"manifest {cell.manifest}", partial(manifest, cell, settings, places, workers)
+            )
+        answer = dict(state.done)
+    ask = partial(run_cell, settings=settings, places=places)
+    # A process for each cell: a simulator and a network are slow to forget.
+    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for cell, found in zip(missing, pool.map(ask, missing), strict=True):
+            store.put(cell, found)
+            say(f"{cell.name}: {sum(map(_successes, found['success_at'].values()))} succeeded, {found['core_minutes']} core-minutes")
+    return answer | {"study": compared_cells(list(store.all()), seed=settings.seed)}
+
+
+def _successes(success_at: Sequence[int | None]) -> int:
+    return sum(at is not None for at in success_at)
+
+
+def manifest(cell: Cell, settings: Settings, places: Places, workers: int) -> Answer:
+    """What a cell is trained on."""
+    episodes = episodes_of(settings, cell.num_experts, cell.scale)
+    return commands.manifest(places, cell.manifest, episodes=episodes, workers=workers)
+
+
+def label(settings: Settings, places: Places) -> Answer:
+    """Everything with actions that is not the expert's own is low, by what is known of how it was played."""
+    low = {take.name for take in takes(settings.budget, settings.seed) if is_low(take)}
+    tiers = {uid: "low" for name, uid in uids_of(places.corpus).items() if name in low}
+    return commands.review(places, tiers) | {"num_low": len(tiers)}
 
 
 def record(settings: Settings, places: Places, workers: int, say: Callable[[str], None]) -> Answer:
@@ -102,75 +149,3 @@ def kinds(raw: Path, recorded: list[Take]) -> list[Answer]:
         {"play": k[0], "is_success": k[1], "episodes": n, "timesteps": timesteps[k]}
         for k, n in sorted(episodes.items())
     ]
-
-
-def manifest_of(arm: Arm, places: Places, workers: int) -> Answer:
-    """What an arm is trained on."""
-    where = f"{arm.where} AND {commands.trained_tasks(TRAINED)}"
-    return commands.manifest(places, arm.manifest, where=where, policy=arm.policy, workers=workers)
-
-
-def held_out(settings: Settings, places: Places, workers: int) -> Answer:
-    """Every expert's episode, of which the val split is what errors are measured on: a label chooses that, never what is trained on."""
-    experts = [
-        take.name
-        for take in takes(settings.budget, settings.seed)
-        if take.play is Play.EXPERT and take.has_actions and take.task in TRAINED
-    ]
-    where = f"episode_id IN ({', '.join(repr(name) for name in experts)})"
-    return commands.manifest(places, "held_out", where=where, policy="everything", workers=workers)
-
-
-def _train_and_roll_out(
-    state: State, settings: Settings, places: Places, workers: int, say: Callable[[str], None]
-) -> None:
-    """All trainings, seed by seed, then all rollouts: of what is there when a run is stopped, whole seeds are compared first."""
-    for arm in map(arm_named, settings.arms):
-        state.once(f"manifest {arm.manifest}", partial(manifest_of, arm, places, workers))
-    _train_all(state, settings, places, workers)
-    rollouts: dict[str, dict[int, Answer]] = {name: {} for name in settings.arms}
-    errors: dict[str, dict[int, Answer]] = {name: {} for name in settings.arms}
-    for seed in range(settings.num_seeds):
-        for name in settings.arms:
-            arm = arm_named(name)
-            key = f"eval {name} {seed}"
-            errors[name][seed] = state.once(key, partial(commands.evaluate, places, arm, seed))
-            key = f"rollout {name} {seed}"
-            rollouts[name][seed] = state.once(
-                key, partial(_rolled, settings, places, arm, seed, workers)
-            )
-            say(f"{key}: {rollouts[name][seed]['success']}")
-    state.done["compare"] = compared(rollouts, errors, seed=settings.seed)
-
-
-def _train_all(state: State, settings: Settings, places: Places, workers: int) -> None:
-    """As many at a time as there are workers, each on a core of its own. Those whose length another one gives come last."""
-    arms = [arm_named(name) for name in settings.arms]
-    _train_these(state, settings, places, workers, [a.name for a in arms if not a.as_brief_as])
-    _train_these(state, settings, places, workers, [a.name for a in arms if a.as_brief_as])
-
-
-def _train_these(
-    state: State, settings: Settings, places: Places, workers: int, arms: Sequence[str]
-) -> None:
-    pairs = [(name, seed) for seed in range(settings.num_seeds) for name in arms]
-    missing = [pair for pair in pairs if "train {} {}".format(*pair) not in state.done]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = pool.map(lambda p: _trained(settings, places, arm_named(p[0]), p[1]), missing)
-        for (name, seed), answer in zip(missing, results, strict=True):
-            state.once(f"train {name} {seed}", partial(dict, answer))
-
-
-def _trained(settings: Settings, places: Places, arm: Arm, seed: int) -> Answer:
-    return timed(lambda: commands.train(places, settings, arm, seed))
-
-
-def _rolled(settings: Settings, places: Places, arm: Arm, seed: int, workers: int) -> Answer:
-    """Whole tasks for each process: a world is slow to make, and only one may be open in a process."""
-    weights = Path(settings.weights) if settings.weights else None
-    run, count = places.run(arm.name, seed), settings.num_rollouts
-    ask = partial(outcomes_of, run, weights, settings.seed, count)
-    if workers > 1:
-        with ProcessPoolExecutor(min(workers, len(TRAINED)), get_context("spawn")) as pool:
-            return timed(lambda: rollout_report(o for of in pool.map(ask, TRAINED) for o in of))
-    return timed(lambda: rollout_report(o for task in TRAINED for o in ask(task)))

@@ -118,3 +118,10 @@ def of_features(episode_id: str, features: dict[str, Named]) -> Stored:
 def _elements(derived: TrainedAction, prefix: str) -> Array:
     at = [i for i, name in enumerate(derived.names) if name.startswith(prefix)]
     return np.asarray(derived.values[:, at], dtype=np.float64)
+
+
+def uids_of(corpus: Path) -> dict[str, str]:
+    """By the id of the episode."""
+    with Catalog.open(corpus) as catalog:
+        rows = catalog.arrow("SELECT episode_id, uid FROM episodes ORDER BY episode_id").to_pylist()
+    return {row["episode_id"]: row["uid"] for row in rows}

@@ -1,4 +1,4 @@
-"""Trained policies in the simulator: the same scenes for every arm and seed, and what came of them."""
+"""Trained policies in the simulator: the same scenes for every cell of a seed, and what came of them."""
 
 from __future__ import annotations
 
@@ -10,68 +10,69 @@ from typing import Any
 
 from benchmarks.routing.rollout import rollout
 from benchmarks.routing.scenes import TASKS, Task
+from benchmarks.routing.settings import Scenes
 from benchmarks.routing.statistics import wilson
 from training.rollout.loop import Acting, Horizon, RolloutOutcome, scene_seed
 from training.rollout.sawyer import TIMESTEP_S, World
 
-SCENES_FOR_ROLLOUTS = 1_000  # keys the scenes that no recording has
+# Of scenes that no recording has; those that settings are chosen on are not those of the figures.
+KEYS: dict[Scenes, int] = {"final": 3_000, "validation": 1_000}
 
 
-def policy_of(run: Path, weights: Path | None) -> Acting:
-    """The policy of a training run's last checkpoint, with averaged weights where the recipe has them.
-
-    Args:
-        weights: folder of the encoder's weights; None where they were only seeded.
+@lru_cache(maxsize=1)  # a process tries one policy after the other
+def policy_of(run: Path) -> Acting:
+    """The policy of a training run's last checkpoint, with averaged weights where the recipe has them. Its encoder's weights are a package's.
 
     Raises:
         ConfigError: no whole checkpoint, or other weights than its latents were made with.
     """
+    import torch
+
     from jobs.commands.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
     from training.run.checkpoint import checkpoint_of, recipe_of
 
+    # One sample at a time gains nothing from threads, and loses much where others work on the same cores.
+    torch.set_num_threads(1)
     checkpoint = checkpoint_of(run, None)
-    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device="auto")
+    encode = encoder_for(checkpoint.state.encoder_id, weights=None, hub_id=None, device="auto")
     has_averages = recipe_of(checkpoint).optimiser.ema is not None
     return Policy.load(run, encode, PolicySettings(use_averages=has_averages))
 
 
-@lru_cache(maxsize=1)  # a process rolls out one run's tasks, one after the other
-def _opened(run: Path, weights: Path | None) -> tuple[Acting, Horizon]:
-    import torch
-
-    # One sample at a time gains nothing from threads, and loses much where others work on the same cores.
-    torch.set_num_threads(1)
-    return policy_of(run, weights), horizon_of(run)
-
-
 def outcomes_of(
-    run: Path, weights: Path | None, seed: int, count: int, task: str
+    run: Path, key: tuple[Scenes, int], count: int, execute: int, task: str
 ) -> list[RolloutOutcome]:
-    """Rollouts of one run in one task; what a process of its own is given."""
-    policy, horizon = _opened(run, weights)
+    """Rollouts of one run in one task.
+
+    Args:
+        key: which scenes: those of a purpose and of a seed. execute: timesteps of a chunk that are carried out.
+    """
     tasks = [each for each in TASKS if each.name == task]
-    return list(rolled_out(policy, seed=seed, count=count, horizon=horizon, tasks=tasks))
+    horizon = horizon_of(run, execute)
+    return list(rolled_out(policy_of(run), key=key, count=count, horizon=horizon, tasks=tasks))
 
 
-def horizon_of(run: Path) -> Horizon:
+def horizon_of(run: Path, execute: int) -> Horizon:
     """Pictures from as long ago as the run's recipe says."""
     from training.run.checkpoint import checkpoint_of, recipe_of
 
     past_s = recipe_of(checkpoint_of(run, None)).data.past_s
-    return Horizon(past_steps=tuple(round(offset / TIMESTEP_S) for offset in past_s))
+    past_steps = tuple(round(offset / TIMESTEP_S) for offset in past_s)
+    return Horizon(execute=execute, past_steps=past_steps)
 
 
-def scenes(task: Task, seed: int, count: int) -> list[int]:
-    """Seeds of the scenes of a task: others than the recorded ones, the same for every arm."""
+def scenes(task: Task, key: tuple[Scenes, int], count: int) -> list[int]:
+    """Seeds of the scenes of a task: others than the recorded ones, the same for every cell of a seed."""
     index = [t.name for t in TASKS].index(task.name)
-    return [scene_seed(seed, SCENES_FOR_ROLLOUTS, index, k) for k in range(count)]
+    purpose, seed = key
+    return [scene_seed(seed, KEYS[purpose], index, k) for k in range(count)]
 
 
 def rolled_out(
     policy: Acting,
     *,
-    seed: int,
+    key: tuple[Scenes, int],
     count: int,
     horizon: Horizon,
     tasks: Iterable[Task] = TASKS,
@@ -82,7 +83,7 @@ def rolled_out(
         if not task.is_trained:
             continue
         with world_of(task.name) as world:
-            for scene in scenes(task, seed, count):
+            for scene in scenes(task, key, count):
                 yield rollout(policy, world, task, scene, horizon)
 
 

@@ -1,0 +1,235 @@
+"""A cell of the study: one way to train, on so many experts and so much other data, with one seed; and what came of it, a JSON file of a few kB.
+
+Ways. `clone`: behaviour cloning of everything that has actions, however it was played. `routed`: the policy learns from experts alone, and as many samples
+beside it teach inverse dynamics, forward dynamics and forecasting by what they can supervise. `pretrained`: first those three tasks alone, then
+cloning of the experts. Every way takes as many policy samples and as many optimiser steps for its policy.
+
+`scale` is how much data of lower quality there is: `scale * Settings.unit` imperfect episodes and as many videos without actions of each task. At 0 there are experts
+alone, so the effect of data is the difference of scales within a way, and the effect of routing is how ways differ in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.routing import commands
+from benchmarks.routing.plan import Play, Take, takes
+from benchmarks.routing.scenes import TRAINED
+from benchmarks.routing.settings import Places, Settings
+from benchmarks.routing.starts import start_errors_m
+from benchmarks.routing.trained import outcomes_of
+from schemas.errors import ConfigError
+
+WAYS = ("clone", "routed", "pretrained")
+_OTHERS = {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1}
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Cell:
+    """`num_experts` of each task."""
+
+    seed: int
+    num_experts: int
+    scale: int
+    way: str
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise ConfigError(f"no way {self.way!r}; there are {', '.join(WAYS)}", where="--ways")
+
+    @property
+    def name(self) -> str:
+        return f"{self.way}-{self.num_experts}-x{self.scale}-s{self.seed}"
+
+    @property
+    def manifest(self) -> str:
+        return manifest_name(self.num_experts, self.scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One training. `shares` of every batch by task; `low_policy_share` as in a recipe."""
+
+    name: str
+    manifest: str
+    shares: dict[str, int]
+    batch_size: int
+    low_policy_share: float = 0.0
+
+
+def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
+    """The trainings of a cell, one after the other; each begins with the averaged weights of the one before it."""
+    cloning = Stage(
+        name=cell.name,
+        manifest=cell.manifest,
+        shares={"policy": 1},
+        batch_size=policy_batch,
+        low_policy_share=1.0,
+    )
+    if cell.way == "clone":
+        return (cloning,)
+    if cell.way == "routed":
+        shares = {"policy": len(_OTHERS)} | _OTHERS  # half of a batch
+        routed = Stage(
+            name=cell.name, manifest=cell.manifest, shares=shares, batch_size=2 * policy_batch
+        )
+        return (routed,)
+    first = Stage(
+        name=f"{cell.name}-first", manifest=cell.manifest, shares=_OTHERS, batch_size=policy_batch
+    )
+    few = manifest_name(cell.num_experts, 0)
+    second = Stage(
+        name=cell.name, manifest=few, shares={"policy": 1}, batch_size=policy_batch
+    )
+    return first, second
+
+
+def manifest_name(num_experts: int, scale: int) -> str:
+    return f"experts-{num_experts}-x{scale}"
+
+
+def experts(settings: Settings, tasks: Sequence[str] = TRAINED) -> dict[str, list[Take]]:
+    """Of each task, experts whose actions were recorded; the last `Budget.held_out` train nothing."""
+    return _of_kind(settings, tasks, lambda t: t.play is Play.EXPERT and t.has_actions)
+
+
+def episodes_of(settings: Settings, num_experts: int, scale: int) -> list[str]:
+    """Ids of what a manifest has, nested: more experts and a larger scale only add. Kinds of play are dealt evenly over the scales.
+
+    Raises:
+        ConfigError: the budget has fewer.
+    """
+    chosen: list[str] = []
+    kinds = (
+        (experts(settings), num_experts, settings.budget.held_out),
+        (_of_kind(settings, TRAINED, is_low), scale * settings.unit, 0),
+        (_of_kind(settings, TRAINED, lambda t: not t.has_actions), scale * settings.unit, 0),
+    )
+    for by_task, count, reserve in kinds:
+        for task, of_task in by_task.items():
+            if count > len(of_task) - reserve:
+                raise ConfigError(
+                    f"{count} episodes of {task} are asked for; {len(of_task) - reserve} are planned",
+                    where="--experts, --scales",
+                )
+            chosen += [take.name for take in of_task[:count]]
+    return chosen
+
+
+def is_low(take: Take) -> bool:
+    """By its label: with actions, and not the expert's own."""
+    return take.has_actions and take.play is not Play.EXPERT
+
+
+def _of_kind(settings: Settings, tasks: Sequence[str], is_one: Any) -> dict[str, list[Take]]:
+    """In an order that tells nothing of how an episode was played: that of its number."""
+    planned = sorted(takes(settings.budget, settings.seed), key=lambda take: take.number)
+    return {task: [t for t in planned if t.task == task and is_one(t)] for task in tasks}
+
+
+def recipe_of(stage: Stage, cell: Cell, settings: Settings) -> Answer:
+    """What a stage changes in the recipe that all extend."""
+    none = dict.fromkeys(("policy", *_OTHERS), 0)
+    return {
+        "extends": settings.recipe_file,
+        "name": stage.name,
+        "seed": cell.seed,
+        "data": {"encoder": settings.encoder},
+        "routing": {"shares": none | stage.shares, "low_policy_share": stage.low_policy_share},
+        "text": {"kind": "words"},
+        "run": {"num_steps": settings.num_steps, "batch_size": stage.batch_size},
+    }
+
+
+class Store:
+    """Cells that are done, each a file. They may come from earlier runs on other machines: a file says under which settings it was made.
+
+    Raises:
+        ConfigError: a file there was made under other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self._settings = folder, json.loads(json.dumps(settings.as_dict()))
+
+    def find(self, cell: Cell) -> Answer | None:
+        path = self.folder / f"{cell.name}.json"
+        if not path.is_file():
+            return None
+        found: Answer = json.loads(path.read_text())
+        if found["settings"] != self._settings:
+            names = [k for k, v in self._settings.items() if found["settings"].get(k) != v]
+            raise ConfigError(
+                f"made with other {', '.join(names) or 'settings'}", where=str(path)
+            )
+        return found
+
+    def put(self, cell: Cell, answer: Answer) -> None:
+        """Whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{cell.name}.part"
+        content = {"cell": asdict(cell), "settings": self._settings} | answer
+        with part.open("w") as file:
+            json.dump(content, file, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.folder / f"{cell.name}.json")
+
+    def all(self) -> Iterator[tuple[Cell, Answer]]:
+        for path in sorted(self.folder.glob("*.json")):
+            cell = Cell(**json.loads(path.read_text())["cell"])
+            found = self.find(cell)
+            if found is not None:
+                yield cell, found
+
+
+def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
+    """Trained, measured on held-out experts, and rolled out. A stage that was stopped goes on where it was.
+
+    Raises:
+        ConfigError: a command did not end well.
+    """
+    before = _cpu_s()
+    last: Stage | None = None
+    for stage in stages(cell, settings.policy_batch):
+        recipe = places.recipe(stage.name)
+        recipe.parent.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(yaml.safe_dump(recipe_of(stage, cell, settings), sort_keys=False))
+        begin = () if last is None else ("--init-from", str(places.run(last.name)), "--init-averages")
+        trained = commands.train(places, stage.name, places.manifest(stage.manifest), recipe, *begin)
+        last = stage
+    run = places.run(cell.name)
+    key = (settings.scenes, cell.seed)
+    outcomes = {
+        task: outcomes_of(run, key, settings.num_rollouts, settings.execute, task)
+        for task in TRAINED
+    }
+    first = settings.budget.expert
+    held_out = {task: of[first:] for task, of in experts(settings).items()}
+    return {
+        "success_at": {task: [one.success_at for one in of] for task, of in outcomes.items()},
+        "start_error_m": start_errors_m(run, places.raw, held_out),
+        "loss_by_task": trained["loss_by_task"],
+        "manifest_sha256": _digest_of(places.manifest(cell.manifest)),
+        "core_minutes": round((_cpu_s() - before) / 60, 2),
+    }
+
+
+def _digest_of(manifest: Path) -> str:
+    return hashlib.sha256((manifest / "manifest.json").read_bytes()).hexdigest()
+
+
+def _cpu_s() -> float:
+    """Of this process and of the commands that it ran."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, whose))

@@ -1,0 +1,63 @@
+"""How far beside the expert a policy begins: its first chunk in episodes that nothing was trained on, where no motion tells where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+
+from benchmarks.routing.plan import Take
+from benchmarks.routing.scenes import task_named
+from benchmarks.routing.trained import policy_of
+from schemas.metaworld import opening_of
+from training.policy.observation import ActionChunk, Observation
+from training.rollout.sawyer import (
+    CAMERA,
+    EMBODIMENT,
+    Array,
+    as_target,
+    body_position_m,
+    hand_pose,
+)
+
+
+def start_errors_m(run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]]) -> dict[str, float]:
+    """By task, the mean distance between the targets of the first chunk and those that the expert commanded, over episodes and timesteps."""
+    policy = policy_of(run)
+    return {
+        task: float(
+            np.mean([_error_m(policy.act(_first(raw, take)), raw, take) for take in of])
+        )
+        for task, of in held_out.items()
+        if of
+    }
+
+
+def _first(raw: Path, take: Take) -> Observation:
+    """What a policy is shown as the episode begins: as in a rollout, what is in force is where the hand is."""
+    with h5py.File(raw / f"{take.name}.hdf5", "r") as file:
+        position_m, quat_wxyz, gap_m = (
+            np.asarray(file[f"hand/{name}"][0]) for name in ("position_m", "quat_wxyz", "gap_m")
+        )
+    with av.open(str(raw / f"{take.name}.mp4")) as container:
+        picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    T_hand = hand_pose(position_m, quat_wxyz)
+    return Observation(
+        text=task_named(take.task).instruction,
+        embodiment=EMBODIMENT,
+        pictures={CAMERA: picture[None]},
+        history=as_target(T_hand, 1.0)[None],
+        state=as_target(T_hand, float(opening_of(float(gap_m)))),
+    )
+
+
+def _error_m(chunk: ActionChunk, raw: Path, take: Take) -> float:
+    with h5py.File(raw / f"{take.name}.hdf5", "r") as file:
+        told_m: Array = np.asarray(file["command/position_m"])[: len(chunk.targets)]
+        quat_wxyz = np.asarray(file["command/quat_wxyz"])[: len(chunk.targets)]
+    poses = chunk.T_ref_hand("left")[: len(told_m)]
+    said_m = np.array([body_position_m(T, q) for T, q in zip(poses, quat_wxyz, strict=True)])
+    return float(np.linalg.norm(said_m - told_m, axis=1).mean())

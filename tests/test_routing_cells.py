@@ -1,0 +1,213 @@
+"""Cells of the study: what each is trained on, that the ways differ in what they should and in nothing else, and the contrasts against sums made by hand."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.routing import cells, steps
+from benchmarks.routing.cells import WAYS, Cell, Store, episodes_of, is_low, recipe_of, stages
+from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two_level
+from benchmarks.routing.figures import draw
+from benchmarks.routing.page import page
+from benchmarks.routing.plan import Budget, Play, takes
+from benchmarks.routing.scenes import TRAINED
+from benchmarks.routing.settings import Places, Settings
+from schemas.errors import ConfigError
+from schemas.supervision import Task
+from training.data.routing import counts_of_batch
+from training.recipe import load_recipe
+
+SETTINGS = Settings()
+
+
+def cell(way: str, scale: int = 8, *, num_experts: int = 20, seed: int = 0) -> Cell:
+    return Cell(seed=seed, num_experts=num_experts, scale=scale, way=way)
+
+
+def recipes_of(one: Cell, tmp_path: Path) -> list[Any]:
+    out = []
+    for stage in stages(one, SETTINGS.policy_batch):
+        path = tmp_path / f"{stage.name}.yaml"
+        path.write_text(yaml.safe_dump(recipe_of(stage, one, SETTINGS)))
+        out.append(load_recipe(str(path)))
+    return out
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_takes_as_many_policy_samples_and_steps_for_its_policy(
+    way: str, tmp_path: Path
+) -> None:
+    *first, last = recipes_of(cell(way), tmp_path)
+    counts = counts_of_batch(last.routing.of_tasks(), last.run.batch_size, 1)
+    assert counts[list(Task).index(Task.POLICY)] == SETTINGS.policy_batch
+    assert last.run.num_steps == SETTINGS.num_steps
+    assert [Task.POLICY in each.routing.trained for each in first] == [False] * (
+        way == "pretrained"
+    )
+    assert all(each.run.num_steps == SETTINGS.num_steps for each in first)
+
+
+def test_only_cloning_imitates_what_was_played_badly(tmp_path: Path) -> None:
+    shares = {
+        way: [each.routing.low_policy_share for each in recipes_of(cell(way), tmp_path)]
+        for way in WAYS
+    }
+    assert shares == {"clone": [1.0], "routed": [0.0], "pretrained": [0.0, 0.0]}
+    first, second = stages(cell("pretrained"), 32)
+    assert (first.manifest, second.manifest) == ("experts-20-x8", "experts-20-x0"), (
+        "the last stage sees experts alone"
+    )
+
+
+def test_data_is_nested_and_even() -> None:
+    kind_of = {t.name: t for t in takes(SETTINGS.budget, SETTINGS.seed)}
+    before: set[str] = set()
+    for num, scale in ((10, 0), (20, 0), (20, 1), (20, 8), (40, 8)):
+        chosen = set(episodes_of(SETTINGS, num, scale))
+        assert before < chosen
+        before = chosen
+        of = [kind_of[name] for name in chosen]
+        assert {t.task for t in of} == set(TRAINED)
+        by_kind = [sum(map(is_low, of)), sum(not t.has_actions for t in of)]
+        assert by_kind == [4 * 20 * scale] * 2
+        assert sum(t.has_actions and t.play is Play.EXPERT for t in of) == 4 * num
+    low = [kind_of[n].play for n in episodes_of(SETTINGS, 20, 4) if is_low(kind_of[n])]
+    assert 0.4 < low.count(Play.NOISY) / len(low) < 0.6, "kinds are dealt evenly over the scales"
+
+
+def test_held_out_experts_train_nothing() -> None:
+    every = cells.experts(SETTINGS)
+    held_out = {t.name for of in every.values() for t in of[SETTINGS.budget.expert :]}
+    assert len(held_out) == 4 * SETTINGS.budget.held_out
+    assert not held_out & set(episodes_of(SETTINGS, SETTINGS.budget.expert, 8))
+    with pytest.raises(ConfigError, match="41 episodes of reach-v3 are asked for; 40"):
+        episodes_of(SETTINGS, 41, 0)
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no way 'best'"):
+        cell("best")
+
+
+# --- what is stored -------------------------------------------------------------------------------------------------------
+
+
+def answer(rng: np.random.Generator, chance: float) -> dict[str, Any]:
+    return {
+        "success_at": {
+            task: [int(k) if x else None for k, x in enumerate(rng.random(5) < chance)]
+            for task in ("a", "b")
+        },
+        "start_error_m": {"a": 0.01, "b": 0.03},
+        "core_minutes": 2.0,
+    }
+
+
+def test_a_cell_is_run_once_and_other_settings_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    store = Store(tmp_path / "cells", SETTINGS)
+    for way, scale in product(WAYS, (0, 8)):
+        store.put(cell(way, scale), answer(rng, 0.5))
+    monkeypatch.setattr(steps, "prepare", lambda *args, **options: pytest.fail("nothing is missing"))
+    asked = [cell(way, scale) for way, scale in product(WAYS, (0, 8))]
+    found = steps.run(
+        asked,
+        SETTINGS,
+        Places(out=tmp_path),
+        store,
+        workers=1,
+        with_checks=False,
+        say=lambda line: pytest.fail(line),
+    )
+    assert found["study"]["20"]["core_minutes"] == 12.0
+    assert all(path.stat().st_size < 4_000 for path in (tmp_path / "cells").iterdir())
+    with pytest.raises(ConfigError, match="made with other num_steps"):
+        Store(tmp_path / "cells", Settings(num_steps=9)).find(asked[0])
+
+
+def test_a_cell_that_was_cut_off_is_not_there(tmp_path: Path) -> None:
+    store = Store(tmp_path, SETTINGS)
+    (tmp_path / f".{cell('clone').name}.part").write_text("{")
+    assert store.find(cell("clone")) is None
+    assert list(store.all()) == []
+
+
+# --- contrasts ------------------------------------------------------------------------------------------------------------
+
+
+def test_contrasts_are_sums_of_cells_scene_by_scene() -> None:
+    """Against means made by hand; a seed without all of its cells is left out of the contrasts that need them."""
+    rng = np.random.default_rng(1)
+    done = [
+        (cell(way, scale, seed=seed), answer(rng, 0.3 + 0.05 * scale * (way == "routed")))
+        for seed, way, scale in product((0, 1), WAYS, (0, 8))
+    ]
+    done.append((cell("clone", 0, seed=2), answer(rng, 0.5)))
+    found = compared_cells(done, seed=0)["20"]
+
+    def mean(way: str, scale: int) -> float:
+        of = [
+            at is not None
+            for c, a in done
+            for tries in a["success_at"].values()
+            for at in tries
+            if (c.way, c.scale) == (way, scale) and c.seed < 2
+        ]
+        return float(np.mean(of))
+
+    by_hand = {
+        PRIMARY[0]: mean("routed", 8) - mean("routed", 0) - mean("clone", 8) + mean("clone", 0),
+        PRIMARY[1]: mean("pretrained", 8) - mean("pretrained", 0),
+        "L2 - B1": mean("routed", 8) - mean("clone", 0),
+    }
+    for name, value in by_hand.items():
+        assert found["contrasts"][name]["value"] == pytest.approx(value), name
+        assert found["contrasts"][name]["num_seeds"] == 2
+    assert found["success"]["clone x0"]["success"]["count"] == 30
+    assert found["success"]["clone x0"]["start_error_m"] == pytest.approx(0.02)
+
+
+def test_an_interval_knows_that_scenes_of_a_seed_share_a_network() -> None:
+    """Seeds that differ by more than chance: resampling scenes alone would be far too sure."""
+    rng = np.random.default_rng(2)
+    apart = [np.full((4, 25), value) for value in (0.4, 0.0, -0.4, 0.0)]
+    alike = [rng.permuted(np.repeat([[0.4, 0.0, -0.4, 0.0, 0.0] * 5], 4, axis=0), axis=1)] * 4
+    wide, narrow = two_level(apart, rng), two_level(alike, rng)
+    assert (wide.value, narrow.value) == pytest.approx((0.0, 0.0), abs=1e-9)
+    # By hand: the mean of four draws of (.4, 0, -.4, 0) has the standard deviation .283 / 2.
+    assert wide.high == pytest.approx(1.96 * 0.1414, abs=0.06)
+    assert narrow.high < 0.05
+
+
+def test_a_scene_counts_once() -> None:
+    np.testing.assert_array_equal(
+        succeeded({"b": [None, 3], "a": [0, None]}), [[1.0, 0.0], [0.0, 1.0]]
+    )
+
+
+def test_the_page_and_the_figure_show_every_cell(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    done = [
+        (cell(way, scale, num_experts=num), answer(rng, 0.5))
+        for num, way, scale in product((10, 20), WAYS, (0, 8))
+    ]
+    found = {"study": compared_cells(done, seed=0)}
+    text = page(found)
+    assert text.count("| routed x8 |") == 2
+    assert "| (L2 - L1) - (B2 - B1) |" in text
+    (path,) = draw(json.loads(json.dumps(found)), tmp_path)
+    assert path.read_text().count("experts a task") >= 1
+
+
+def test_quick_settings_have_enough() -> None:
+    quick = Settings(budget=Budget.quick(), unit=1)
+    assert len(episodes_of(quick, 2, 2)) == 4 * (2 + 2 + 2)
