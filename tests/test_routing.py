@@ -5,7 +5,6 @@ A toy world stands for Meta-World; what needs the real one is at the end, and re
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path

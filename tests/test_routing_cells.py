@@ -117,7 +117,9 @@ def test_a_cell_is_run_once_and_other_settings_are_refused(
     store = Store(tmp_path / "cells", SETTINGS)
     for way, scale in product(WAYS, (0, 8)):
         store.put(cell(way, scale), answer(rng, 0.5))
-    monkeypatch.setattr(steps, "prepare", lambda *args, **options: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(
+        steps, "prepare", lambda *args, **options: pytest.fail("nothing is missing")
+    )
     asked = [cell(way, scale) for way, scale in product(WAYS, (0, 8))]
     found = steps.run(
         asked,
@@ -126,7 +128,7 @@ def test_a_cell_is_run_once_and_other_settings_are_refused(
         store,
         workers=1,
         with_checks=False,
-        say=lambda line: pytest.fail(line),
+        say=pytest.fail,
     )
     assert found["study"]["20"]["core_minutes"] == 12.0
     assert all(path.stat().st_size < 4_000 for path in (tmp_path / "cells").iterdir())

@@ -88,9 +88,7 @@ def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
         name=f"{cell.name}-first", manifest=cell.manifest, shares=_OTHERS, batch_size=policy_batch
     )
     few = manifest_name(cell.num_experts, 0)
-    second = Stage(
-        name=cell.name, manifest=few, shares={"policy": 1}, batch_size=policy_batch
-    )
+    second = Stage(name=cell.name, manifest=few, shares={"policy": 1}, batch_size=policy_batch)
     return first, second
 
 
@@ -165,13 +163,11 @@ class Store:
         path = self.folder / f"{cell.name}.json"
         if not path.is_file():
             return None
-        found: Answer = json.loads(path.read_text())
-        if found["settings"] != self._settings:
-            names = [k for k, v in self._settings.items() if found["settings"].get(k) != v]
-            raise ConfigError(
-                f"made with other {', '.join(names) or 'settings'}", where=str(path)
-            )
-        return found
+        stored: Answer = json.loads(path.read_text())
+        if stored["settings"] != self._settings:
+            names = [k for k, v in self._settings.items() if stored["settings"].get(k) != v]
+            raise ConfigError(f"made with other {', '.join(names) or 'settings'}", where=str(path))
+        return stored
 
     def put(self, cell: Cell, answer: Answer) -> None:
         """Whole or not at all."""
@@ -188,9 +184,9 @@ class Store:
     def all(self) -> Iterator[tuple[Cell, Answer]]:
         for path in sorted(self.folder.glob("*.json")):
             cell = Cell(**json.loads(path.read_text())["cell"])
-            found = self.find(cell)
-            if found is not None:
-                yield cell, found
+            stored = self.find(cell)
+            if stored is not None:
+                yield cell, stored
 
 
 def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
@@ -205,8 +201,12 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
         recipe = places.recipe(stage.name)
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(yaml.safe_dump(recipe_of(stage, cell, settings), sort_keys=False))
-        begin = () if last is None else ("--init-from", str(places.run(last.name)), "--init-averages")
-        trained = commands.train(places, stage.name, places.manifest(stage.manifest), recipe, *begin)
+        begin = (
+            () if last is None else ("--init-from", str(places.run(last.name)), "--init-averages")
+        )
+        trained = commands.train(
+            places, stage.name, places.manifest(stage.manifest), recipe, *begin
+        )
         last = stage
     run = places.run(cell.name)
     key = (settings.scenes, cell.seed)

@@ -95,9 +95,7 @@ def manifest(
     )
 
 
-def train(
-    places: Places, name: str, manifest: Path, recipe: Path, *options: str
-) -> dict[str, Any]:
+def train(places: Places, name: str, manifest: Path, recipe: Path, *options: str) -> dict[str, Any]:
     """One training, on a core of its own: `--out` is `places.run(name)`."""
     inputs = ("train", str(manifest), "--recipe", str(recipe), "--out", str(places.run(name)))
     return eicorpus(places, f"train-{name}", *inputs, *options, has_one_thread=True)

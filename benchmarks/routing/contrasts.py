@@ -47,16 +47,16 @@ def _of_experts(done: Done, seed: int) -> dict[str, Any]:
     }
     most = max(cell.scale for cell, _ in done)
     rng = np.random.default_rng([seed, 5])
-    found = {}
+    contrasts = {}
     for name, signs in CONTRASTS.items():
         placed = {(way, most if scale == MOST else scale): s for (way, scale), s in signs.items()}
         by_seed = _by_seed(outcomes, placed)
         if by_seed:
-            found[name] = two_level(by_seed, rng).as_dict() | {"num_seeds": len(by_seed)}
+            contrasts[name] = two_level(by_seed, rng).as_dict() | {"num_seeds": len(by_seed)}
     return {
         "scale": most,
         "success": _success(outcomes, done),
-        "contrasts": found,
+        "contrasts": contrasts,
         "core_minutes": round(sum(answer["core_minutes"] for _, answer in done), 1),
     }
 
@@ -90,25 +90,23 @@ def two_level(by_seed: Sequence[Outcomes], rng: np.random.Generator) -> Estimate
             means += values[which[:, None], task, drawn].mean(axis=1)
     means /= num_seeds * num_tasks
     low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(
-        value=float(values.mean()), low=float(low), high=float(high), count=values.size
-    )
+    return Estimate(value=float(values.mean()), low=float(low), high=float(high), count=values.size)
 
 
 def _success(
     outcomes: Mapping[tuple[str, int, int], Outcomes], done: Done
 ) -> dict[str, dict[str, Any]]:
     """By `way xSCALE`: pooled with Wilson's interval, by seed, by task, and the error at the start."""
-    found: dict[str, dict[str, Any]] = {}
+    by_cell: dict[str, dict[str, Any]] = {}
     for way, scale in sorted({(way, scale) for way, scale, _ in outcomes}):
         of = {s: o for (w, k, s), o in sorted(outcomes.items()) if (w, k) == (way, scale)}
         answers = [a for c, a in done if (c.way, c.scale) == (way, scale)]
         tasks = sorted(answers[0]["success_at"])
         whole = np.stack(list(of.values()))
-        found[f"{way} x{scale}"] = {
+        by_cell[f"{way} x{scale}"] = {
             "success": wilson(int(whole.sum()), whole.size).as_dict(),
             "by_seed": {str(s): float(o.mean()) for s, o in of.items()},
             "by_task": dict(zip(tasks, whole.mean(axis=(0, 2)).tolist(), strict=True)),
             "start_error_m": float(np.mean([list(a["start_error_m"].values()) for a in answers])),
         }
-    return found
+    return by_cell

@@ -76,9 +76,7 @@ def _study(num_experts: str, of: Mapping[str, Any]) -> Iterator[str]:
         for name, each in of["success"].items()
     ]
     yield from _table(head, rows)
-    rows = [
-        [name, _interval(each), each["num_seeds"]] for name, each in of["contrasts"].items()
-    ]
+    rows = [[name, _interval(each), each["num_seeds"]] for name, each in of["contrasts"].items()]
     head = [f"difference of success, scale {of['scale']}", "mean (95 % bootstrap)", "seeds"]
     yield from _table(head, rows)
     yield f"{of['core_minutes']} core-minutes."

@@ -91,9 +91,11 @@ def run(
     ask = partial(run_cell, settings=settings, places=places)
     # A process for each cell: a simulator and a network are slow to forget.
     with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for cell, found in zip(missing, pool.map(ask, missing), strict=True):
-            store.put(cell, found)
-            say(f"{cell.name}: {sum(map(_successes, found['success_at'].values()))} succeeded, {found['core_minutes']} core-minutes")
+        for cell, outcome in zip(missing, pool.map(ask, missing), strict=True):
+            store.put(cell, outcome)
+            say(
+                f"{cell.name}: {sum(map(_successes, outcome['success_at'].values()))} succeeded, {outcome['core_minutes']} core-minutes"
+            )
     return answer | {"study": compared_cells(list(store.all()), seed=settings.seed)}
 
 

@@ -117,7 +117,7 @@ def command(
         may_be_other_manifest=allow_other_manifest,
         num_shown=4 if html else 0,
         verify_latents=verify_latents,
-        place=latent_place(manifest or _manifest_of(run)),
+        place=latent_place(manifest or manifest_of(run)),
     )
     asked = Asked(
         run=run,

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError, SourceError
 from schemas.latent_header import Header, Span, picture_crc, span_of, tensors_within
 from schemas.latents import PICTURE_CRC, facts_of
-from schemas.manifest import MOST_FRAMES, Latent
+from schemas.manifest import Latent
 from schemas.paths import within
 from training.data.block_cache import BlockCache, key_of_block
 from training.data.broken import TRIES
