@@ -167,6 +167,11 @@ def read_one(file: LatentFile, picture: int) -> None:
     file.read_all([(picture + each) * STRIDE for each in OFFSETS], list(out))
 
 
+def reading(of: Callable[[int], LatentFile]) -> Callable[[Sample], None]:
+    """Reads a sample of the file that an episode has."""
+    return lambda sample: read_one(of(sample[0]), sample[1])
+
+
 def timed(samples: Sequence[Sample], read: Callable[[Sample], Any], threads: int = 1) -> float:
     """Milliseconds a sample."""
     began_s = time.perf_counter()
@@ -264,10 +269,10 @@ def one_round(
     for name, latents in (("files", layouts.files), ("packs", layouts.packs)):
         of = opened(layouts, latents)
         dropped(layouts.paths())
-        out[f"{name}_cold"] = timed(samples, lambda s, of=of: read_one(of(s[0]), s[1]))
+        out[f"{name}_cold"] = timed(samples, reading(of))
         held = {number: of(number) for number in {number for number, _ in samples}}
-        timed(samples, lambda s, held=held: read_one(held[s[0]], s[1]))
-        out[f"{name}_warm"] = timed(samples, lambda s, held=held: read_one(held[s[0]], s[1]))
+        timed(samples, reading(held.__getitem__))
+        out[f"{name}_warm"] = timed(samples, reading(held.__getitem__))
     dropped(layouts.paths())
     if (ms := direct(layouts, samples)) is not None:
         out["direct_cold"] = ms
@@ -288,8 +293,8 @@ def figures_of(rounds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         ratios = [each[above] / each[below] for each in rounds if above in each and below in each]
         return round(median(ratios), 2) if ratios else float("nan")
 
-    ways = ("files_warm", "packs_warm", "files_cold", "packs_cold", "direct_cold", "bucket")
-    ways += ("whole_files", "cache_cold", "cache_warm")
+    ways = ["files_warm", "packs_warm", "files_cold", "packs_cold", "direct_cold", "bucket"]
+    ways += ["whole_files", "cache_cold", "cache_warm"]
     out: dict[str, Any] = {
         f"{way}_ms_per_sample": round(median(each[way] for each in rounds if way in each), 3)
         for way in ways

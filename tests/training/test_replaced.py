@@ -187,14 +187,14 @@ def test_a_line_may_be_cut_inside_a_character(tmp_path: Path) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The next reads of latents fail with these errors; no waiting between tries."""
     left: list[int] = []
-    was = LatentFile.read
+    was = LatentFile.read_all
 
     def read(self: LatentFile, timestep: int, out: Any) -> None:
         if left:
             raise OSError(left.pop(0), "injected")
         was(self, timestep, out)
 
-    monkeypatch.setattr(LatentFile, "read", read)
+    monkeypatch.setattr(LatentFile, "read_all", read)
     monkeypatch.setattr(broken, "WAIT_S", 0.0)
     return left
 
