@@ -21,6 +21,7 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks import result
+from benchmarks.routing.settings import Scenes
 from schemas.errors import ConfigError
 from training.conditioning.hashed_words import WordsConditioner, WordsReader
 from training.data.action_layout import ACTION_WIDTH, slots_of
@@ -42,10 +43,10 @@ KEYS = {
     "latency_ms_*": "One observation to one chunk, of so many candidates. Latents are given: no image encoder.",
     "latency_ratio_*": "The same over one chunk without planning, median of the rounds.",
     "latency_ms_per_chunk_*": "Latency over candidates.",
-    "success_*": "Share of rollouts that succeed.",
     "value_std_*": "Standard deviation of the values of candidates, mean over observations: 0 means that planning has nothing to choose.",
 }
 BODY, PARTS = "umi", ("left.delta_position_m", "left.delta_rotvec_rad", "left.gripper_opening")
+EXECUTE = 4  # timesteps of a chunk that are carried out
 PATCHES, LATENT_WIDTH = 64, 112  # of `efficientnet_lite0`
 Figures = dict[str, Any]
 
@@ -180,9 +181,10 @@ def successes(policies: Mapping[int, Policy], run: Path, *, seed: int, rollouts:
     """Reports of `benchmarks.routing.trained` by number of chunks, over the same scenes."""
     from benchmarks.routing.trained import horizon_of, rolled_out, rollout_report
 
-    horizon = horizon_of(run)
+    horizon = horizon_of(run, EXECUTE)
+    key: tuple[Scenes, int] = ("validation", seed)
     return {
-        str(num): rollout_report(rolled_out(policy, seed=seed, count=rollouts, horizon=horizon))
+        str(num): rollout_report(rolled_out(policy, key=key, count=rollouts, horizon=horizon))
         for num, policy in policies.items()
     }
 

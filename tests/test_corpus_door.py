@@ -125,6 +125,7 @@ JOINS = {
     "training/data/action_build.py: folder / part_name(len(works))": "a number",
     "training/data/actions.py: (cache or default_cache(manifest.corpus)) / name": "a digest of this process",
     "training/data/actions.py: self.folder / name": "said in an error; opened through `within`",
+    "training/data/block_cache.py: self.folder / name": "a digest of this process",
     "training/data/cache.py: folder / name": "said in an error; opened through `within`",
     "training/data/cache.py: folder.parent / f'.{folder.name}.lock'": "beside the folder",
     "training/data/sample_index.py": "a digest of this process, and the names of its columns",

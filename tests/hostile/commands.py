@@ -51,6 +51,7 @@ WORDS = {
     "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
     "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
     "eval": "{run} --manifest {corpus}/manifests/built --split train --max-samples 1 --device cpu",
+    "train-value": "{run} --manifest {corpus}/manifests/built --max-samples 4 --steps 1 --device cpu",
 }
 # Why each of them is not run here.
 OPEN_NONE = {

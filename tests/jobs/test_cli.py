@@ -15,7 +15,7 @@ from jobs.ui.arguments import ANY, RENAMED
 from schemas import regular_file
 
 # Where an old spelling of other commands is the current one: they are about training.
-KEPT = {("train", "--set"), ("train", "--recipe"), ("train", "--steps")}
+KEPT = {("train", "--set"), ("train", "--recipe"), ("train", "--steps"), ("train-value", "--steps")}
 COMMAND = "import sys; from jobs.cli import main; sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
 
 
