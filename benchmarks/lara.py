@@ -79,7 +79,9 @@ class LaraTest:
     @property
     def budget(self) -> Budget:
         num_experts = self.num_demos + self.num_held_out
-        return Budget(expert=num_experts, held_out=0, noisy=0, failed=0, video=self.num_videos, replays=0)
+        return Budget(
+            expert=num_experts, held_out=0, noisy=0, failed=0, video=self.num_videos, replays=0
+        )
 
 
 class LaraRun:

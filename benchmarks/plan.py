@@ -43,7 +43,6 @@ KEYS = {
     "latency_ms_*": "One observation to one chunk, of so many candidates. Latents are given: no image encoder.",
     "latency_ratio_*": "The same over one chunk without planning, median of the rounds.",
     "latency_ms_per_chunk_*": "Latency over candidates.",
-    "value_std_*": "Standard deviation of the values of candidates, mean over observations: 0 means that planning has nothing to choose.",
 }
 BODY, PARTS = "umi", ("left.delta_position_m", "left.delta_rotvec_rad", "left.gripper_opening")
 EXECUTE = 4  # timesteps of a chunk that are carried out

@@ -23,15 +23,18 @@ from tests.training.running import (
     global_batch,
     joint,
     learner,
+    loop,
     recipe,
     snapshot_of,
+    spoiled,
     trainer,
 )
-from training.batch import Batch
+from training.batch import Batch, Origin
 from training.data.sampler import Drawn
 from training.lara.log import LaraLog
 from training.run.checkpoint import checkpoint_of, write
 from training.run.micro_batch import parts
+from training.run.mishaps import SKIPPED_FILE, Mishaps, culprits
 from training.run.optimiser import kept
 from training.run.parallel import (
     Ranks,
@@ -103,6 +106,43 @@ def look_while_training(how: str, ranks: Ranks) -> None:
         assert found["val_loss"] != found["val_averages_loss"]
     pairs = zip(looking.learner.parameters(), plain.learner.parameters(), strict=True)
     assert all(torch.equal(full_tensor(one), full_tensor(two)) for one, two in pairs), how
+
+
+def leave_out_what_one_rank_spoils(how: str, ranks: Ranks, folder: Path) -> None:
+    """The second rank's share of a step is not finite: no rank changes a weight, an average or a moment by it, and all know whose samples it was."""
+    kind, _, mesh = how.partition(" ")
+    shard = int(mesh.partition("x")[2]) if mesh else None
+    run = {"parallel": kind, "shard_ranks": shard, "max_skipped_steps": 1, "log_every": 2}
+    with_recipe = recipe(optimiser={"ema": 0.5}, **run)
+    skipping, plain = (trainer(with_recipe, ranks=ranks) for _ in range(2))
+    mishaps = Mishaps(folder / f"skipped {how} {ranks.rank}", with_recipe.run, ranks)
+    given = spoiled(batches(0, ranks), {1} if ranks.rank == 1 else set())
+    assert loop(skipping, mishaps).run(given, 0, NUM_STEPS) == NUM_STEPS
+    for step, batch in zip(range(NUM_STEPS), batches(0, ranks), strict=False):
+        if step != 1:
+            plain.step(batch, step)
+    assert mishaps.was_skipped(1), how
+    assert mishaps.counts["skipped_steps"] == 1
+    pairs = zip(skipping.learner.parameters(), plain.learner.parameters(), strict=True)
+    assert all(torch.equal(full_tensor(one), full_tensor(two)) for one, two in pairs), how
+    assert skipping.averages is not None
+    assert plain.averages is not None
+    for name, average in plain.averages.values.items():
+        assert torch.equal(full_tensor(skipping.averages.values[name]), full_tensor(average)), how
+    if ranks.is_first:
+        (line,) = (folder / f"skipped {how} 0" / SKIPPED_FILE).read_text().splitlines()
+        assert "uid4" in line, line
+        assert "uid3" not in line, line
+
+
+def rows_of_ranks_may_differ_in_number(ranks: Ranks) -> None:
+    """A block-causal sample has a row more where it is one of the policy; who is to blame is told all the same."""
+    num = 2 + ranks.rank
+    origin = Origin(row=np.arange(num) + 10 * ranks.rank, timestep=np.arange(num))
+    sums = torch.zeros(num)
+    sums[-1] = float("nan")
+    named = culprits(origin, torch.zeros(num, dtype=torch.long), sums, ranks)
+    assert named == [(1, 1, 0), (12, 2, 0)], named
 
 
 def held_out(ranks: Ranks) -> SimpleNamespace:
@@ -188,6 +228,9 @@ def main() -> None:
             look_while_training(how, ranks)
         for how in HYBRIDS:
             steps(how, ranks, Path(folder))
+        for how in ("ddp", "fsdp2", *HYBRIDS):
+            leave_out_what_one_rank_spoils(how, ranks, Path(folder))
+        rows_of_ranks_may_differ_in_number(ranks)
         half = step_in_bf16(ranks)
         if ranks.is_first:
             save_file({"bf16": half}, Path(folder) / "bf16.safetensors")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -20,10 +20,12 @@ from training.model.network import Network, Text
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointSnapshot, CheckpointState, snapshot
 from training.run.communication import shard_ranks_of
+from training.run.metrics import Grouping, Losses
 from training.run.micro_batch import parts
+from training.run.mishaps import Mishaps
 from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
-from training.run.trainer import Trainer
+from training.run.trainer import Hooks, Loop, Trainer
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 CPU = torch.device("cpu")
@@ -131,6 +133,30 @@ def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:
     while True:
         yield list(parts(global_batch(step), ranks.world_size))[ranks.rank]
         step += 1
+
+
+def loop(
+    made: Trainer,
+    mishaps: Mishaps | None = None,
+    on_log: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Loop:
+    """That saves nothing."""
+    hooks = Hooks(
+        clock_s=lambda: 0.0,
+        should_stop=lambda: False,
+        on_log=on_log,
+        save=lambda done: None,
+        mishaps=mishaps,
+    )
+    losses = Losses({"tier": Grouping.of(["high", "low"] * 64)})
+    return Loop(trainer=made, losses=losses, flops_per_sample=1.0, peak=1.0, hooks=hooks)
+
+
+def spoiled(given: Iterator[Batch], steps: set[int]) -> Iterator[Batch]:
+    """Those of these steps have pictures that are no numbers."""
+    for step, each in enumerate(given):
+        broken = torch.full_like(each.future, float("nan"))
+        yield dataclasses.replace(each, future=broken) if step in steps else each
 
 
 def snapshot_of(made: Trainer, step: int, *, is_gathered: bool = True) -> CheckpointSnapshot | None:

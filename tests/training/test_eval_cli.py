@@ -338,7 +338,7 @@ def test_another_manifest_is_refused_unless_allowed(
 def test_what_is_not_there_is_said(trainable: Trainable, run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="step 5; available steps: 1"):
         invoke("eval", str(run), "--checkpoint", "5")
-    with pytest.raises(PipelineError, match="no run.json"):
+    with pytest.raises(PipelineError, match=r"no run\.json"):
         invoke("eval", str(tmp_path))
     found = checkpoint_of(run)
     sizes = {k: v for k, v in found.state.num_bytes.items() if k != "averages.safetensors"}

@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from benchmarks.op_counts import OpCounts, counted
-from tests.training.running import Told, batches, global_batch, recipe, trainer, weights
+from tests.training.running import (
+    Told,
+    batches,
+    global_batch,
+    loop,
+    recipe,
+    spoiled,
+    trainer,
+    weights,
+)
 from tests.training.tiny import SETTINGS, batch
 from training.batch import Batch
 from training.data.prefetch import tensors_mapped
@@ -23,19 +32,6 @@ from training.run.metrics import Grouping, Losses, Throughput
 from training.run.mishaps import Mishaps
 from training.run.noise import PURPOSE, noise_for, normal_of, sample_keys
 from training.run.parallel import Ranks
-from training.run.trainer import Hooks, Loop, Trainer
-
-
-def loop(made: Trainer, mishaps: Mishaps | None = None) -> Loop:
-    hooks = Hooks(
-        clock_s=lambda: 0.0,
-        should_stop=lambda: False,
-        on_log=lambda line: None,
-        save=lambda done: None,
-        mishaps=mishaps,
-    )
-    losses = Losses({"tier": Grouping.of(["high", "low"] * 64)})
-    return Loop(trainer=made, losses=losses, flops_per_sample=1.0, peak=1.0, hooks=hooks)
 
 
 def of_a_step(size: int, **run: Any) -> OpCounts:
@@ -119,12 +115,6 @@ def test_numbers_of_a_sample_are_normal_and_those_of_no_other() -> None:
     assert not torch.equal(normal_of(keys, 2, (5001,)).double(), found)
 
 
-def spoiled(steps: set[int]) -> Iterator[Batch]:
-    for step, given in enumerate(batches(0)):
-        broken = torch.full_like(given.future, float("nan"))
-        yield dataclasses.replace(given, future=broken) if step in steps else given
-
-
 @pytest.mark.parametrize("at", [{0}, {2}, {1, 2, 5}])
 def test_a_step_that_is_not_finite_is_left_out_though_it_is_read_late(
     at: set[int], tmp_path: Any
@@ -134,7 +124,7 @@ def test_a_step_that_is_not_finite_is_left_out_though_it_is_read_late(
     with_recipe = recipe(optimiser={"ema": 0.5}, **run)
     late = trainer(with_recipe)
     mishaps = Mishaps(tmp_path, with_recipe.run, Ranks())
-    assert loop(late, mishaps).run(spoiled(at), 0, 6) == 6
+    assert loop(late, mishaps).run(spoiled(batches(0), at), 0, 6) == 6
     assert mishaps.counts["skipped_steps"] == len(at)
     assert all(mishaps.was_skipped(step) for step in at)
     plain = trainer(with_recipe)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from training.batch import Origin
 from training.data.broken import BadSample
 from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
-from training.run.parallel import Ranks, all_gather_rows, all_gather_str
+from training.run.parallel import Ranks, all_gather_str
 from training.tasks import TASKS
 
 MAX_NAMED = 8
@@ -37,12 +36,12 @@ def culprits(
     origin: Origin, task: Tensor, sample_sums: Tensor, ranks: Ranks
 ) -> list[tuple[int, int, int]]:
     """(row, timestep, task) of the samples of all ranks whose own loss is not finite. Every rank must call this."""
-    device = sample_sums.device
-    where = torch.stack([torch.as_tensor(origin.row), torch.as_tensor(origin.timestep)], dim=1)
-    is_bad = (~sample_sums.isfinite()).long()
-    table = torch.cat([where.to(device), task[:, None], is_bad[:, None]], dim=1)
-    rows = all_gather_rows(table, ranks).tolist()
-    return [(row, timestep, index) for row, timestep, index, bad in rows if bad]
+    is_bad = (~sample_sums.isfinite()).cpu().numpy()
+    columns = origin.row, origin.timestep, task.cpu().numpy()
+    own = list(zip(*(column[is_bad].tolist() for column in columns), strict=True))
+    # as text: a rank with more policy samples has more rows where the network is block-causal
+    texts = all_gather_str(json.dumps(own), ranks)
+    return [(row, timestep, index) for text in texts for row, timestep, index in parse_json(text)]
 
 
 def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
