@@ -234,16 +234,16 @@ class Faults:
 @contextmanager
 def reads_that_fail(numbers: tuple[int, ...]) -> Iterator[list[int]]:
     """EIO from the reads of these numbers; gives those that were asked."""
-    fill, failed, count = PositionalFile.fill, list[int](), iter(range(10**9))
+    fill, failed, count = PositionalFile.fill_all, list[int](), iter(range(10**9))
 
-    def failing(self: PositionalFile, out: Any, start: int) -> None:
+    def failing(self: PositionalFile, parts: Any, start: int) -> None:
         number = next(count)
         if number in numbers:
             failed.append(number)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fill(self, out, start)
+        fill(self, parts, start)
 
-    with patch.object(PositionalFile, "fill", failing):
+    with patch.object(PositionalFile, "fill_all", failing):
         yield failed
 
 

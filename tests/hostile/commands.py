@@ -51,7 +51,6 @@ WORDS = {
     "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
     "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
     "eval": "{run} --manifest {corpus}/manifests/built --split train --max-samples 1 --device cpu",
-    "train-value": "{run} --manifest {corpus}/manifests/built --max-samples 4 --steps 1 --device cpu",
 }
 # Why each of them is not run here.
 OPEN_NONE = {
@@ -70,6 +69,7 @@ OPEN_NONE = {
     ),
     "models get": "a download",
     "serve-policy": "a run",
+    "train-value": "writes into a run, and reads a corpus through the doors of train: tests/training/test_value_run.py",
     "rollout": "a run, and a simulator: tests/training/test_rollout.py",
     "latents text": "a vision-language model",
     "latents actions": "a run with a latent action model",
