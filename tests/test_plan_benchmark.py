@@ -55,7 +55,9 @@ def test_latencies_have_a_meaning_and_a_figure(tmp_path: Path) -> None:
     figures = latencies(policies, rounds=1)
     assert figures["latency_ratio_1"] == 1
     stars = {key.removesuffix("*") for key in KEYS if key.endswith("*")}
-    assert all(any(name.startswith(star) for star in stars) for name in figures)
+    # How far values are apart says something of a trained head alone, and of none is a figure on the page.
+    shown_names = {name for name in figures if not name.startswith("value_std_")}
+    assert all(any(name.startswith(star) for star in stars) for name in shown_names)
     figures |= {"success_3": 0.5, "success_low_3": 0.4, "success_high_3": 0.7}
     paths = [
         save_figure(figure_of([1, 3], figures), tmp_path / name) for name in ("a.svg", "b.svg")

@@ -46,8 +46,9 @@ from training.run.run_folder import (
 KEEP, END = 2, 4
 BESTS = {1: Best(step=1, loss=3.0), END: Best(step=END, loss=1.0)}
 RUN = recipe(max_skipped_steps=2).run
-# Rollouts: test_rollout_power.py. A value head is no part of a run: the command that made it makes it again.
-ELSEWHERE = ("training/rollout/episodes.py", "training/value/stored.py")
+ROLLOUTS = "training/rollout/episodes.py"  # test_rollout_power.py
+# A value head is no part of a run: the command that made it makes it again.
+ELSEWHERE = (ROLLOUTS, "training/value/stored.py")
 TABLES = {"a.npy": b"a" * 600, "b.npy": b"b" * 600}
 
 
