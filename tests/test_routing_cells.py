@@ -1,4 +1,4 @@
-"""Cells of the study: what each is trained on, that the ways differ in what they should and in nothing else, and the contrasts against sums made by hand."""
+"""Cells of the study: what each is trained on, that the methods differ in what they should and in nothing else, and the contrasts against sums made by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.routing import cells, steps
-from benchmarks.routing.cells import WAYS, Cell, Store, episodes_of, is_low, recipe_of, stages
+from benchmarks.routing.cells import METHODS, Cell, Store, episodes_of, is_low, recipe_of, stages
 from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two_level
 from benchmarks.routing.figures import draw
 from benchmarks.routing.page import page
@@ -27,8 +27,12 @@ from training.recipe import load_recipe
 SETTINGS = Settings()
 
 
-def cell(way: str, scale: int = 8, *, num_experts: int = 20, seed: int = 0) -> Cell:
-    return Cell(seed=seed, num_experts=num_experts, scale=scale, way=way)
+def cell(
+    method: str, scale: int = 8, *, num_experts: int = 20, seed: int = 0, num_chunks: int = 1
+) -> Cell:
+    return Cell(
+        seed=seed, num_experts=num_experts, scale=scale, method=method, num_chunks=num_chunks
+    )
 
 
 def recipes_of(one: Cell, tmp_path: Path) -> list[Any]:
@@ -40,24 +44,24 @@ def recipes_of(one: Cell, tmp_path: Path) -> list[Any]:
     return out
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_way_takes_as_many_policy_samples_and_steps_for_its_policy(
-    way: str, tmp_path: Path
+    method: str, tmp_path: Path
 ) -> None:
-    *first, last = recipes_of(cell(way), tmp_path)
+    *first, last = recipes_of(cell(method), tmp_path)
     counts = counts_of_batch(last.routing.of_tasks(), last.run.batch_size, 1)
     assert counts[list(Task).index(Task.POLICY)] == SETTINGS.policy_batch
     assert last.run.num_steps == SETTINGS.num_steps
     assert [Task.POLICY in each.routing.trained for each in first] == [False] * (
-        way == "pretrained"
+        method == "pretrained"
     )
     assert all(each.run.num_steps == SETTINGS.num_steps for each in first)
 
 
 def test_only_cloning_imitates_what_was_played_badly(tmp_path: Path) -> None:
     shares = {
-        way: [each.routing.low_policy_share for each in recipes_of(cell(way), tmp_path)]
-        for way in WAYS
+        method: [each.routing.low_policy_share for each in recipes_of(cell(method), tmp_path)]
+        for method in METHODS
     }
     assert shares == {"clone": [1.0], "routed": [0.0], "pretrained": [0.0, 0.0]}
     first, second = stages(cell("pretrained"), 32)
@@ -92,7 +96,7 @@ def test_held_out_experts_train_nothing() -> None:
 
 
 def test_an_unknown_way_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no way 'best'"):
+    with pytest.raises(ConfigError, match="no method 'best'"):
         cell("best")
 
 
@@ -115,13 +119,13 @@ def test_a_cell_is_run_once_and_other_settings_are_refused(
 ) -> None:
     rng = np.random.default_rng(0)
     store = Store(tmp_path / "cells", SETTINGS)
-    for way, scale in product(WAYS, (0, 8)):
-        store.put(cell(way, scale), answer(rng, 0.5))
+    for method, scale in product(METHODS, (0, 8)):
+        store.put(cell(method, scale), answer(rng, 0.5))
     monkeypatch.setattr(
         steps, "prepare", lambda *args, **options: pytest.fail("nothing is missing")
     )
-    asked = [cell(way, scale) for way, scale in product(WAYS, (0, 8))]
-    found = steps.run(
+    asked = [cell(method, scale) for method, scale in product(METHODS, (0, 8))]
+    compared = steps.run(
         asked,
         SETTINGS,
         Places(out=tmp_path),
@@ -130,7 +134,7 @@ def test_a_cell_is_run_once_and_other_settings_are_refused(
         with_checks=False,
         say=pytest.fail,
     )
-    assert found["study"]["20"]["core_minutes"] == 12.0
+    assert compared["study"]["20"]["core_minutes"] == 12.0
     assert all(path.stat().st_size < 4_000 for path in (tmp_path / "cells").iterdir())
     with pytest.raises(ConfigError, match="made with other num_steps"):
         Store(tmp_path / "cells", Settings(num_steps=9)).find(asked[0])
@@ -150,19 +154,19 @@ def test_contrasts_are_sums_of_cells_scene_by_scene() -> None:
     """Against means made by hand; a seed without all of its cells is left out of the contrasts that need them."""
     rng = np.random.default_rng(1)
     done = [
-        (cell(way, scale, seed=seed), answer(rng, 0.3 + 0.05 * scale * (way == "routed")))
-        for seed, way, scale in product((0, 1), WAYS, (0, 8))
+        (cell(method, scale, seed=seed), answer(rng, 0.3 + 0.05 * scale * (method == "routed")))
+        for seed, method, scale in product((0, 1), METHODS, (0, 8))
     ]
     done.append((cell("clone", 0, seed=2), answer(rng, 0.5)))
-    found = compared_cells(done, seed=0)["20"]
+    compared = compared_cells(done, seed=0)["20"]
 
-    def mean(way: str, scale: int) -> float:
+    def mean(method: str, scale: int) -> float:
         of = [
             at is not None
             for c, a in done
             for tries in a["success_at"].values()
             for at in tries
-            if (c.way, c.scale) == (way, scale) and c.seed < 2
+            if (c.method, c.scale) == (method, scale) and c.seed < 2
         ]
         return float(np.mean(of))
 
@@ -172,10 +176,42 @@ def test_contrasts_are_sums_of_cells_scene_by_scene() -> None:
         "L2 - B1": mean("routed", 8) - mean("clone", 0),
     }
     for name, value in by_hand.items():
-        assert found["contrasts"][name]["value"] == pytest.approx(value), name
-        assert found["contrasts"][name]["num_seeds"] == 2
-    assert found["success"]["clone x0"]["success"]["count"] == 30
-    assert found["success"]["clone x0"]["start_error_m"] == pytest.approx(0.02)
+        assert compared["contrasts"][name]["value"] == pytest.approx(value), name
+        assert compared["contrasts"][name]["num_seeds"] == 2
+    (cloned,) = (
+        row for row in compared["success"] if (row["method"], row["scale"]) == ("clone", 0)
+    )
+    assert cloned["success"]["count"] == 30
+    assert cloned["start_error_m"] == pytest.approx(0.02)
+
+
+def test_planning_is_compared_with_the_same_network_that_does_not() -> None:
+    rng = np.random.default_rng(4)
+    done = [
+        (cell("routed", scale, num_chunks=chunks), answer(rng, 0.2 + 0.3 * (chunks == 8)))
+        for scale, chunks in product((0, 8), (1, 8))
+    ]
+    compared = compared_cells(done, seed=0)["20"]
+    value = {(r["scale"], r["num_chunks"]): r["success"]["value"] for r in compared["success"]}
+    by_hand = {
+        "P2 - L2": value[8, 8] - value[8, 1],
+        "P1 - L1": value[0, 8] - value[0, 1],
+        "P2 - P1": value[8, 8] - value[0, 8],
+        "L2 - L1": value[8, 1] - value[0, 1],
+    }
+    assert {name: of["value"] for name, of in compared["contrasts"].items()} == pytest.approx(
+        by_hand
+    )
+    assert "| routed x8, best of 8 chunks |" in page({"study": {"20": compared}})
+
+
+def test_a_cell_that_plans_uses_the_training_of_the_one_that_does_not() -> None:
+    plans = cell("routed", num_chunks=8)
+    assert plans.training == cell("routed").training != plans.name
+    assert stages(plans, 32) == stages(cell("routed"), 32)
+    for method in ("clone", "pretrained"):
+        with pytest.raises(ConfigError, match="routed alone can plan"):
+            cell(method, num_chunks=8)
 
 
 def test_an_interval_knows_that_scenes_of_a_seed_share_a_network() -> None:
@@ -199,14 +235,14 @@ def test_a_scene_counts_once() -> None:
 def test_the_page_and_the_figure_show_every_cell(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     done = [
-        (cell(way, scale, num_experts=num), answer(rng, 0.5))
-        for num, way, scale in product((10, 20), WAYS, (0, 8))
+        (cell(method, scale, num_experts=num), answer(rng, 0.5))
+        for num, method, scale in product((10, 20), METHODS, (0, 8))
     ]
-    found = {"study": compared_cells(done, seed=0)}
-    text = page(found)
+    compared = {"study": compared_cells(done, seed=0)}
+    text = page(compared)
     assert text.count("| routed x8 |") == 2
     assert "| (L2 - L1) - (B2 - B1) |" in text
-    (path,) = draw(json.loads(json.dumps(found)), tmp_path)
+    (path,) = draw(json.loads(json.dumps(compared)), tmp_path)
     assert path.read_text().count("experts a task") >= 1
 
 

@@ -32,7 +32,7 @@ def test_only_experts_are_recorded_and_in_the_same_scenes_whatever_else_is_playe
 
 def test_its_recipe_sees_feels_and_clones(tmp_path: Path) -> None:
     settings = sanity_settings(num_experts=3, encoder="patch_dct", num_steps=7)
-    cell = Cell(seed=5, num_experts=3, scale=0, way="clone")
+    cell = Cell(seed=5, num_experts=3, scale=0, method="clone")
     (stage,) = stages(cell, settings.policy_batch)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_of(stage, cell, settings)))

@@ -13,7 +13,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from benchmarks.routing.cells import WAYS, Cell, Store
+from benchmarks.routing.cells import METHODS, PLANNED, Cell, Store
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
 from benchmarks.routing.settings import Places, Settings
@@ -30,9 +30,16 @@ def main() -> None:
     parser.add_argument(
         "--checks", action="store_true", help="also tiers against labels, and actions replayed"
     )
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), help=", ".join(WAYS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), help=", ".join(METHODS))
     parser.add_argument("--experts", nargs="+", type=int, default=[20], help="of each task")
     parser.add_argument("--scales", nargs="+", type=int, default=[0, 8], help="of other data")
+    parser.add_argument(
+        "--chunks",
+        nargs="+",
+        type=int,
+        default=[1],
+        help=f"of {PLANNED}, which plans with more than 1",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of trainings")
     parser.add_argument(
         "--scenes", choices=("final", "validation"), default=defaults.scenes, help="of rollouts"
@@ -56,13 +63,15 @@ def main() -> None:
     places = Places(out=args.out.absolute())
     try:
         cells = sorted(
-            Cell(seed=seed, num_experts=num, scale=scale, way=way)
-            for seed, num, scale, way in product(
+            Cell(seed=seed, num_experts=num, scale=scale, method=method, num_chunks=chunks)
+            for seed, num, scale, method, chunks in product(
                 [0] if args.quick else args.seeds,
                 [2] if args.quick else args.experts,
                 [0, 2] if args.quick else args.scales,
-                args.ways,
+                args.methods,
+                args.chunks,
             )
+            if chunks == 1 or method == PLANNED
         )
         answer = run(
             cells,

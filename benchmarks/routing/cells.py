@@ -1,11 +1,14 @@
-"""A cell of the study: one way to train, on so many experts and so much other data, with one seed; and what came of it, a JSON file of a few kB.
+"""A cell of the study: one method of training, on so many experts and so much other data, with one seed; and its outcome, a JSON file of a few kB.
 
-Ways. `clone`: behaviour cloning of everything that has actions, however it was played. `routed`: the policy learns from experts alone, and as many samples
+Methods. `clone`: behaviour cloning of everything that has actions, however it was played. `routed`: the policy learns from experts alone, and as many samples
 beside it teach inverse dynamics, forward dynamics and forecasting by what they can supervise. `pretrained`: first those three tasks alone, then
-cloning of the experts. Every way takes as many policy samples and as many optimiser steps for its policy.
+cloning of the experts. Every method takes as many policy samples and as many optimiser steps for its policy.
+
+`num_chunks` above 1 is planning (`training/policy/plan.py`) with the trained network of the cell that has 1: a value head is trained on all of
+the cell's data, and chooses among so many chunks. Only `routed` learns the forward dynamics that planning needs.
 
 `scale` is how much data of lower quality there is: `scale * Settings.unit` imperfect episodes and as many videos without actions of each task. At 0 there are experts
-alone, so the effect of data is the difference of scales within a way, and the effect of routing is how ways differ in it.
+alone, so the effect of data is the difference of scales within a method, and the effect of routing is how methods differ in it.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from benchmarks.routing.starts import start_errors_m
 from benchmarks.routing.trained import outcomes_of
 from schemas.errors import ConfigError
 
-WAYS = ("clone", "routed", "pretrained")
+METHODS = ("clone", "routed", "pretrained")
+PLANNED = "routed"  # learns forward dynamics and the policy together
 _OTHERS = {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1}
 Answer = dict[str, Any]
 
@@ -41,15 +45,25 @@ class Cell:
     seed: int
     num_experts: int
     scale: int
-    way: str
+    method: str
+    num_chunks: int = 1
 
     def __post_init__(self) -> None:
-        if self.way not in WAYS:
-            raise ConfigError(f"no way {self.way!r}; there are {', '.join(WAYS)}", where="--ways")
+        if self.method not in METHODS:
+            problem = f"no method {self.method!r}; there are {', '.join(METHODS)}"
+            raise ConfigError(problem, where="--methods")
+        if self.num_chunks < 1 or (self.num_chunks > 1 and self.method != PLANNED):
+            problem = f"{self.num_chunks} chunks with {self.method}: {PLANNED} alone can plan"
+            raise ConfigError(problem, where="--chunks")
+
+    @property
+    def training(self) -> str:
+        """The name of its training, which it shares with cells of other `num_chunks`."""
+        return f"{self.method}-{self.num_experts}-x{self.scale}-s{self.seed}"
 
     @property
     def name(self) -> str:
-        return f"{self.way}-{self.num_experts}-x{self.scale}-s{self.seed}"
+        return self.training if self.num_chunks == 1 else f"{self.training}-plan{self.num_chunks}"
 
     @property
     def manifest(self) -> str:
@@ -70,25 +84,28 @@ class Stage:
 def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
     """The trainings of a cell, one after the other; each begins with the averaged weights of the one before it."""
     cloning = Stage(
-        name=cell.name,
+        name=cell.training,
         manifest=cell.manifest,
         shares={"policy": 1},
         batch_size=policy_batch,
         low_policy_share=1.0,
     )
-    if cell.way == "clone":
+    if cell.method == "clone":
         return (cloning,)
-    if cell.way == "routed":
+    if cell.method == "routed":
         shares = {"policy": len(_OTHERS)} | _OTHERS  # half of a batch
         routed = Stage(
-            name=cell.name, manifest=cell.manifest, shares=shares, batch_size=2 * policy_batch
+            name=cell.training, manifest=cell.manifest, shares=shares, batch_size=2 * policy_batch
         )
         return (routed,)
     first = Stage(
-        name=f"{cell.name}-first", manifest=cell.manifest, shares=_OTHERS, batch_size=policy_batch
+        name=f"{cell.training}-first",
+        manifest=cell.manifest,
+        shares=_OTHERS,
+        batch_size=policy_batch,
     )
     few = manifest_name(cell.num_experts, 0)
-    second = Stage(name=cell.name, manifest=few, shares={"policy": 1}, batch_size=policy_batch)
+    second = Stage(name=cell.training, manifest=few, shares={"policy": 1}, batch_size=policy_batch)
     return first, second
 
 
@@ -208,18 +225,24 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
             places, stage.name, places.manifest(stage.manifest), recipe, *begin
         )
         last = stage
-    run = places.run(cell.name)
+    run = places.run(cell.training)
+    value: Answer | None = None
+    if cell.num_chunks > 1:
+        value = commands.train_value(places, cell.training, cell.seed)
     key = (settings.scenes, cell.seed)
     outcomes = {
-        task: outcomes_of(run, key, settings.num_rollouts, settings.execute, task)
+        task: outcomes_of(
+            run, key, settings.num_rollouts, settings.execute, task, num_chunks=cell.num_chunks
+        )
         for task in TRAINED
     }
     first = settings.budget.expert
     held_out = {task: of[first:] for task, of in experts(settings).items()}
     return {
         "success_at": {task: [one.success_at for one in of] for task, of in outcomes.items()},
-        "start_error_m": start_errors_m(run, places.raw, held_out),
+        "start_error_m": start_errors_m(run, places.raw, held_out, num_chunks=cell.num_chunks),
         "loss_by_task": trained["loss_by_task"],
+        **({} if value is None else {"value": {k: value[k] for k in ("counts", "scores")}}),
         "manifest_sha256": _digest_of(places.manifest(cell.manifest)),
         "core_minutes": round((_cpu_s() - before) / 60, 2),
     }

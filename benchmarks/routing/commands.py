@@ -99,3 +99,14 @@ def train(places: Places, name: str, manifest: Path, recipe: Path, *options: str
     """One training, on a core of its own: `--out` is `places.run(name)`."""
     inputs = ("train", str(manifest), "--recipe", str(recipe), "--out", str(places.run(name)))
     return eicorpus(places, f"train-{name}", *inputs, *options, has_one_thread=True)
+
+
+def train_value(places: Places, name: str, seed: int) -> dict[str, Any]:
+    """The value head of a training, on its averaged weights. An episode that is low by its label counts as failed: videos say nothing of their outcome."""
+    weights = ("--ema", "--low-fails", "--seed", str(seed))
+    return eicorpus(
+        places,
+        f"value-{name}",
+        *("train-value", str(places.run(name)), *weights),
+        has_one_thread=True,
+    )

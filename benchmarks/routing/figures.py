@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "excluded": "#b03a48"}
 
-WAYS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
+METHODS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
 
 
 def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -48,33 +49,45 @@ def tiers(judge: Mapping[str, Any]) -> Figure:
 
 
 def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Success in the simulator against how much data of lower quality there is: the mean of each way with its interval, and a dot for each seed."""
+    """Success in the simulator against how much data of lower quality there is: the mean of each method with its interval, and a dot for each seed."""
     figure = Figure(figsize=(3.6 * len(by_experts), 3.2), layout="constrained")
     all_axes = figure.subplots(1, len(by_experts), sharey=True, squeeze=False)[0]
     for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
-        ways = dict.fromkeys(name.rpartition(" x")[0] for name in of["success"])
-        for way in ways:
-            points = sorted(
-                (int(name.rpartition(" x")[2]), each)
-                for name, each in of["success"].items()
-                if name.rpartition(" x")[0] == way
-            )
-            scales = [scale for scale, _ in points]
-            values = [each["success"]["value"] for _, each in points]
-            ends = [
-                [abs(each["success"][end] - each["success"]["value"]) for _, each in points]
-                for end in ("low", "high")
-            ]
-            axes.errorbar(scales, values, yerr=ends, capsize=3, color=WAYS[way], label=way)
-            for scale, each in points:
-                seeds = list(each["by_seed"].values())
-                axes.plot([scale] * len(seeds), seeds, ".", color=WAYS[way], alpha=0.5)
+        lines: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+        for row in of["success"]:
+            lines.setdefault((row["method"], row["num_chunks"]), []).append(row)
+        for (method, chunks), rows in lines.items():
+            _line(axes, method, chunks, rows)
         axes.set_title(f"{num} experts a task", fontsize=10)
         axes.set_xlabel("data of lower quality (x 20 episodes, 20 videos)")
         axes.set_ylim(0, 1)
     all_axes[0].set_ylabel("success in the simulator")
     all_axes[0].legend(frameon=False)
     return figure
+
+
+def _line(axes: Axes, method: str, chunks: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Of one method; dashed where it plans."""
+    rows = sorted(rows, key=lambda row: row["scale"])
+    scales = [row["scale"] for row in rows]
+    values = [row["success"]["value"] for row in rows]
+    ends = [
+        [abs(row["success"][end] - row["success"]["value"]) for row in rows]
+        for end in ("low", "high")
+    ]
+    label = method if chunks == 1 else f"{method}, best of {chunks} chunks"
+    axes.errorbar(
+        scales,
+        values,
+        yerr=ends,
+        capsize=3,
+        color=METHODS[method],
+        linestyle="-" if chunks == 1 else "--",
+        label=label,
+    )
+    for row in rows:
+        seeds = list(row["by_seed"].values())
+        axes.plot([row["scale"]] * len(seeds), seeds, ".", color=METHODS[method], alpha=0.5)
 
 
 def _saved(figure: Figure, path: Path) -> Path:

@@ -62,18 +62,24 @@ def _replay(replay: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def name_of(row: Mapping[str, Any]) -> str:
+    """Of a row of `compared_cells`."""
+    plan = f", best of {row['num_chunks']} chunks" if row["num_chunks"] > 1 else ""
+    return f"{row['method']} x{row['scale']}{plan}"
+
+
 def _study(num_experts: str, of: Mapping[str, Any]) -> Iterator[str]:
-    tasks = list(next(iter(of["success"].values()))["by_task"])
+    tasks = list(of["success"][0]["by_task"])
     head = [f"{num_experts} experts a task", "success", *tasks, "by seed", "error at the start, mm"]
     rows = [
         [
-            name,
+            name_of(each),
             _interval(each["success"]),
             *(f"{each['by_task'][task]:.2f}" for task in tasks),
             " ".join(f"{value:.2f}" for value in each["by_seed"].values()),
             f"{1e3 * each['start_error_m']:.1f}",
         ]
-        for name, each in of["success"].items()
+        for each in of["success"]
     ]
     yield from _table(head, rows)
     rows = [[name, _interval(each), each["num_seeds"]] for name, each in of["contrasts"].items()]

@@ -64,7 +64,7 @@ def run(
 
     planned = takes_of(settings, tasks)
     names = [take.name for take in planned]
-    cell = Cell(seed=settings.seed, num_experts=settings.budget.expert, scale=0, way="clone")
+    cell = Cell(seed=settings.seed, num_experts=settings.budget.expert, scale=0, method="clone")
     once("record", lambda: _recorded(planned, places))
     once("ingest", lambda: commands.ingest(places, 1))
     once("latents", lambda: commands.latents(places, settings))
@@ -99,7 +99,7 @@ def _trained(cell: Cell, settings: Settings, places: Places) -> Answer:
 
 
 def _rolled(cell: Cell, settings: Settings, places: Places, task: str) -> Answer:
-    key, run_folder = (settings.scenes, settings.seed), places.run(cell.name)
+    key, run_folder = (settings.scenes, settings.seed), places.run(cell.training)
     return rollout_report(
         outcomes_of(run_folder, key, settings.num_rollouts, settings.execute, task)
     )

@@ -25,10 +25,10 @@ from training.rollout.sawyer import (
 
 
 def start_errors_m(
-    run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]]
+    run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]], *, num_chunks: int = 1
 ) -> dict[str, float]:
     """By task, the mean distance between the targets of the first chunk and those that the expert commanded, over episodes and timesteps."""
-    policy = policy_of(run)
+    policy = policy_of(run, num_chunks)
     return {
         task: float(np.mean([_error_m(policy.act(_first(raw, take)), raw, take) for take in of]))
         for task, of in held_out.items()

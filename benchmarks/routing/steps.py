@@ -88,15 +88,27 @@ def run(
                 f"manifest {cell.manifest}", partial(manifest, cell, settings, places, workers)
             )
         answer = dict(state.done)
-    ask = partial(run_cell, settings=settings, places=places)
-    # A process for each cell: a simulator and a network are slow to forget.
+    # Cells of one training go to one process, one after the other. A process for each: a simulator and a network are slow to forget.
+    groups = [list(group) for _, group in groupby(missing, key=lambda cell: cell.training)]
+    ask = partial(_run_group, settings=settings, places=places, store=store)
     with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for cell, outcome in zip(missing, pool.map(ask, missing), strict=True):
-            store.put(cell, outcome)
-            say(
-                f"{cell.name}: {sum(map(_successes, outcome['success_at'].values()))} succeeded, {outcome['core_minutes']} core-minutes"
-            )
+        for lines in pool.map(ask, groups):
+            for line in lines:
+                say(line)
     return answer | {"study": compared_cells(list(store.all()), seed=settings.seed)}
+
+
+def _run_group(
+    group: Sequence[Cell], settings: Settings, places: Places, store: Store
+) -> list[str]:
+    """Each is stored as soon as it is done."""
+    lines = []
+    for cell in group:
+        outcome = run_cell(cell, settings, places)
+        store.put(cell, outcome)
+        num = sum(map(_successes, outcome["success_at"].values()))
+        lines.append(f"{cell.name}: {num} succeeded, {outcome['core_minutes']} core-minutes")
+    return lines
 
 
 def _successes(success_at: Sequence[int | None]) -> int:

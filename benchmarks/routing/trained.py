@@ -20,8 +20,10 @@ KEYS: dict[Scenes, int] = {"final": 3_000, "validation": 1_000}
 
 
 @lru_cache(maxsize=1)  # a process tries one policy after the other
-def policy_of(run: Path) -> Acting:
+def policy_of(run: Path, num_chunks: int = 1) -> Acting:
     """The policy of a training run's last checkpoint, with averaged weights where the recipe has them. Its encoder's weights are a package's.
+
+    `num_chunks` above 1: it plans, with the value head of the checkpoint.
 
     Raises:
         ConfigError: no whole checkpoint, or other weights than its latents were made with.
@@ -37,20 +39,28 @@ def policy_of(run: Path) -> Acting:
     checkpoint = checkpoint_of(run, None)
     encode = encoder_for(checkpoint.state.encoder_id, weights=None, hub_id=None, device="auto")
     has_averages = recipe_of(checkpoint).optimiser.ema is not None
-    return Policy.load(run, encode, PolicySettings(use_averages=has_averages))
+    settings = PolicySettings(use_averages=has_averages, num_chunks=num_chunks)
+    return Policy.load(run, encode, settings)
 
 
 def outcomes_of(
-    run: Path, key: tuple[Scenes, int], count: int, execute: int, task: str
+    run: Path,
+    key: tuple[Scenes, int],
+    count: int,
+    execute: int,
+    task: str,
+    *,
+    num_chunks: int = 1,
 ) -> list[RolloutOutcome]:
     """Rollouts of one run in one task.
 
     Args:
-        key: which scenes: those of a purpose and of a seed. execute: timesteps of a chunk that are carried out.
+        key: which scenes: those of a purpose and of a seed. execute: timesteps of a chunk that are carried out. num_chunks: see `policy_of`.
     """
     tasks = [each for each in TASKS if each.name == task]
     horizon = horizon_of(run, execute)
-    return list(rolled_out(policy_of(run), key=key, count=count, horizon=horizon, tasks=tasks))
+    policy = policy_of(run, num_chunks)
+    return list(rolled_out(policy, key=key, count=count, horizon=horizon, tasks=tasks))
 
 
 def horizon_of(run: Path, execute: int) -> Horizon:
