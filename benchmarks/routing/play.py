@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.routing.plan import Play, Take
 from benchmarks.routing.scenes import LIMIT, SPEED
-from benchmarks.routing.world import Expert
+from benchmarks.routing.world import GOAL, Expert
 from training.rollout.sawyer import OPEN, Array, World
 
 AFTER = 5  # timesteps that go on after a success
@@ -21,7 +21,7 @@ NEARER_M, FARTHER_M = (
     0.08,
     0.15,
 )  # how far beside its scene the expert of another goal believes to be
-OBJECT, GOAL = slice(4, 7), slice(36, 39)  # places in Meta-World's observation
+OBJECT = slice(4, 7)  # places in Meta-World's observation
 STRETCH = 12  # timesteps to each random place
 LOW_M, HIGH_M = np.array([-0.15, 0.55, 0.10]), np.array([0.15, 0.80, 0.30])
 

@@ -214,6 +214,16 @@ class Scaler:
         return VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="yuv420p")
 
 
+def as_stored(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """[H, W, 3] RGB to what a lossless codec would give back of it in a corpus: one colour for every four pixels, and even sizes.
+
+    A network that learned from a corpus's videos has seen nothing else; a live camera's picture has more colour than that.
+    """
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    scaler = Scaler(frame, short_side_px=min(frame.width, frame.height), where="a live picture")
+    return np.array(scaler.rgb(scaler.scale(frame)))
+
+
 def _even(length: int, scale: float) -> int:
     return max(2, min(2 * round(length * scale / 2), length // 2 * 2))
 
