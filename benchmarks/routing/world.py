@@ -32,11 +32,11 @@ class Expert:
 
         The effort is made -1 or +1: the jaws are position actuators far beyond their range, so only its sign says where they go.
         """
-        told = observation.copy()
-        told[GOAL] += np.array([0.0, 0.0, self._below_m])
+        seen = observation.copy()
+        seen[GOAL] += np.array([0.0, 0.0, self._below_m])
         with warnings.catch_warnings():
             # "Constant(s) may be too high": moves are clipped, and the experts rely on it.
             warnings.simplefilter("ignore")
-            action = np.clip(np.asarray(self._policy.get_action(told), dtype=np.float64), -1, 1)
+            action = np.clip(np.asarray(self._policy.get_action(seen), dtype=np.float64), -1, 1)
         move = action[:3] if nudge is None else np.clip(action[:3] + nudge, -1, 1)
         return np.append(move * self._speed, SHUT if action[3] > 0 else OPEN)
