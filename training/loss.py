@@ -73,10 +73,9 @@ def loss_of(
     )
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
-    s = network.settings
-    if s.precondition:
-        action_error = action_error * error_weight(t, s.action_std)[:, None, None]
-        future_error = future_error * error_weight(t, s.change_std)[:, None, None]
+    if network.settings.precondition:
+        action_error = action_error * error_weight(t, network.action_std)
+        future_error = future_error * error_weight(t, network.change_std)
     is_future = (says_future[:, None] & batch.has_future).repeat_interleave(
         network.settings.num_patches, dim=1
     )

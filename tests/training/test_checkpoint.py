@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from functools import partial
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from schemas.errors import ConfigError
 from tests.training import running
 from tests.training.running import batches, learner, recipe, snapshot_of, trainer, weights
+from training.model.settings import ModelSettings
 from training.run import checkpoint
 from training.run.best import Best
 from training.run.checkpoint import (
@@ -242,9 +244,24 @@ def test_a_newer_version_is_refused_and_the_normaliser_comes_back(tmp_path: Path
     assert back["clip"] is None
     assert torch.equal(back["centre"], running.CENTRE)
     path = found.folder / STATE
-    path.write_text(path.read_text().replace('"checkpoint_version": 2', '"checkpoint_version": 3'))
+    path.write_text(path.read_text().replace('"checkpoint_version": 3', '"checkpoint_version": 4'))
     with pytest.raises(ConfigError, match="newer eicorpus"):
         checkpoint_of(tmp_path)
+
+
+def test_one_spread_of_all_channels_of_an_older_version_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoints", taken(trainer(recipe()), 1), keep=1)
+    path = checkpoint_of(tmp_path).folder / STATE
+    raw = json.loads(path.read_text())
+    raw |= {"checkpoint_version": 2, "model": raw["model"] | {"action_std": 0.25}}
+    path.write_text(json.dumps(raw))
+    model = checkpoint_of(tmp_path).state.model
+    assert isinstance(model, ModelSettings)
+    assert model.action_std == 0.25
+    raw["model"]["action_std"] = [0.25]  # of one channel, where there are more
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match="damaged"):
+        refuse_broken(tmp_path)
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,7 +111,8 @@ def test_who_is_to_say_actions_is_not_told_where_the_segment_ends(task: Task) ->
 def test_errors_are_weighed_by_what_the_linear_guess_leaves_by_hand() -> None:
     b = batch([INDEX[Task.POLICY], INDEX[Task.VISUAL_FORECASTING]])
     b = replace(b, has_action=torch.ones_like(b.has_action), asked=torch.ones_like(b.asked))
-    made = network(action_std=0.5, change_std=0.2)
+    stds = (0.1, 0.5, 1.0, 2.0, 0.3), (0.2, 0.1, 0.4, 1.0, 3.0, 0.02)
+    made = network(action_std=stds[0], change_std=stds[1])
     t, action_noise, future_noise = noise_of(b)
     terms = loss_of(made, b, text_of(b), t, action_noise, future_noise)
     at = t[:, None, None]
@@ -122,10 +124,10 @@ def test_errors_are_weighed_by_what_the_linear_guess_leaves_by_hand() -> None:
     ]
     said = made(b.known, text_of(b), given[0], b.has_action, given[1], t)
     wrong = (said[0] - (b.action - action_noise), said[1] - (b.future - future_noise))
-    for sample, (error, std) in enumerate(zip(wrong, (0.5, 0.2), strict=True)):
+    for sample, (error, std) in enumerate(zip(wrong, map(np.array, stds), strict=True)):
         time = t[sample].item()
         weight = ((1 - time) ** 2 + (time * std) ** 2) / std**2
-        expected = error[sample].square().sum().item() * weight
+        expected = (error[sample].detach().numpy() ** 2 * weight).sum()
         assert terms.sample_sums[sample].item() == pytest.approx(expected, rel=1e-4)
 
 

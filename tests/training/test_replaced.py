@@ -281,7 +281,7 @@ def test_spreads_are_measured_on_what_can_be_read(
     device = torch.device("cpu")
     with pytest.raises(SourceError):
         measured_spreads(loader(manifest), Ranks(), device)
-    assert measured_spreads(loader(manifest, bad_recipe()), Ranks(), device).change_std > 0
+    assert min(measured_spreads(loader(manifest, bad_recipe()), Ranks(), device).change_std) > 0
 
 
 def test_nothing_is_left_open(manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ from schemas.supervision import Task
 from tests.training.loader_cases import Words, loader, recipe
 from training.data.action_layout import ACTION_WIDTH
 from training.data.latent_reader import LatentReader
+from training.data.loader import Loader
 from training.run import data_scale
 from training.run.data_scale import Spreads, measured_spreads
 from training.run.parallel import Ranks
@@ -36,21 +37,69 @@ def test_numpy_finds_the_same_in_every_sample(manifest: Manifest) -> None:
     made = loader(manifest)
     found = measured_spreads(made, ONE, CPU)
     changes = []
-    actions = [
-        b.action.numpy()[b.has_action.numpy()] for b in made.every(Task.POLICY, batch_size=1)
-    ]
+    actions = actions_of(made, Task.POLICY)
     for batch in made.every(Task.VISUAL_FORECASTING, batch_size=1):
         num = batch.future.shape[1] // batch.has_future.shape[1]
         for view in range(batch.has_future.shape[1]):
             if batch.has_future[0, view] and batch.known.has_past[0, -1, view]:
                 of_view = slice(view * num, (view + 1) * num)
                 before, after = batch.known.past[0, -1, of_view], batch.future[0, of_view]
-                changes.append((after.double() - before.double()).numpy().ravel())
-    squares = [
-        np.square(x).mean()
-        for x in (np.clip(np.concatenate(actions), -3, 3), np.concatenate(changes))
+                changes.append((after.double() - before.double()).numpy())
+    wanted = np.sqrt(np.square(np.concatenate(changes)).mean(axis=0))
+    assert found.change_std == pytest.approx(wanted, rel=5e-3)
+    assert max(wanted) > 1.1 * min(wanted)
+    whole = np.sqrt(np.nanmean(np.square(actions)))
+    measured_elements = np.isfinite(actions).any(axis=0)
+    assert measured_elements.any()
+    assert not measured_elements.all()
+    wanted = np.full(ACTION_WIDTH, whole)
+    wanted[measured_elements] = np.sqrt(
+        np.nanmean(np.square(actions[:, measured_elements]), axis=0)
+    )
+    assert found.action_std == pytest.approx(np.maximum(wanted, 0.25 * whole), rel=5e-3)
+
+
+def actions_of(made: Loader, task: Task) -> np.ndarray:
+    """[N, 172] of all samples of a task, clipped; NaN where there is none."""
+    rows = [
+        np.where(b.has_action.numpy(), np.clip(b.action.numpy().astype(np.float64), -3, 3), np.nan)
+        for b in made.every(task, batch_size=1)
     ]
-    assert [found.action_std, found.change_std] == pytest.approx(np.sqrt(squares), rel=5e-3)
+    return np.concatenate(rows).reshape(-1, ACTION_WIDTH)
+
+
+def test_a_channel_that_no_sample_has_or_that_hardly_changes() -> None:
+    """By hand: all together sqrt((400 + 1) / 8) = 7.08; 0.001 and a constant are raised to a tenth of it, what is unknown gets it."""
+    squares, num = torch.tensor([400.0, 1e-6, 0.0, 0.0, 1.0]), torch.tensor([4.0, 1, 1, 0, 2])
+    found = data_scale._std(squares, num, least=0.1)
+    assert found == (10.0, 0.708, 0.708, 7.08, 0.708)
+    assert data_scale._std(squares, num, least=0.01)[4] == 0.707
+    assert data_scale._std(torch.zeros(2), num[:2], least=0.1) == (1.0, 1.0)
+    assert data_scale._std(torch.zeros(2), torch.zeros(2), least=0.1) == (1.0, 1.0)
+
+
+def test_several_ranks_find_what_one_finds(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each adds up its stretch of the samples; what they send each other is [2, channels]."""
+    parts: list[list[torch.Tensor]] = []
+    for rank in range(2):
+        sent: list[torch.Tensor] = []
+
+        def kept(x: torch.Tensor, ranks: Ranks, sent: list[torch.Tensor] = sent) -> torch.Tensor:
+            sent.append(x.clone())
+            return x
+
+        monkeypatch.setattr(data_scale, "sum_over", kept)
+        measured_spreads(loader(manifest, rank=rank, world_size=2), ONE, CPU)
+        parts.append(sent)
+    sums = [a + b for a, b in zip(*parts, strict=True)]
+    monkeypatch.undo()
+    answers = iter(sums)
+    monkeypatch.setattr(data_scale, "sum_over", lambda x, ranks: next(answers))
+    together = measured_spreads(loader(manifest, rank=1, world_size=2), ONE, CPU)
+    monkeypatch.undo()
+    assert together == measured_spreads(loader(manifest), ONE, CPU)
 
 
 def no_reading(*given: object) -> None:
@@ -81,13 +130,12 @@ def test_where_nothing_may_teach_the_policy_other_actions_are_measured(
     rows = manifest.rows.filter(pc.is_in(manifest.rows["tier"], pa.array(tiers)))
     made = loader(replace(manifest, rows=rows), cache=tmp_path)
     assert not len(made.places(Task.POLICY).now)
-    actions = np.concatenate(
-        [b.action.numpy()[b.has_action.numpy()] for b in made.every(Task.INVERSE_DYNAMICS, batch_size=9)]
-    )  # fmt: skip
-    wanted = np.sqrt(np.square(np.clip(actions, -3, 3)).mean())
-    found = measured_spreads(made, ONE, CPU)
-    assert found.action_std == pytest.approx(wanted, rel=5e-3)
-    assert found.action_std != 1.0
+    actions = actions_of(made, Task.INVERSE_DYNAMICS)
+    wanted = np.sqrt(np.nanmean(np.square(actions)))
+    found = np.array(measured_spreads(made, ONE, CPU).action_std)
+    unknown = np.isnan(actions).all(axis=0)
+    assert found[unknown] == pytest.approx(wanted, rel=5e-3)
+    assert np.sqrt(np.nanmean(found[~unknown] ** 2)) != 1.0
 
 
 def test_what_cannot_be_measured_is_one(
@@ -95,11 +143,12 @@ def test_what_cannot_be_measured_is_one(
 ) -> None:
     monkeypatch.setattr(data_scale, "NUM_SAMPLES", 0)
     found = measured_spreads(loader(manifest), ONE, CPU)
-    assert found == Spreads(action_std=1.0, change_std=1.0)
+    assert set(found.action_std) == set(found.change_std) == {1.0}
+    assert len(found.action_std) == ACTION_WIDTH
 
 
 def test_a_few_far_moves_do_not_widen_it_for_all(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data_scale, "FAR", 0.1)
-    assert measured_spreads(loader(manifest), ONE, CPU).action_std <= 0.1
+    assert max(measured_spreads(loader(manifest), ONE, CPU).action_std) <= 0.1

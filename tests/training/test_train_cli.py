@@ -29,6 +29,7 @@ from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
 from tests.training.corpus import ENCODER, Trainable
 from training.conditioning.hashed_words import WordsConditioner
+from training.data.action_layout import ACTION_WIDTH
 from training.policy.policy import Policy
 from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
@@ -263,6 +264,8 @@ def test_fine_tuning_adds_a_layer_for_a_new_body(trainable: Trainable, tmp_path:
     assert before.state.embodiments == ("umi",)
     assert after.state.embodiments == ("umi", "human_video", "umi_bimanual")
     assert after.state.model.width == 16
+    assert len(before.state.model.action_std) == ACTION_WIDTH
+    assert after.state.model.action_std == before.state.model.action_std
     assert run_facts(tmp_path / "tuned").init_from == str(tmp_path / "base")
     one, two = before.tensors(), after.tensors()
     for name, value in one.items():

@@ -172,7 +172,7 @@ def _of_batch(batch: Batch, lara: Lara, reach: int) -> Iterator[ProbeSamples]:
 def _errors(
     lara: Lara, now: Tensor, later: Tensor, has: Tensor, change_by: Tensor, values: Tensor
 ) -> Array:
-    change = (later - now) / lara.change_std
+    change = (later - now) / lara.unit
     other = lara.lam.decoder(torch.where(has[..., None], now, 0.0), values.roll(1, dims=0))
     squared = [
         (x - change).square()[has].sum() for x in (change_by, other, torch.zeros_like(change))

@@ -20,6 +20,7 @@ from training.batch import Batch
 from training.lara.latent_action import LatentActionModel, PictureShape
 from training.lara.settings import JointStage, LatentActionStage
 from training.model.network import Tap
+from training.model.precondition import Std, channel_std
 from training.tasks import is_any
 
 TERMS = ("reconstruction", "codebook", "commitment", "alignment")
@@ -57,21 +58,25 @@ class Projector(nn.Module):
 class Lara(nn.Module):
     """The latent action model, and in the joint stage the projector."""
 
+    unit: Tensor  # [D] `change_std` of each channel
+
     def __init__(
         self,
         settings: LatentActionStage | JointStage,
         shape: PictureShape,
         *,
-        change_std: float,
+        change_std: Std,
         policy_width: int | None,
     ) -> None:
         """
         Args:
-            change_std: how far latents move from one picture to the next; errors are in units of it.
+            change_std: how far latents move from one picture to the next, of each channel or of all; errors are in units of it.
             policy_width: of the hidden states that are aligned; None where there is no policy.
         """
         super().__init__()
         self.settings, self.change_std = settings, change_std
+        unit = channel_std(change_std, shape.latent_width)
+        self.register_buffer("unit", unit, persistent=False)
         self.lam = LatentActionModel(settings.lam, shape)
         self.projector = None if policy_width is None else Projector(policy_width, self.lam)
         self.is_frozen = isinstance(settings, JointStage) and settings.freeze_lam
@@ -95,7 +100,7 @@ class Lara(nn.Module):
         """
         seen = pairs_of(batch)
         pair = self.lam(seen.now, seen.later, seen.has)
-        change = (seen.later - seen.now) / self.change_std
+        change = (seen.later - seen.now) / self.unit
         error = torch.where(seen.has[..., None], pair.change.float() - change, 0.0).square()
         copied = torch.where(seen.has[..., None], change, 0.0).square().flatten(1).sum(1)
         is_scored = seen.has.any(1)

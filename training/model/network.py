@@ -24,7 +24,7 @@ from training.model.block import (
     timestep_features,
     token_places,
 )
-from training.model.precondition import velocity_from
+from training.model.precondition import channel_std, velocity_from
 from training.model.settings import ModelSettings
 from training.model.text import Words, behind_own, is_for_varlen
 from training.tasks import TASKS, is_any, scores_action, scores_future
@@ -75,6 +75,8 @@ class Network(nn.Module):
     """Velocities of actions and of future pictures. Time runs from noise (0) to data (1)."""
 
     grid: Tensor  # [L, 2] places for rope
+    action_std: Tensor  # [E] and [D], of the linear guess
+    change_std: Tensor
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -115,6 +117,8 @@ class Network(nn.Module):
             token_places(s.num_patches, s.num_views, s.num_registers, s.num_action_tokens),
             persistent=False,
         )
+        for name, width_of in (("action_std", s.action_width), ("change_std", s.latent_width)):
+            self.register_buffer(name, channel_std(getattr(s, name), width_of), persistent=False)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
         self.has_varlen = varlen_kernel() is not None
         self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
@@ -198,10 +202,10 @@ class Network(nn.Module):
         t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Velocities where something is noisy; elsewhere nothing of the inputs gets past their placeholders."""
-        last, s = self._last_image(known), self.settings
+        last = self._last_image(known)
         no_motion = torch.zeros_like(action)
-        acting = velocity_from(said_action, action, no_motion, t, s.action_std)
-        seeing = velocity_from(said_future, future, last, t, s.change_std)
+        acting = velocity_from(said_action, action, no_motion, t, self.action_std)
+        seeing = velocity_from(said_future, future, last, t, self.change_std)
         says_action, says_future = scores_action(known.task), scores_future(known.task)
         return (
             torch.where(says_action[:, None, None], acting, said_action),

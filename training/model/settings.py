@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Of any size: a larger number is a mistake or damage, and memory would be asked for it.
 LARGEST = 1 << 20
 DEEPEST = 1024
+_Positive = Annotated[float, Field(gt=0)]
 
 
 class Architecture(BaseModel):
@@ -70,9 +71,20 @@ class ModelSettings(Architecture):
     num_actions: int = Field(16, ge=1, le=LARGEST)  # of a chunk
     state_width: int = Field(0, ge=0, le=LARGEST)  # 0: no state token
     num_embodiments: int = Field(64, ge=1, le=LARGEST)
-    # For the linear guess, measured before the first step (training/run/data_scale.py):
-    action_std: float = Field(0.5, gt=0)  # of normalised actions
-    change_std: float = Field(1.0, gt=0)  # of latents, from the last picture to the future one
+    # For the linear guess, measured before the first step (training/run/data_scale.py), of each channel; one number is of all channels, as
+    # checkpoints before version 3 have it.
+    action_std: _Positive | tuple[_Positive, ...] = 0.5  # of normalised actions
+    change_std: _Positive | tuple[_Positive, ...] = (
+        1.0  # of latents, from the last picture to the future one
+    )
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> ModelSettings:
+        for name, width in (("action_std", self.action_width), ("change_std", self.latent_width)):
+            std = getattr(self, name)
+            if isinstance(std, tuple) and len(std) != width:
+                raise ValueError(f"{name} has {len(std)} channels, expected {width}")
+        return self
 
     @property
     def num_image_tokens(self) -> int:

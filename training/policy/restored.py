@@ -13,6 +13,7 @@ from training.lara.lara import Lara
 from training.lara.latent_action import PictureShape
 from training.lara.settings import LatentActionStage, NoLara
 from training.learner import Learner
+from training.model.precondition import channel_std
 from training.model.settings import ModelSettings
 from training.run.architecture import learner_of
 from training.run.checkpoint import AVERAGES, WEIGHTS, Checkpoint, recipe_of
@@ -50,6 +51,7 @@ def restored_latent_actions(checkpoint: Checkpoint, *, device: torch.device) -> 
         lara = Lara(settings, shape, change_std=model.change_std, policy_width=None)
     tensors = latent_action_tensors(lara, checkpoint)
     lara.lam.load_state_dict(tensors, assign=True)
+    lara.unit = channel_std(model.change_std, model.latent_width)  # of which no file has tensors
     return lara.to(device).eval()
 
 

@@ -48,7 +48,7 @@ from training.run.optimiser import EMA, MOMENTS, kept, trained
 from training.run.parallel import Ranks, full_tensor
 from training.run.shards import Shards, begin_write, number_of, open_shards, written
 
-VERSION = 2  # a reader refuses a higher one; 2: sharded ones, `world_size`
+VERSION = 3  # a reader refuses a higher one; 2: sharded ones, `world_size`; 3: `model` has spreads by channel
 FOLDER = "checkpoints"  # in a run
 WEIGHTS, AVERAGES, OPTIMISER, NORMALISER = (
     f"{name}.safetensors" for name in ("weights", "averages", "optimiser", "normaliser")

@@ -1,4 +1,4 @@
-"""How far actions and pictures spread, measured once before the first step: the linear guess of `training/model/precondition.py` needs it."""
+"""How far each channel of actions and pictures spreads, measured once before the first step, for the linear guess of `model/precondition.py`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch a
 FAR = 3.0  # of normalised actions, most of which are in [-1, 1]
 _AT_ONCE = 32
 _UNKNOWN = 1.0  # where no sample serves a task that it is measured on
+# Errors are divided by variances, so no channel is taken for one that spreads less than this part of all channels together. An action element that
+# changes has 2 % of its values beyond its quantiles of 1 and 99 %, which are at -1 and 1: a spread of 0.14 at least, where all have about 0.5. A
+# lower one is of a few rare moves that the samples missed, or of a constant. Channels of latents have many values each, and do differ by tens.
+_LEAST_OF_ACTIONS, _LEAST_OF_CHANGES = 0.25, 0.01
 # It is measured on samples of the first of these tasks that there are any of: those that may teach the policy, else any with actions.
 _WITH_ACTIONS = (Task.POLICY, Task.INVERSE_DYNAMICS, Task.FORWARD_DYNAMICS)
 _WITH_FUTURE = (Task.VISUAL_FORECASTING, Task.FORWARD_DYNAMICS)
@@ -27,48 +31,60 @@ _WITH_FUTURE = (Task.VISUAL_FORECASTING, Task.FORWARD_DYNAMICS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spreads:
-    """Standard deviations: of normalised actions around 0, and of latents from the last picture to the future one."""
+    """Standard deviations by channel: [E] of normalised actions around 0, and [D] of latents from the last picture to the future one."""
 
-    action_std: float
-    change_std: float
+    action_std: tuple[float, ...]
+    change_std: tuple[float, ...]
 
 
 def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spreads:
     """Of samples evenly spread over the split. Every rank reads its stretch of them.
 
     An anchor counts once, however often it is drawn: what weights could change is little, for actions are normalised for each body and
-    pictures are of one encoder, and the network says what the guess misses.
+    pictures are of one encoder, and the network says what the guess misses. An action element that no sample has, of a body to come say, gets
+    the spread of all elements together.
 
     Raises:
         SourceError: one of them is broken; ConfigError on the other ranks.
     """
+    shapes = loader.shapes()
+    actions = _sums(loader, _WITH_ACTIONS, _actions, shapes.action_width, ranks, device)
+    changes = _sums(loader, _WITH_FUTURE, _changes, shapes.latent_width, ranks, device)
     return Spreads(
-        action_std=_std(loader, _WITH_ACTIONS, _actions, ranks, device),
-        change_std=_std(loader, _WITH_FUTURE, _changes, ranks, device),
+        action_std=_std(*actions, least=_LEAST_OF_ACTIONS),
+        change_std=_std(*changes, least=_LEAST_OF_CHANGES),
     )
 
 
-def _std(
+def _sums(
     loader: Loader,
     tasks: tuple[Task, ...],
     read: Callable[[BatchSource, Drawn], Tensor],
+    num_channels: int,
     ranks: Ranks,
     device: torch.device,
-) -> float:
-    """Three digits, so that sums in another order agree."""
+) -> tuple[Tensor, Tensor]:
+    """[num_channels] sums of squares and numbers of values, over all ranks."""
+    sums = torch.zeros(2, num_channels, dtype=torch.float64)
     for task in tasks:
         places = loader.places(task, NUM_SAMPLES)
-        sums = torch.zeros(2, dtype=torch.float64)
         with raise_on_any_rank(ranks):
             for first in range(0, len(places.now), _AT_ONCE):
                 for values in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
-                    sums += torch.stack(
-                        [values.square().sum(), torch.tensor(values.numel()).double()]
-                    )
-        whole, num = sum_over(sums.to(device), ranks).tolist()
-        if num:
-            return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
-    return _UNKNOWN
+                    sums += torch.stack([values.square().nansum(0), (~values.isnan()).sum(0)])
+        sums = sum_over(sums.to(device), ranks).cpu()
+        if sums[1].any():
+            break
+    return sums[0], sums[1]
+
+
+def _std(squares: Tensor, num: Tensor, *, least: float) -> tuple[float, ...]:
+    """Three digits, so that sums in another order agree."""
+    whole = (squares.sum() / num.sum()).sqrt()
+    if not whole > 0:  # nothing was measured, or nothing changes
+        return (_UNKNOWN,) * len(num)
+    std = torch.where(num > 0, (squares / num).sqrt(), whole).clamp(min=least * whole)
+    return tuple(float(f"{each:.3g}") for each in std.tolist())
 
 
 def _readable(
@@ -86,13 +102,13 @@ def _readable(
 
 
 def _actions(source: BatchSource, places: Drawn) -> Tensor:
-    """Few moves beyond what is usual, of a body that else stands still, do not widen it for all."""
+    """[N, E], NaN where there is none. Few moves beyond what is usual, of a body that else stands still, do not widen it for all."""
     action, has = source.actions(places)
-    return action[has].double().clamp(-FAR, FAR)
+    return torch.where(has, action.double().clamp(-FAR, FAR), torch.nan).flatten(0, 1)
 
 
 def _changes(source: BatchSource, places: Drawn) -> Tensor:
-    """Where both pictures are there."""
+    """[N, D], where both pictures are there."""
     pictures, has = source.pictures(places)
     change = (pictures[:, -1].float() - pictures[:, -2].float()).double()
     has_both = has[:, -1] & has[:, -2]
