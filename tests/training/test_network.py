@@ -25,6 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"positions": "rope", "num_heads": 4},
     {"num_views": 2},
     {"state_width": 3},
+    {"image_readout": 4, "num_views": 2},
     {"gates": "one"},
     {"precondition": False},
 ]
@@ -85,8 +86,9 @@ def test_words_matter_and_a_sample_without_any_is_finite() -> None:
     assert not torch.allclose(spoken[0], silent[0])
 
 
-def test_a_view_that_is_not_there_does_not_matter() -> None:
-    made = network(num_views=2)
+@pytest.mark.parametrize("readout", [0, 3])
+def test_a_view_that_is_not_there_does_not_matter(readout: int) -> None:
+    made = network(num_views=2, image_readout=readout)
     b = batch(s=made.settings)
     t, _, _ = noise_of(b)
     half = torch.tensor([True, False]).expand(4, SETTINGS.num_past, 2)
@@ -105,9 +107,10 @@ def test_a_view_that_is_not_there_does_not_matter() -> None:
     )
 
 
-def test_a_future_that_is_not_there_does_not_matter() -> None:
+@pytest.mark.parametrize("readout", [0, 3])
+def test_a_future_that_is_not_there_does_not_matter(readout: int) -> None:
     """Of the second of two views, in every task; the loss says so too."""
-    made = network(num_views=2)
+    made = network(num_views=2, image_readout=readout)
     b = replace(
         batch(s=made.settings), has_future=torch.tensor([True, False]).expand(len(TASKS), 2)
     )
@@ -120,6 +123,7 @@ def test_a_future_that_is_not_there_does_not_matter() -> None:
     assert (by_task[1:, :second].sum(1) > 0).all()  # who sees a future sees the first view's
 
 
+@pytest.mark.parametrize("readout", [0, 3])
 @pytest.mark.parametrize(
     ("task", "blind_action", "blind_future"),
     [
@@ -130,9 +134,9 @@ def test_a_future_that_is_not_there_does_not_matter() -> None:
     ],
 )
 def test_a_placeholder_hides_what_it_stands_for(
-    task: Task, blind_action: bool, blind_future: bool
+    task: Task, blind_action: bool, blind_future: bool, readout: int
 ) -> None:
-    made, b = network(), batch([INDEX[task]] * 4)
+    made, b = network(image_readout=readout), batch([INDEX[task]] * 4)
     t, _, _ = noise_of(b)
     action, future = b.action.clone().requires_grad_(), b.future.clone().requires_grad_()
     sum(
@@ -142,6 +146,21 @@ def test_a_placeholder_hides_what_it_stands_for(
     assert future.grad is not None
     assert (action.grad.abs().sum() == 0) == blind_action
     assert (future.grad.abs().sum() == 0) == blind_future
+
+
+def test_a_readout_knows_the_places_of_what_it_sees() -> None:
+    """From the first step on, a token that moves changes what every action of the chunk begins as."""
+    made, b = network(image_readout=3), batch()
+    t, _, _ = noise_of(b)
+    known = replace(b.known, has_past=torch.ones_like(b.known.has_past))
+    chunk = []
+    for past in (known.past, known.past.flip(2)):
+        channels = made._image_channels(replace(known, past=past), b.future, None)
+        tokens = made._action_tokens(b.known, b.action, b.has_action, t, channels)
+        chunk.append(tokens[:, -b.action.shape[1] :])
+    change = (chunk[1] - chunk[0]).detach()
+    assert change.abs().amax(-1).min() > 1e-3
+    torch.testing.assert_close(change, change[:, :1].expand_as(change))
 
 
 @pytest.mark.parametrize("task", [Task.POLICY, Task.FORWARD_DYNAMICS])

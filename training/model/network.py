@@ -71,6 +71,24 @@ class Tap:
         return self.chunk[:, action]
 
 
+class ImageReadout(nn.Module):
+    """All tokens of an image as one vector, by a linear map that knows each token's place.
+
+    Attention over tokens has to learn first which of them to look at, and until then an action sees their mean: a small network that learns
+    from few scenes acts as if it were blind for most of a short training (docs/results/routing.md has figures).
+    """
+
+    def __init__(self, s: ModelSettings) -> None:
+        super().__init__()
+        self.channels = nn.Linear((s.num_past + 1) * s.latent_width, s.image_readout)
+        self.tokens = nn.Linear(s.num_image_tokens * s.image_readout, s.width)
+
+    def forward(self, channels: Tensor) -> Tensor:
+        """[B, V * N, (P + 1) D] to [B, width]."""
+        vector: Tensor = self.tokens(self.channels(channels).flatten(1))
+        return vector
+
+
 class Network(nn.Module):
     """Velocities of actions and of future pictures. Time runs from noise (0) to data (1)."""
 
@@ -91,6 +109,7 @@ class Network(nn.Module):
         )
         self.registers = nn.Parameter(torch.randn(s.num_registers, width) * 0.02)
         self.merge = nn.Linear((s.num_past + 1) * s.latent_width, width)
+        self.readout = ImageReadout(s) if s.image_readout else None
         self.missing_past = nn.Parameter(torch.randn(s.latent_width) * 0.02)
         self.missing_obs = nn.Parameter(torch.randn(s.latent_width) * 0.02)
         self.missing_action = nn.Parameter(torch.randn(s.num_actions, width) * 0.02)
@@ -167,9 +186,10 @@ class Network(nn.Module):
         angle = None
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
+        channels = self._image_channels(known, future, has_future)
         streams = [
-            self._image_tokens(known, future, has_future),
-            self._action_tokens(known, action, has_action, t),
+            self._image_tokens(channels),
+            self._action_tokens(known, action, has_action, t, channels),
         ]
         streams = [self._as_residual(x) for x in streams]
         for number, block in enumerate(self.blocks, 1):
@@ -233,9 +253,10 @@ class Network(nn.Module):
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
         return behind_own(values, text.has, own, is_packed=is_packed)
 
-    def _image_tokens(
+    def _image_channels(
         self, known: KnownInputs, future: Tensor, has_future: Tensor | None
     ) -> Tensor:
+        """[B, V * N, (P + 1) D] the images up to now and the future one, a placeholder where there is none or it may not be seen."""
         num_patches = self.settings.num_patches
         has_past = known.has_past.repeat_interleave(num_patches, dim=2)
         past = torch.where(has_past[..., None], known.past, self.missing_past)
@@ -243,7 +264,9 @@ class Network(nn.Module):
         if has_future is not None:
             is_unseen = (is_unseen | ~has_future).repeat_interleave(num_patches, dim=1)
         future = torch.where(is_unseen[..., None], self.missing_obs, future)
-        channels = torch.cat([*past.unbind(1), future], dim=-1)
+        return torch.cat([*past.unbind(1), future], dim=-1)
+
+    def _image_tokens(self, channels: Tensor) -> Tensor:
         tokens = self.merge(channels)
         if self.places is not None:
             tokens = tokens + self.places[: self.settings.num_image_tokens]
@@ -251,7 +274,7 @@ class Network(nn.Module):
         return torch.cat([registers, tokens], dim=1)
 
     def _action_tokens(
-        self, known: KnownInputs, action: Tensor, has_action: Tensor, t: Tensor
+        self, known: KnownInputs, action: Tensor, has_action: Tensor, t: Tensor, channels: Tensor
     ) -> Tensor:
         batch, steps = action.shape[:2]
         is_noisy = scores_action(known.task)
@@ -259,6 +282,8 @@ class Network(nn.Module):
         chunk = self.action_in(_shown(action, has_action), known.embodiment, time)
         has_none = is_any(known.task, Task.VISUAL_FORECASTING)
         chunk = torch.where(has_none[:, None, None], self.missing_action, chunk)
+        if self.readout is not None:
+            chunk = chunk + self.readout(channels)[:, None]
         parts = [self._history_tokens(known), chunk]
         if self.state_in is not None:
             if known.state is None:

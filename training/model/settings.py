@@ -19,6 +19,7 @@ class Architecture(BaseModel):
     offset of each, as in PixArt-alpha (Chen et al. 2023, adaLN-single), which saves 0.43 B of 1.77 B.
     `text_kv`: "stream" has keys and values of the text for each stream, as LDA; "shared" has them once a block.
     `residual`: of what the blocks add to, where computing is in bf16: "bf16" halves what of it is kept for the backward pass.
+    `image_readout`: numbers of each image token that a linear map of the whole image has, which is added to the tokens of the actions; 0: no such map.
     `gates`: "zero" is AdaLN-Zero, every block starts as the identity; "one" is for comparison with LDA's gates, which start at 1.
     """
 
@@ -34,6 +35,7 @@ class Architecture(BaseModel):
     gates: Literal["zero", "one"] = "zero"
     positions: Literal["learned", "rope"] = "learned"
     residual: Literal["fp32", "bf16"] = "fp32"
+    image_readout: int = Field(0, ge=0, le=LARGEST)
     precondition: bool = True  # the network says what a linear guess misses (model/precondition.py); LDA's says all of it
     adapter_width: int = Field(
         256, ge=1, le=LARGEST
