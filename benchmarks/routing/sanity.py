@@ -114,7 +114,7 @@ def main() -> None:
         "--tasks", nargs="+", default=list(TRAINED), help="recorded, trained on, rolled out"
     )
     parser.add_argument("--experts", type=int, default=150, help="episodes of each task")
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=Settings().num_steps, help="optimiser steps")
     parser.add_argument("--rollouts", type=int, default=50, help="new scenes of each task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoder", default=Settings().encoder)

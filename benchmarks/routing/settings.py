@@ -20,7 +20,7 @@ class Settings:
     seed: int = 0  # of what is recorded, and of the scenes that policies are tried in
     budget: Budget = field(default_factory=Budget)
     unit: int = 20  # imperfect episodes, and videos, of each task at scale 1
-    num_steps: int = 1500  # optimiser steps of every stage of every cell
+    num_steps: int = 1000  # optimiser steps of every stage of every cell
     policy_batch: int = 32  # samples of a step that train the policy, in every cell
     # Rollouts of each task in a cell: the same scenes for all cells of a seed.
     num_rollouts: int = 25
