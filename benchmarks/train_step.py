@@ -33,13 +33,15 @@ from ingest.corpus.manifest_folders import manifest_folder
 from schemas.manifest import load
 from training.batch import Batch, Origin
 from training.conditioning.hashed_words import NoTextReader
+from training.conditioning.inputs import TextInputs
 from training.conditioning.protocol import Conditioner
 from training.data.loader import Loader
 from training.data.prefetch import tensors_mapped
 from training.learner import Learner
 from training.model.attention import kernels_of
-from training.model.network import KnownInputs, Network, Text
+from training.model.network import KnownInputs, Network
 from training.model.settings import Architecture, ModelSettings
+from training.model.text import Text, TextLayout, equal_lengths
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
 from training.run.compute import SampleFlops, flops_by_operator, flops_per_sample, matmul_peak
@@ -63,6 +65,7 @@ KEYS = {
     "kept_*": "Bytes of a token and width that a block of `lda_1b` keeps for the backward pass in bf16, counted.",
     "data_wait_share_*": "Share of a step that waits for the loader.",
     "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
+    "step_tflop_*": "Arithmetic of a step of 192 samples of `lda_1b` with 100 to 200 tokens of text, counted with a mask: keys and values of every sample padded to the longest, of every sample, of 32 distinct texts, of none.",
     "peak_rss_mib_*": "Memory of the case above the imports.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
@@ -73,6 +76,7 @@ SMALL = Architecture(width=384, num_layers=4, num_heads=8)
 HEAD_WIDTHS = (48, 64, 128)
 EPISODES = 8  # of the corpus, of 250 timesteps
 NUM_TEXT, TEXT_WIDTH, NUM_EMBODIMENTS = 64, 2560, 16
+LONGEST_TEXT, STEP_SAMPLES, STEP_TEXTS = 200, 192, 32  # of what is counted
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -106,11 +110,15 @@ class FixedText(Conditioner):
 
     width = TEXT_WIDTH
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        return Text(values=inputs["values"], has=inputs["has"])
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["values"], layout=inputs.layout)
 
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["has"].sum()
+
+def text_layout(num_samples: int, num_texts: int, longest: int) -> TextLayout:
+    """Texts of half to all of `longest` tokens, which samples have in turn."""
+    half = longest // 2
+    lengths = half + np.arange(num_texts) * half // max(num_texts - 1, 1)
+    return TextLayout(num_tokens=lengths, text_of=np.arange(num_samples) % num_texts)
 
 
 def batch_of(case: Case) -> Batch:
@@ -125,7 +133,8 @@ def batch_of(case: Case) -> Batch:
         return torch.ones(size, *shape, dtype=torch.bool, device=case.device)
 
     index = torch.arange(size, device=case.device)
-    length = NUM_TEXT // 2 + index % (NUM_TEXT // 2 + 1)
+    layout = text_layout(size, size, NUM_TEXT)
+    text = torch.randn(layout.num_rows, TEXT_WIDTH, generator=generator, device=case.device)
     return Batch(
         known=KnownInputs(
             past=normal(s.num_past, s.num_image_tokens, s.latent_width),
@@ -142,10 +151,7 @@ def batch_of(case: Case) -> Batch:
         has_future=ones(s.num_views),
         action_t_s=0.1 * torch.arange(1, s.num_actions + 1, device=case.device),
         future_t_s=0.6,
-        text_inputs={
-            "values": normal(NUM_TEXT, TEXT_WIDTH),
-            "has": torch.arange(NUM_TEXT, device=case.device) < length[:, None],
-        },
+        text_inputs=TextInputs(layout=layout, by_token={"values": text}),
         origin=Origin(row=np.arange(size), timestep=np.arange(size)),
     )
 
@@ -281,16 +287,35 @@ def arithmetic() -> dict[str, float]:
     s = ModelSettings(**architecture | {"text_width": TEXT_WIDTH})
     out: dict[str, float] = {}
     for suffix, is_frozen in (("", True), ("_before", False)):
-        by_operator = flops_by_operator(s, 200, is_text_frozen=is_frozen)
+        layout = equal_lengths(len(TASKS), LONGEST_TEXT)
+        by_operator = flops_by_operator(s, layout, is_text_frozen=is_frozen)
         by_operator["all"] = sum(by_operator.values())
         out |= {f"{name}{suffix}": round(n / 1e9, 2) for name, n in by_operator.items() if n > 1e7}
     return out
+
+
+def arithmetic_of_text() -> dict[str, float]:
+    """TFLOP of a step of `lda_1b` by how its text lies."""
+    architecture = load_recipe("lda_1b").architecture.model_dump()
+    s = ModelSettings(**architecture | {"text_width": TEXT_WIDTH})
+    layouts = {
+        "padded": equal_lengths(STEP_SAMPLES, LONGEST_TEXT),
+        "end_to_end": text_layout(STEP_SAMPLES, STEP_SAMPLES, LONGEST_TEXT),
+        "distinct": text_layout(STEP_SAMPLES, STEP_TEXTS, LONGEST_TEXT),
+        "no_text": equal_lengths(STEP_SAMPLES, 0),
+    }
+    of_step = {
+        name: sum(flops_by_operator(s, layout).values()) * STEP_SAMPLES / 1e12
+        for name, layout in layouts.items()
+    }
+    return {name: round(value, 1) for name, value in of_step.items()}
 
 
 def counted_of() -> dict[str, float]:
     """All that is counted and not timed."""
     out = {f"op_gflop_{name}": value for name, value in arithmetic().items()}
     out |= {f"kept_{name}": value for name, value in kept().items()}
+    out |= {f"step_tflop_{name}": value for name, value in arithmetic_of_text().items()}
     for size in (8, 64):
         out |= {f"{name}_batch_{size}": value for name, value in counts(size).items()}
     return out

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from training.conditioning.inputs import TextInputs
 from training.data.broken import BadSample
 from training.model.network import KnownInputs
 
@@ -33,7 +34,7 @@ class Batch:
     action: [B, K, E] normalised, has_action the same shape; asked: [B, E] elements that the body has, which is what a policy is asked
     for: it does not receive which of them were recorded, nor where its segment ends. future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
     action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now. text_inputs: what the
-    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`). later: [B, V * N, D], has_later [B, V], the picture that a
+    reader of the conditioner made of these samples. later: [B, V * N, D], has_later [B, V], the picture that a
     latent action leads to, where that is another than the future one; may_teach: [B] whether the tier allows the segment to teach the policy. stored: [B, K, E] the actions as they are
     stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.
     """
@@ -46,7 +47,7 @@ class Batch:
     has_future: Tensor
     action_t_s: Tensor
     future_t_s: float
-    text_inputs: dict[str, Tensor]
+    text_inputs: TextInputs
     origin: Origin
     stored: Tensor | None = None
     later: Tensor | None = None
@@ -56,7 +57,7 @@ class Batch:
 
 
 def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """`change` of every tensor whose first axis is the samples, but for `stored`; where they came from stays."""
+    """`change` of every tensor whose first axis is the samples, but for `stored`; where they came from stays, and so does their text."""
     known = batch.known
     changed = {
         field.name: change(value)
@@ -71,7 +72,6 @@ def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
         asked=change(batch.asked),
         future=change(batch.future),
         has_future=change(batch.has_future),
-        text_inputs={name: change(value) for name, value in batch.text_inputs.items()},
         later=None if batch.later is None else change(batch.later),
         has_later=None if batch.has_later is None else change(batch.has_later),
         may_teach=None if batch.may_teach is None else change(batch.may_teach),

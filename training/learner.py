@@ -63,7 +63,7 @@ class Learner(Trainable):
         """
         text, num_draws = self.conditioner(batch.text_inputs), len(t)
         drawn = of_samples(
-            replace(batch, text_inputs={}, later=None, has_later=None),
+            replace(batch, later=None, has_later=None),
             lambda x: _side_by_side(x.expand(num_draws, *x.shape)),
         )
         times, action, future = (_side_by_side(x) for x in (t, action_noise, future_noise))

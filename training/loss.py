@@ -16,8 +16,9 @@ from schemas.supervision import Task
 from training.batch import Batch
 from training.flow import noised, velocity
 from training.lara.lara import LaraTerms
-from training.model.network import Network, Tap, Text
+from training.model.network import Network, Tap
 from training.model.precondition import error_weight
+from training.model.text import Text
 from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
 
 _PICTURES = (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)  # the tasks of L_obs

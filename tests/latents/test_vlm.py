@@ -36,12 +36,12 @@ from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.latents.corpora import all_pictures, build, rows_of, videos_of
 from tests.pickling import travelled
 from tests.training.test_conditioning import manifest_of, row
-from tests.training.tiny import batch, network, noise_of
+from tests.training.tiny import batch, network, noise_of, tokens_of
 from training.conditioning.cached import CachedReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.open import open_conditioner
 from training.learner import Learner
-from training.model.network import Text
+from training.model.text import Text
 from training.recipe import CachedText, OnlineText
 
 pytestmark = [
@@ -228,12 +228,12 @@ def test_what_is_stored_is_what_the_step_says_of_the_last_picture_stored(
     reader = CachedReader(corpus=told, encoder_id=encoder_id)
     inputs = reader.read([mine], np.array([now]))
     picture = None if shown is None else all_pictures(videos_of(told)[0])[shown]
-    assert_same(inputs["features"][0].float(), alone(folder, text, picture, 2))
+    features = inputs.by_token["features"].float()
+    assert_same(features, alone(folder, text, picture, 2))
     online = OnlineText(model=str(folder), with_pictures=shown is not None)
     step = OnlineReader(corpus=told, folder=folder, settings=online)
     said = online_conditioner(folder)(step.read([mine], np.array([shown or 0])))
-    assert bool(said.has.all())
-    assert_same(said.values[0], inputs["features"][0].float())
+    assert_same(said.values, features)
 
 
 def online_conditioner(folder: Path, layer: int = -1) -> OnlineConditioner:
@@ -249,19 +249,28 @@ def test_a_batch_in_the_step_is_each_sample_alone(folder: Path, tmp_path: Path, 
     pictures = [None, scene(0), scene(1, 64, 64), None]
     for order in ([0, 1, 2, 3], [3, 2, 0, 1]):
         inputs = reader.of([texts[i] for i in order], [pictures[i] for i in order])
-        assert all(
-            len(each) == 4 for each in inputs.values()
-        )  # so that parts of a batch can be taken
         text = conditioner(inputs)
         for k, i in enumerate(order):
-            wanted = alone(folder, texts[i], pictures[i], layer)
-            assert text.has[k].sum() == len(wanted)
-            assert_same(text.values[k][text.has[k]], wanted)
-    halves = [conditioner({name: x[part] for name, x in inputs.items()}) for part in (slice(2), slice(2, 4))]  # fmt: skip
-    for half, part in zip(halves, (slice(2), slice(2, 4)), strict=True):
-        torch.testing.assert_close(half.values[half.has], text.values[part][text.has[part]], rtol=BF16, atol=1e-4)  # fmt: skip
+            assert_same(tokens_of(text, k), alone(folder, texts[i], pictures[i], layer))
+    for first in (0, 2):
+        half = conditioner(inputs.of_samples(slice(first, first + 2)))
+        for k in range(2):
+            torch.testing.assert_close(tokens_of(half, k), tokens_of(text, first + k), rtol=BF16, atol=1e-4)  # fmt: skip
     only_words = conditioner(reader.of(texts, [None] * 4))
-    assert_same(only_words.values[0][only_words.has[0]], alone(folder, "go", None, layer))
+    assert_same(tokens_of(only_words, 0), alone(folder, "go", None, layer))
+
+
+def test_equal_instructions_are_encoded_once_and_pictures_each(
+    folder: Path, tmp_path: Path
+) -> None:
+    reader = OnlineReader(corpus=tmp_path, folder=folder, settings=OnlineText(model="unused"))
+    texts, pictures = ["go", TASK, "go", TASK, TASK], [None, None, None, scene(0), scene(1)]
+    inputs = reader.of(texts, pictures)
+    assert inputs.layout.text_of.tolist() == [0, 1, 0, 2, 3]
+    assert all(len(each) == 4 for each in inputs.by_text.values())
+    text = online_conditioner(folder)(inputs)
+    for sample, (words, picture) in enumerate(zip(texts, pictures, strict=True)):
+        assert_same(tokens_of(text, sample), alone(folder, words, picture, -1))
 
 
 def test_the_frozen_model_is_in_no_checkpoint_and_asked_once_for_all_draws(

@@ -11,7 +11,7 @@ from torch import Tensor
 from training.causal.layout import FrameIndex
 from training.causal.network import CausalInputs, CausalNetwork
 from training.causal.settings import CausalModelSettings, CausalSampling
-from training.model.network import Text
+from training.model.text import PaddedText
 
 SETTINGS = CausalModelSettings(
     width=24, num_layers=2, num_heads=2, ff_width=40, patch=1, adapter_width=8,
@@ -74,7 +74,7 @@ def inputs(
     return dataclasses.replace(base, **changed)
 
 
-def text(rows: int = 1, *, seed: int = 5) -> Text:
+def text(rows: int = 1, *, seed: int = 5) -> PaddedText:
     g = torch.Generator().manual_seed(seed)
     values = torch.randn(rows, 3, SETTINGS.text_width, generator=g)
-    return Text(values=values, has=torch.ones(rows, 3, dtype=torch.bool))
+    return PaddedText(values=values, has=torch.ones(rows, 3, dtype=torch.bool))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schemas.manifest import Manifest, ManifestRow
 from training.batch import Batch
+from training.conditioning.inputs import TextInputs, distinct, end_to_end
 from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
@@ -22,17 +23,21 @@ ALL = tuple(task.value for task in TASKS)
 
 
 class Words:
-    """Gives every sample its row's text, as bytes."""
+    """Gives every sample its row's text and where it begins, as bytes."""
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
         assert len(rows) == len(timesteps)
-        made = np.zeros((len(rows), 40), dtype=np.uint8)
-        for b, row in enumerate(rows):
-            word = f"{row.text}|{row.start}".encode()
-            made[b, : len(word)] = np.frombuffer(word, dtype=np.uint8)
-        return {"bytes": torch.from_numpy(made)}
+        words = [f"{row.text}|{row.start}".encode() for row in rows]
+        first, text_of = distinct(words)
+        letters, layout = end_to_end([torch.tensor(list(words[b])) for b in first], text_of)
+        return TextInputs(layout=layout, by_token={"bytes": letters})
+
+
+def texts_of(batch: Batch) -> list[str]:
+    """What `Words` gave each sample."""
+    inputs = batch.text_inputs
+    each = torch.split(inputs.by_token["bytes"], inputs.layout.num_tokens.tolist())
+    return [bytes(each[number].tolist()).decode() for number in inputs.layout.text_of]
 
 
 def recipe(**changes: Any) -> TrainRecipe:
@@ -59,8 +64,8 @@ def addresses(batch: Batch) -> list[tuple[int, int, int]]:
 def same(a: Batch, b: Batch) -> bool:
     pairs = [(a.action, b.action), (a.has_action, b.has_action), (a.future, b.future)]
     pairs += [(a.known.past, b.known.past), (a.known.history, b.known.history)]
-    pairs += [(a.text_inputs["bytes"], b.text_inputs["bytes"])]
-    return addresses(a) == addresses(b) and all(torch.equal(x, y) for x, y in pairs)
+    is_told = addresses(a) == addresses(b) and texts_of(a) == texts_of(b)
+    return is_told and all(torch.equal(x, y) for x, y in pairs)
 
 
 # --- what a sample is ------------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from tests.training.tiny import SETTINGS, batch
 from training.batch import Batch
+from training.conditioning.inputs import TextInputs
 from training.conditioning.protocol import Conditioner
 from training.lara.lara import Lara
 from training.lara.latent_action import PictureShape
 from training.lara.settings import JointStage, LaraSettings
 from training.learner import Learner
-from training.model.network import Network, Text
+from training.model.network import Network
+from training.model.text import Text
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointSnapshot, CheckpointState, snapshot
 from training.run.communication import shard_ranks_of
@@ -43,11 +45,8 @@ class Told(Conditioner):
         self.learned = torch.nn.Linear(self.width, self.width)
         self.frozen = torch.nn.Linear(3, 3).requires_grad_(False)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        return Text(values=self.learned(inputs["values"]), has=inputs["has"])
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["has"].sum()
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=self.learned(inputs.by_token["values"]), layout=inputs.layout)
 
 
 def recipe(**run: Any) -> TrainRecipe:

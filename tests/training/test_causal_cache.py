@@ -15,7 +15,7 @@ from training.causal.layout import FrameIndex
 from training.causal.network import CausalNetwork
 from training.causal.sampler import CausalSampler, ChunkNoise, KnownFrames, PredictedChunk
 from training.causal.settings import CausalSampling
-from training.model.network import Text
+from training.model.text import PaddedText
 
 NUM_CHUNKS = 8
 SHIFTS = (5.0, 0.7)  # of video and actions
@@ -132,7 +132,7 @@ class Uncached:
         out = []
         words = text()
         for has in (words.has, torch.zeros_like(words.has)):
-            video, action = self.model(made, Text(values=words.values, has=has))
+            video, action = self.model(made, PaddedText(values=words.values, has=has))
             out.append((video if what == "video" else action)[0, -size:])
         guided: Tensor = out[1] + guidance * (out[0] - out[1])
         return guided

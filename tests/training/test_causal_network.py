@@ -11,7 +11,7 @@ from tests.training.causal_cases import SETTINGS, inputs, network, text
 from training.causal.layout import FrameIndex
 from training.causal.network import CausalBlock, CausalInputs, CausalNetwork, known_before
 from training.causal.settings import CausalModelSettings
-from training.model.network import Text
+from training.model.text import PaddedText, Text
 from training.recipe import load_recipe
 
 
@@ -98,7 +98,7 @@ def test_three_lengths_in_one_row_are_each_alone() -> None:
         window=64,
         **fields,
     )
-    both = Text(
+    both = PaddedText(
         values=torch.cat([w.values for w in words], dim=1),
         has=torch.cat([w.has for w in words], dim=1),
     )
@@ -138,7 +138,9 @@ def test_three_lengths_in_three_rows_are_each_alone() -> None:
         window=64,
         **fields,
     )
-    both = Text(values=torch.cat([w.values for w in words]), has=torch.cat([w.has for w in words]))
+    both = PaddedText(
+        values=torch.cat([w.values for w in words]), has=torch.cat([w.has for w in words])
+    )
     video, action = network()(padded, both)
     assert video.isfinite().all()
     for row, (num, expected) in enumerate(zip(LENGTHS, outputs_alone(), strict=True)):

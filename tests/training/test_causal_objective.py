@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schemas.supervision import Task
 from tests.training.causal_cases import SETTINGS
+from tests.training.tiny import inputs_of
 from training.batch import Batch, Origin
 from training.causal.learner import CausalLearner
 from training.causal.network import CausalNetwork
@@ -27,11 +28,13 @@ from training.causal.objective import (
     velocity_to,
 )
 from training.causal.settings import CausalObjective
+from training.conditioning.inputs import TextInputs
 from training.conditioning.protocol import Conditioner
 from training.data.sequences import sequences_of
 from training.flow import noised, velocity
 from training.loss import weighted
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text, padded
 from training.run.micro_batch import parts
 from training.tasks import INDEX, TASKS
 
@@ -127,8 +130,8 @@ class Plain(Conditioner):
 
     width = SETTINGS.text_width
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        return Text(values=inputs["values"], has=inputs["has"])
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["values"], layout=inputs.layout)
 
 
 def batch(tasks: list[int], seed: int = 0) -> Batch:
@@ -163,10 +166,7 @@ def batch(tasks: list[int], seed: int = 0) -> Batch:
         has_future=has[:, -1],
         action_t_s=torch.tensor([0.1, 0.2]),
         future_t_s=0.2,
-        text_inputs={
-            "values": normal(3, s.text_width),
-            "has": torch.ones(size, 3, dtype=torch.bool),
-        },
+        text_inputs=inputs_of(normal(3, s.text_width), torch.ones(size, 3, dtype=torch.bool)),
         origin=Origin(row=np.arange(size), timestep=np.zeros(size, dtype=np.int64)),
     )
 
@@ -298,7 +298,7 @@ def test_half_of_the_histories_are_noisy_and_actions_never() -> None:
     assert noisy.float().mean().item() == pytest.approx(0.5, abs=0.08)
     assert draw.history_u.max() <= 0.5
     assert draw.drops_text.float().mean().item() == pytest.approx(0.1, abs=0.05)
-    text = made.conditioner(here.text_inputs)
+    text = padded(made.conditioner(here.text_inputs))
     shown = made.inputs(sequences_of(here), draw, text)
     assert torch.equal(shown.clean_action, sequences_of(here).action)
     changed = (shown.clean_video != sequences_of(here).latents).flatten(1).any(dim=1)
@@ -307,9 +307,9 @@ def test_half_of_the_histories_are_noisy_and_actions_never() -> None:
 
 def test_text_is_dropped_in_training_alone() -> None:
     here, made = batch([POLICY] * 6), learner(text_dropout=0.5)
-    other = dataclasses.replace(
-        here, text_inputs=here.text_inputs | {"values": here.text_inputs["values"] + 1}
-    )
+    changed = {"values": here.text_inputs.by_token["values"] + 1}
+    inputs = dataclasses.replace(here.text_inputs, by_token=changed)
+    other = dataclasses.replace(here, text_inputs=inputs)
     drawn = made.drawn(here, seed=1, step=0, first=0, num_draws=1)
     dropped = drawn[0].drops_text
     assert 0 < dropped.sum() < 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -19,6 +18,7 @@ from schemas.manifest import Manifest
 from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from tests.training.test_train_cli import words
+from tests.training.tiny import chosen
 from training.causal.learner import CausalLearner
 from training.causal.network import CausalNetwork
 from training.causal.policy import CausalPolicy
@@ -30,6 +30,7 @@ from training.data.loader import Loader
 from training.data.sequences import sequences_of
 from training.evaluation.draws import SampleNoise
 from training.evaluation.last_frame import LastFrameSampler, sequences_to_the_last
+from training.model.text import padded
 from training.policy.policy import Policy
 from training.recipe import load_recipe
 from training.run.architecture import causal_settings
@@ -253,7 +254,7 @@ def test_many_samples_at_once_are_told_what_one_conversation_is(
     for b in range(12):
         conversation = CausalSampler(
             learner.network,
-            dataclasses.replace(text, values=text.values[b : b + 1], has=text.has[b : b + 1]),
+            padded(chosen(text, [b])),
             int(like.embodiment[b]),
             like.asked[b],
             sampling,

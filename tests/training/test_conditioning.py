@@ -26,8 +26,13 @@ from schemas.text_features import (
     text_feature_file,
 )
 from tests.pickling import travelled
-from tests.training.tiny import batch, network, noise_of
-from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
+from tests.training.tiny import batch, chosen, network, noise_of, tokens_of
+from training.conditioning.cached import (
+    CachedConditioner,
+    CachedReader,
+    chosen_encoder,
+    features_of,
+)
 from training.conditioning.hashed_words import (
     NoTextConditioner,
     NoTextReader,
@@ -115,21 +120,22 @@ def test_words_have_the_same_ids_everywhere() -> None:
     assert set(many) == {1, 2}  # of three buckets one is padding; collisions are allowed
 
 
-def test_words_are_padded_cut_and_told_with_their_places() -> None:
+def test_words_are_cut_and_told_once_with_their_places() -> None:
     reader = WordsReader(num_buckets=512, num_words=3)
-    rows = [row("u", "open the box now"), row("u", "open"), row("u", "box the open"), row("u", "")]
-    inputs = reader.read(rows, np.zeros(4, dtype=np.int64))
-    ids = inputs["word_ids"]
+    texts = ["open the box now", "open", "box the open", "", "Open the BOX, please", ""]
+    inputs = reader.read([row("u", text) for text in texts], np.zeros(6, dtype=np.int64))
     open_, the, box = word_ids("open the box", 512)
-    assert ids.tolist() == [[open_, the, box], [open_, 0, 0], [box, the, open_], [0, 0, 0]]
+    assert inputs.by_token["word_ids"].tolist() == [open_, the, box, open_, box, the, open_]
+    assert inputs.by_token["place"].tolist() == [0, 1, 2, 0, 0, 1, 2]
+    assert inputs.layout.num_tokens.tolist() == [3, 1, 3, 0]
+    assert inputs.layout.text_of.tolist() == [0, 1, 2, 3, 0, 3]  # by what is left of them
     torch.manual_seed(0)
     conditioner = WordsConditioner(512, 3, 8)
     text = conditioner(inputs)
-    assert text.has.tolist() == [[True] * 3, [True, False, False], [True] * 3, [False] * 3]
     by_hand = conditioner.words.weight[the] + conditioner.places.weight[1]
-    assert torch.equal(text.values[0, 1], by_hand)
-    assert torch.equal(text.values[2, 1], by_hand)
-    assert not torch.equal(text.values[0, 0], text.values[2, 2])  # the same word elsewhere
+    assert torch.equal(tokens_of(text, 0)[1], by_hand)
+    assert torch.equal(tokens_of(text, 2)[1], by_hand)
+    assert not torch.equal(tokens_of(text, 0)[0], tokens_of(text, 2)[2])  # the same word elsewhere
     text.values.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in conditioner.parameters())
 
@@ -150,8 +156,7 @@ def test_a_network_takes_it_and_a_batch_in_another_order_gives_the_same(kind: st
     found = []
     for at in (torch.arange(4), order):
         inputs = reader.read([rows[i] for i in at], np.zeros(4, dtype=np.int64))
-        text = conditioner(inputs)
-        text = type(text)(values=text.values[at.argsort()], has=text.has[at.argsort()])
+        text = chosen(conditioner(inputs), at.argsort().tolist())
         t = torch.full((4,), 0.5)
         found.append(made(b.known, text, b.action, b.has_action, b.future, t)[0])
     assert torch.isfinite(found[0]).all()
@@ -185,24 +190,40 @@ def test_the_last_moment_of_the_text_at_or_before_now_is_read(
     latents = (written(tmp_path),)
     reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
     inputs = reader.read([row("u", TEXTS[text], latents)], np.array([now]))
-    assert inputs["features"].tolist() == [[[x, -x] for x in tokens]]
-    assert inputs["has_feature"].tolist() == [[True] * len(tokens)]
+    assert inputs.by_token["features"].tolist() == [[x, -x] for x in tokens]
+    assert inputs.layout.num_tokens.tolist() == [len(tokens)]
 
 
-def test_a_batch_is_filled_up_and_says_where(tmp_path: Path) -> None:
-    latents = (written(tmp_path),)
+def test_features_of_a_batch_lie_end_to_end_and_equal_ones_once(tmp_path: Path) -> None:
+    """Of two moments of a text, of another one, and of the first again, in a file of another episode."""
+    mine, other = (written(tmp_path, uid) for uid in ("u", "v"))
+    other = dataclasses.replace(other, path=str(Path(mine.path).with_name("v.safetensors")))
+    (tmp_path / mine.path).rename(tmp_path / other.path)
+    mine = written(tmp_path)
     reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
-    rows = [row("u", TEXTS[k], latents) for k in (0, 0, 1)]
-    inputs = reader.read(rows, np.array([5, 0, 5]))
-    assert inputs["has_feature"].int().tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
-    assert inputs["features"][1, 1:].abs().sum() == 0
+    rows = [row("u", TEXTS[k], (mine,)) for k in (0, 0, 1, 0)]
+    rows.append(row("v", TEXTS[0], (other,)))
+    now = np.array([5, 0, 5, 4, 6])
+    inputs = reader.read(rows, now)
+    numbers = [4, 5, 6, 3, 8, 9]
+    assert inputs.by_token["features"].tolist() == [[x, -x] for x in numbers]
+    assert inputs.layout.num_tokens.tolist() == [3, 1, 2]
+    assert inputs.layout.text_of.tolist() == [0, 1, 2, 1, 0]
     copy: CachedReader = travelled(reader)  # to a worker, without its open files
-    assert torch.equal(copy.read(rows, np.array([5, 0, 5]))["features"], inputs["features"])
+    again = copy.read(rows, now)
+    assert torch.equal(again.by_token["features"], inputs.by_token["features"])
     conditioner = CachedConditioner(WIDTH)
     text = conditioner(inputs)
     assert text.values.dtype == torch.float32
-    assert torch.equal(text.has, inputs["has_feature"])
     assert conditioner.state_dict() == {}
+
+
+def test_the_same_text_with_other_numbers_is_another() -> None:
+    """As an encoder rounds it in another batch; or of as many numbers, and of another text."""
+    one = torch.tensor([[1.0, 2.0]])
+    inputs = features_of([one, one + 1e-3, one.clone(), one.repeat(2, 1)], ["go"] * 4)
+    assert inputs.layout.text_of.tolist() == [0, 1, 0, 2]
+    assert features_of([one, one], ["go", "stop"]).layout.text_of.tolist() == [0, 1]
 
 
 def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: Path) -> None:
@@ -241,10 +262,10 @@ def test_a_large_file_is_compared_when_it_is_asked_for(
     path, mine = tmp_path / latent.path, row("u", TEXTS[1], (latent,))
     quiet = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
     strict = CachedReader(corpus=tmp_path, encoder_id=ENCODER, with_digest=True)
-    wanted = strict.read([mine], np.array([8]))["features"]
+    wanted = strict.read([mine], np.array([8])).by_token["features"]
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # of the last token
-    assert not torch.equal(quiet.read([mine], np.array([8]))["features"], wanted)
+    assert not torch.equal(quiet.read([mine], np.array([8])).by_token["features"], wanted)
     copy: CachedReader = travelled(strict)
     with pytest.raises(SourceError, match="sha256"):
         copy.read([mine], np.array([8]))
@@ -312,7 +333,7 @@ def test_a_place_that_does_not_lie_in_its_pack_is_refused_before_it_is_read(
     good = dataclasses.replace(alone, pack_offset=256, num_bytes=len(data))
     reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER, with_digest=with_digest)
     inputs = reader.read([row("u", TEXTS[1], (good,))], np.array([8]))
-    assert inputs["features"].tolist() == [[[8, -8], [9, -9]]]
+    assert inputs.by_token["features"].tolist() == [[8, -8], [9, -9]]
     lied = dataclasses.replace(good, pack_offset=256 + offset, num_bytes=len(data) + num_bytes)
     with pytest.raises(SourceError, match=r"bytes -?\d+ to -?\d+ of a pack of \d+ bytes"):
         reader.read([row("u", TEXTS[1], (lied,))], np.array([8]))

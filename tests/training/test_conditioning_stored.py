@@ -26,6 +26,7 @@ from schemas.text_features import FeatureSettings
 from schemas.vlm import Message, Picture
 from tests.faults.disks import QuickDisk
 from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable
+from tests.training.tiny import tokens_of
 from training.conditioning.open import open_conditioner
 from training.data.camera_views import encoder_of
 from training.recipe import CachedText
@@ -93,7 +94,7 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     assert conditioner.width == WIDTH
     assert (conditioner.text_id, conditioner.text_settings) == (made.encoder_id, made.settings)
     for k, row in enumerate(rows):
-        found = text.values[k][text.has[k]]
+        found = tokens_of(text, k)
         assert "".join(chr(round(float(x))) for x in found[:, 0]) == row.text
         assert (found[:, 1] > 0).all()  # it was shown a picture
     everything = load(build_manifest(root, "all", with_statistics=False))
@@ -157,7 +158,7 @@ def test_threads_share_a_reader_that_forgets(
 
     def read(turn: int) -> bool:
         row = rows[turn % len(rows)]
-        letters = reader.read([row], np.array([12]))["features"][0, :, 0]
+        letters = reader.read([row], np.array([12])).by_token["features"][:, 0]
         return "".join(chr(round(float(x))) for x in letters) == row.text
 
     interval = sys.getswitchinterval()

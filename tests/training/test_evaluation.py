@@ -29,7 +29,8 @@ from training.evaluation.examples import FORECAST, KNOWING, NOW, TRUE, Shown, co
 from training.evaluation.summary import EVERY, compared, lines
 from training.flow import sampled
 from training.learner import Learner
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text, equal_lengths
 from training.recipe import TrainRecipe
 from training.tasks import INDEX, TASKS
 
@@ -274,7 +275,7 @@ def test_what_a_body_does_not_have_is_not_asked(loader: Loader) -> None:
     network = Noisy()
     batch = list(loader.every(Task.POLICY, batch_size=64))[-1]
     said = evaluation_of(loader, network).chunk(
-        batch, Text(values=torch.zeros(0), has=torch.zeros(0)), Task.POLICY
+        batch, Text(values=torch.zeros(0, 1), layout=equal_lengths(0, 0)), Task.POLICY
     )
     has = batch.has_action.any(dim=1)
     assert not batch.has_action[:, -1].any(dim=1).all()  # some end within the chunk

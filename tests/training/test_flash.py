@@ -112,7 +112,7 @@ def test_text_of_any_length_goes_to_it_too(
     ran = kernels_of(lambda: found.append(of_text.attended(*leaves, kernel)))
     assert ran == {f"varlen ({name})": 1}
     heads = (of_text.H, of_text.W)
-    queries, texts = (wanted.numel() // math.prod(heads), *heads), (of_text.HAS.numel(), *heads)
+    queries, texts = (wanted.numel() // math.prod(heads), *heads), (int(of_text.HAS.sum()), *heads)
     assert package.shapes == [queries, texts, texts]
     torch.testing.assert_close(found[0], wanted)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +21,6 @@ from tests.training.running import (
     weights,
 )
 from tests.training.tiny import SETTINGS, batch
-from training.batch import Batch
 from training.data.prefetch import tensors_mapped
 from training.data.rng_keys import key_of
 from training.learner import Learner
@@ -38,7 +36,7 @@ def of_a_step(size: int, **run: Any) -> OpCounts:
     """The third step of the loop, and what is added up of the second: no line of the log is due."""
     made = trainer(recipe(batch_size=size, optimiser={"ema": 0.9}, **run))
     looping, pace = loop(made), Throughput(began_s=0.0)
-    given: Iterator[Batch] = (batch([0, 1, 2, 3] * (size // 4), seed=s) for s in range(3))
+    given = iter([batch([0, 1, 2, 3] * (size // 4), seed=s) for s in range(3)])
     for step in range(2):
         waiting = looping._launch(given, step, pace, None)
 

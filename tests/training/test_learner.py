@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from training.conditioning.inputs import TextInputs
 from training.conditioning.protocol import Conditioner
 from training.learner import Learner
 from training.loss import loss_of
-from training.model.network import Text
+from training.model.text import Text
 
 
 class Counting(Conditioner):
     width = SETTINGS.text_width
     calls = 0
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
+    def forward(self, inputs: TextInputs) -> Text:
         self.calls += 1
-        return Text(values=inputs["values"], has=inputs["has"])
+        return Text(values=inputs.by_token["values"], layout=inputs.layout)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_draws_share_the_text_and_its_keys_and_add_up(how: dict[str, Any]) -> No
     found = Learner(made, conditioner)(b, t, action_noise, future_noise)
     assert conditioner.calls == 1
     # Beside the text each block makes the keys of the learned token before it, once for all samples.
-    assert told == [len(b.known.task), 1] * SETTINGS.num_layers
+    assert told == [1, b.text_inputs.layout.num_rows] * SETTINGS.num_layers
     for name in ("sums", "counts", "sample_sums", "sample_counts"):
         wanted = sum(getattr(terms, name) for terms in apart)
         torch.testing.assert_close(getattr(found, name), wanted)

@@ -33,6 +33,7 @@ from tests.training.loader_cases import (
     loader,
     recipe,
     same,
+    texts_of,
 )
 from training.batch import Batch
 from training.data import latent_reader
@@ -128,8 +129,7 @@ def test_the_instruction_is_that_of_the_segment(manifest: Manifest) -> None:
     batch = loader(manifest).batch(3)
     for b, (row, now, _) in enumerate(addresses(batch)):
         segment = manifest.row(row)
-        said = bytes(batch.text_inputs["bytes"][b].tolist()).rstrip(b"\0").decode()
-        assert said == f"{segment.text}|{segment.start}"
+        assert texts_of(batch)[b] == f"{segment.text}|{segment.start}"
         assert segment.start <= now < segment.end
 
 
@@ -158,7 +158,7 @@ def test_pictures_travel_as_they_are_stored_and_are_float32_on_the_device(
     assert there.known.past.dtype == there.future.dtype == torch.float32
     assert torch.equal(there.known.past, half.known.past.to(torch.float32))
     assert torch.equal(there.future, half.future.to(torch.float32))
-    assert torch.equal(there.text_inputs["bytes"], half.text_inputs["bytes"])
+    assert texts_of(there) == texts_of(half)
 
 
 def test_what_changes_between_pictures_is_measured_in_float32(manifest: Manifest) -> None:

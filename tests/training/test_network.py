@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from schemas.supervision import Task
-from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from tests.training.tiny import SETTINGS, batch, chosen, network, noise_of, text_of
 from training.loss import loss_of
 from training.model.attention import attend, kernels_of
 from training.model.block import Block, rotate, rotations, timestep_features, token_places
-from training.model.network import KnownInputs, Tap, Text, num_parameters
+from training.model.network import KnownInputs, Tap, num_parameters
 from training.model.settings import ModelSettings
-from training.model.text import Words
+from training.model.text import Text, TextLayout, equal_lengths, words_of
 from training.tasks import INDEX, TASKS
 
 VARIANTS: list[dict[str, Any]] = [
@@ -44,7 +45,7 @@ def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, Any]) -> None
     order = torch.tensor([2, 0, 3, 1])
     text = text_of(b)
     action, future = made(b.known, text, b.action, b.has_action, b.future, t)
-    moved = Text(values=text.values[order], has=text.has[order])
+    moved = chosen(text, order.tolist())
     moved_action, moved_future = made(
         permuted(b.known, order),
         moved,
@@ -57,31 +58,26 @@ def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, Any]) -> None
     torch.testing.assert_close(moved_future, future[order])
 
 
-def test_what_is_padding_of_the_text_does_not_matter() -> None:
+def test_a_text_of_no_sample_does_not_matter() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
     text = text_of(b)
     before = made(b.known, text, b.action, b.has_action, b.future, t)
-    nonsense = Text(values=torch.where(text.has[..., None], text.values, 1e4), has=text.has)
-    more = torch.full((4, 3, SETTINGS.text_width), 7.0)
-    longer = Text(
-        values=torch.cat([text.values, more], dim=1),
-        has=torch.cat([text.has, torch.zeros(4, 3, dtype=torch.bool)], dim=1),
-    )
-    for other in (nonsense, longer):
-        for was, now in zip(
-            before, made(b.known, other, b.action, b.has_action, b.future, t), strict=True
-        ):
-            torch.testing.assert_close(was, now)
+    lengths = text.layout.num_tokens
+    layout = TextLayout(num_tokens=np.append(lengths, 9), text_of=text.layout.text_of)
+    longer = Text(values=torch.cat([text.values, torch.full((9, 10), 7.0)]), layout=layout)
+    for was, now in zip(
+        before, made(b.known, longer, b.action, b.has_action, b.future, t), strict=True
+    ):
+        torch.testing.assert_close(was, now)
 
 
 def test_words_matter_and_a_sample_without_any_is_finite() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
-    values = text_of(b).values
-    every, none = (torch.full(values.shape[:2], fill) for fill in (True, False))
-    spoken = made(b.known, Text(values=values, has=every), b.action, b.has_action, b.future, t)
-    silent = made(b.known, Text(values=values, has=none), b.action, b.has_action, b.future, t)
+    none = Text(values=torch.zeros(0, SETTINGS.text_width), layout=equal_lengths(4, 0))
+    spoken = made(b.known, text_of(b), b.action, b.has_action, b.future, t)
+    silent = made(b.known, none, b.action, b.has_action, b.future, t)
     assert all(found.isfinite().all() for found in silent)
     assert not torch.allclose(spoken[0], silent[0])
 
@@ -215,7 +211,7 @@ def test_every_block_starts_as_the_identity(variant: dict[str, Any]) -> None:
     streams = [torch.randn(2, 7, 32), torch.randn(2, 8, 32)]
     condition = torch.randn(2, 32)
     shared = None if made.shared_modulation is None else made.shared_modulation(condition)
-    words = Words(torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool))
+    words = words_of(torch.randn(8, 10), torch.randn(1, 10), equal_lengths(2, 4), is_packed=False)
     angle = None if made.places is not None else rotations(made.grid, 8)
     for block in made.blocks:
         for was, now in zip(streams, block(streams, condition, shared, words, angle), strict=True):
@@ -229,7 +225,7 @@ def test_gates_of_one_are_not_the_identity() -> None:
         streams,
         torch.randn(2, 32),
         None,
-        Words(torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool)),
+        words_of(torch.randn(8, 10), torch.randn(1, 10), equal_lengths(2, 4), is_packed=False),
         None,
     )
     assert not torch.allclose(found[0], streams[0])

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from schemas.supervision import Task
-from tests.training.tiny import batch, network, noise_of, text_of
+from tests.training.tiny import batch, chosen, network, noise_of, text_of
 from training.data.action_layout import part_of_slots, part_slots
 from training.learner import Learner
 from training.loss import LossOver, action_weights, loss_of, num_scored, scored_actions, weighted
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
 from training.tasks import INDEX, TASKS
 
 ALL = dict.fromkeys(TASKS, 1.0)
@@ -46,8 +46,7 @@ def test_a_task_scores_the_same_beside_others_as_alone() -> None:
             future=b.future[one],
             has_future=b.has_future[one],
         )
-        text = text_of(b)
-        text = Text(values=text.values[one], has=text.has[one])
+        text = chosen(text_of(b), [i])
         terms = loss_of(made, part, text, t[one], action_noise[one], future_noise[one])
         torch.testing.assert_close(terms.sums[i], together.sums[i])
         torch.testing.assert_close(terms.sample_sums[0], together.sample_sums[i])

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
-from tests.training.tiny import SETTINGS, batch, network, text_of
+from tests.training.tiny import SETTINGS, batch, chosen, network, text_of
 from training.conditioning.hashed_words import NoTextConditioner
 from training.evaluation.draws import Sampler, asked
 from training.learner import Learner
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text
 from training.policy.plan import Planner, check_can_plan, repeated
 from training.recipe import TrainRecipe
 from training.tasks import INDEX
@@ -147,7 +148,7 @@ def test_a_network_gives_each_candidate_what_it_gives_it_alone() -> None:
                     for name in KnownInputs.__dataclass_fields__
                 }
             )
-            words = Text(values=text.values[b : b + 1], has=text.has[b : b + 1])
+            words = chosen(text, [b])
             for n in range(4):
                 alone = planner.sampler.action(
                     known,

@@ -30,10 +30,12 @@ from tests.training.corpus import (
 )
 from training.batch import Batch
 from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
+from training.conditioning.inputs import TextInputs
 from training.data.loader import Loader
 from training.learner import Learner
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
 from training.model.settings import ModelSettings
+from training.model.text import Text
 from training.policy.embodiments import embodiments_of
 from training.policy.observation import Observation
 from training.policy.policy import Policy
@@ -86,8 +88,8 @@ def policy_of(loader: Loader, **changed: Any) -> tuple[Policy, Answering]:
     network.chunk = torch.zeros(1, settings.num_actions, settings.action_width)
     learner = Learner(network, NoTextConditioner())  # type: ignore[arg-type]
 
-    def tell(seen: Sequence[Observation]) -> dict[str, Tensor]:
-        return {"nothing": torch.zeros(len(seen), 0)}
+    def tell(seen: Sequence[Observation]) -> TextInputs:
+        return NoTextReader().of(len(seen))
 
     return Policy(learner, tell, loader.normaliser, loader.recipe, **changed), network
 

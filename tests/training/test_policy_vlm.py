@@ -31,13 +31,15 @@ from schemas.vlm import model_sha256
 from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.training.test_conditioning import row
 from training.conditioning.cached import CachedConditioner, CachedReader
+from training.conditioning.inputs import TextInputs
 from training.conditioning.online import OnlineConditioner
 from training.conditioning.text_model import online_text_of, settings_of, text_id_of
 from training.data.action_layout import ACTION_WIDTH, slot_names
 from training.data.normalise import Normaliser
 from training.learner import Learner
-from training.model.network import Network, Text
+from training.model.network import Network
 from training.model.settings import ModelSettings
+from training.model.text import Text
 from training.policy.observation import Observation, Pixels
 from training.policy.policy import Policy
 from training.policy.text_encoder import VlmTextEncoder, image_for_text, open_text_encoder
@@ -143,15 +145,15 @@ def test_it_answers_as_it_would_with_what_was_stored(folder: Path, tmp_path: Pat
     run = run_of(tmp_path / "run", cached, text_id=encoder.encoder_id, text_settings=ALONE)
     policy = Policy.load(run, vlm=folder, device="cpu")
 
-    def read(seen: Sequence[Observation]) -> dict[str, Tensor]:
+    def read(seen: Sequence[Observation]) -> TextInputs:
         rows = [dataclasses.replace(mine, text=each.text) for each in seen]
         return reader.read(rows, np.full(len(rows), 5))
 
     of_corpus = Policy(policy.learner, read, policy.normaliser, policy.recipe)
     seen = [Observation(text=text, embodiment="umi", latents=LATENTS) for text in TEXTS]
     served, want = policy.tell(seen), read(seen)
-    assert served["has_feature"].equal(want["has_feature"])
-    assert served["features"].equal(want["features"].float())
+    assert same_layout(served, want)
+    assert served.by_token["features"].equal(want.by_token["features"].float())
     answers = [policy.act(each).targets for each in seen]
     for found, each in zip(answers, seen, strict=True):
         np.testing.assert_array_equal(found, of_corpus.act(each).targets)
@@ -168,8 +170,9 @@ def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_
     seen = [Observation(text=text, embodiment="umi", pictures=cameras) for text in TEXTS]
     found = telling(seen)
     want = reader.read([dataclasses.replace(mine, text=x) for x in TEXTS], np.full(len(TEXTS), 5))
-    assert found["has_feature"].equal(want["has_feature"])
-    torch.testing.assert_close(found["features"], want["features"].float(), rtol=2**-8, atol=1e-4)
+    assert same_layout(found, want)
+    features, stored_ones = found.by_token["features"], want.by_token["features"].float()
+    torch.testing.assert_close(features, stored_ones, rtol=2**-8, atol=1e-4)
     with pytest.raises(ConfigError, match=r"no image of a camera matching \*, .*send one"):
         telling([Observation(text="", embodiment="umi", latents=LATENTS)])
 
@@ -183,8 +186,8 @@ def test_the_model_is_asked_once_for_an_instruction_that_is_repeated(
     calls: list[Tensor] = []
     was = OnlineConditioner.forward
 
-    def counted(self: OnlineConditioner, inputs: dict[str, Tensor]) -> Text:
-        calls.append(inputs["token_ids"])
+    def counted(self: OnlineConditioner, inputs: TextInputs) -> Text:
+        calls.append(inputs.by_text["token_ids"])
         return was(self, inputs)
 
     monkeypatch.setattr(OnlineConditioner, "forward", counted)
@@ -192,8 +195,16 @@ def test_the_model_is_asked_once_for_an_instruction_that_is_repeated(
     seen = [Observation(text=text, embodiment="umi") for text in words]
     found, again = telling(seen), telling(seen)
     assert len(calls) == 2
-    assert found["features"].equal(again["features"])
-    assert found["has_feature"].sum(dim=1).tolist() == [calls[k].shape[1] for k in (0, 1, 0)]
+    assert found.by_token["features"].equal(again.by_token["features"])
+    assert found.layout.num_tokens.tolist() == [each.shape[1] for each in calls]
+    assert found.layout.text_of.tolist() == [0, 1, 0]
+
+
+def same_layout(a: TextInputs, b: TextInputs) -> bool:
+    return all(
+        np.array_equal(getattr(a.layout, name), getattr(b.layout, name))
+        for name in ("num_tokens", "text_of")
+    )
 
 
 def weightless(folder: Path, weights: bytes) -> Path:

@@ -339,7 +339,7 @@ def test_a_dry_run_tells_and_touches_nothing(
     assert not (tmp_path / "run").exists()
     parts = found["parameters"]
     assert parts["total"] == sum(n for part, n in parts.items() if part != "total")
-    assert found["tokens"] == {"registers": 4, "image": 6, "action": 20, "joint": 30, "text": 17}
+    assert found["tokens"] == {"registers": 4, "image": 6, "action": 20, "joint": 30, "text": 4}
     assert found["memory"]["state"] == 20 * parts["total"]
     assert found["memory"]["total"] == sum(
         n for what, n in found["memory"].items() if what != "total"

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from tests.training.running import (
     trainer,
     weights,
 )
-from tests.training.tiny import SETTINGS, batch
+from tests.training.tiny import batch
 from training.batch import Batch
 from training.learner import Learner
 from training.loss import num_scored, weighted
@@ -235,21 +236,20 @@ def test_pace_by_hand() -> None:
     pace = Throughput(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
     found = pace.summary(12.0, flops_per_sample=3.0, peak=60.0)
     assert found == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
-    pace.num_text = torch.tensor(30)  # words beside the samples, padding left out: 15 a second
+    pace.num_text = 30  # words beside the samples: 15 a second
     assert pace.summary(12.0, 3.0, 60.0, flops_per_text_token=2.0)["mfu"] == 1.0
 
 
-def test_padding_of_text_is_no_useful_work() -> None:
-    """Two batches of the same words, one with a longer text without any: as many tokens count."""
+def test_a_text_that_several_samples_have_is_useful_work_once() -> None:
     made, given = trainer(recipe()), global_batch(0)
-    counts = []
-    for num in (5, 9):
-        has = torch.zeros(GLOBAL_BATCH, num, dtype=torch.bool)
-        has[:, :5] = given.text_inputs["has"]
-        values = torch.ones(GLOBAL_BATCH, num, SETTINGS.text_width)
-        padded = dataclasses.replace(given, text_inputs={"values": values, "has": has})
-        counts.append(int(made.step(padded, 0).num_text))
-    assert counts[0] == counts[1] == int(given.text_inputs["has"].sum())
+    layout = given.text_inputs.layout
+    assert made.step(given, 0).num_text == layout.num_tokens.sum()
+    text_of = np.zeros_like(layout.text_of)  # all have the first
+    one = dataclasses.replace(
+        given.text_inputs, layout=dataclasses.replace(layout, text_of=text_of)
+    ).of_samples(slice(None))
+    found = made.step(dataclasses.replace(given, text_inputs=one), 0).num_text
+    assert found == layout.num_tokens[0] < layout.num_tokens.sum()
 
 
 def test_dropout_and_averages_follow_from_seed_and_step() -> None:

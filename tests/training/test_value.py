@@ -14,7 +14,8 @@ import torch
 from jobs.commands import serve_policy
 from schemas.errors import ConfigError
 from tests.training.causal_cases import network as causal_network
-from training.model.network import Text
+from tests.training.tiny import chosen, packed
+from training.model.text import Text, TextLayout, equal_lengths
 from training.value.head import ValueHead, mean_of
 from training.value.outcomes import EpisodeEnding, EpisodeLabel, ends_of, targets_of
 from training.value.settings import ValueSettings, ValueShape
@@ -87,21 +88,23 @@ def head_and_inputs(state_width: int = 3) -> tuple[ValueHead, dict[str, Any]]:
     inputs = {
         "future": torch.randn(6, 8, 6),
         "has_future": torch.tensor([[True, False]] * 6),
-        "text": Text(values=torch.randn(2, 7, 5), has=torch.rand(2, 7) < 0.6),
+        "text": packed(torch.randn(2, 7, 5), torch.rand(2, 7) < 0.6),
         "state": torch.randn(6, state_width) if state_width else None,
     }
     return head, inputs
 
 
-def test_an_absent_view_and_padding_of_text_change_nothing() -> None:
+def test_an_absent_view_and_a_text_of_nobody_change_nothing() -> None:
     head, inputs = head_and_inputs()
     values = head.value(**inputs)
     assert values.shape == (6,)
     other = dict(inputs)
     other["future"] = inputs["future"].clone()
     other["future"][:, 4:] += 9
-    text = inputs["text"]
-    other["text"] = Text(values=torch.where(text.has[..., None], text.values, 7.0), has=text.has)
+    layout = inputs["text"].layout
+    longer = TextLayout(num_tokens=np.append(layout.num_tokens, 9), text_of=layout.text_of)
+    values_of_all = torch.cat([inputs["text"].values, torch.full((9, 5), 7.0)])
+    other["text"] = Text(values=values_of_all, layout=longer)
     torch.testing.assert_close(head.value(**other), values)
     other["future"][:, 0] += torch.arange(6)  # a seen one does
     assert not head.value(**other).allclose(values)
@@ -116,7 +119,7 @@ def test_instructions_and_states_belong_to_their_images() -> None:
         alone = head.value(
             inputs["future"][image][None],
             inputs["has_future"][image][None],
-            Text(values=text.values[b][None], has=text.has[b][None]),
+            chosen(text, [b]),
             inputs["state"][image][None],
         )
         torch.testing.assert_close(alone[0], values[image])
@@ -125,7 +128,7 @@ def test_instructions_and_states_belong_to_their_images() -> None:
 def test_no_text_and_no_view_have_a_finite_value() -> None:
     head, inputs = head_and_inputs(state_width=0)
     inputs["has_future"] = torch.zeros(6, 2, dtype=torch.bool)
-    inputs["text"] = Text(values=torch.zeros(2, 0, 5), has=torch.zeros(2, 0, dtype=torch.bool))
+    inputs["text"] = Text(values=torch.zeros(0, 5), layout=equal_lengths(2, 0))
     assert mean_of(inputs["text"]).tolist() == [[0.0] * 5] * 2
     assert head.value(**inputs).isfinite().all()
 

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from training.batch import Batch, Origin
-from training.model.network import KnownInputs, Network, Text
+from training.conditioning.inputs import TextInputs
+from training.model.network import KnownInputs, Network
 from training.model.settings import ModelSettings
+from training.model.text import Text, TextLayout
 from training.tasks import TASKS
 
 SETTINGS = ModelSettings(
@@ -65,14 +67,38 @@ def batch(
         has_future=torch.ones(size, s.num_views, dtype=torch.bool),
         action_t_s=0.1 * torch.arange(1, s.num_actions + 1),
         future_t_s=0.3,
-        text_inputs={"values": normal(num_text, s.text_width), "has": chance(num_text)},
+        text_inputs=inputs_of(normal(num_text, s.text_width), chance(num_text)),
         origin=Origin(row=np.arange(size), timestep=3 * np.arange(size)),
     )
 
 
 def text_of(made: Batch) -> Text:
     """The words of these samples, as a conditioner would tell them."""
-    return Text(values=made.text_inputs["values"], has=made.text_inputs["has"])
+    return Text(values=made.text_inputs.by_token["values"], layout=made.text_inputs.layout)
+
+
+def packed(values: torch.Tensor, has: torch.Tensor) -> Text:
+    """Texts [B, T, C], each sample's own, with the tokens [B, T] that there are."""
+    lengths, numbers = has.sum(dim=1).numpy(), np.arange(len(has))
+    return Text(values=values[has], layout=TextLayout(num_tokens=lengths, text_of=numbers))
+
+
+def inputs_of(values: torch.Tensor, has: torch.Tensor) -> TextInputs:
+    """The same for a conditioner whose features are text already."""
+    text = packed(values, has)
+    return TextInputs(layout=text.layout, by_token={"values": text.values})
+
+
+def chosen(text: Text, samples: list[int]) -> Text:
+    """Of some samples, in another order, one perhaps several times."""
+    layout = TextLayout(num_tokens=text.layout.num_tokens, text_of=text.layout.text_of[samples])
+    return Text(values=text.values, layout=layout)
+
+
+def tokens_of(text: Text, sample: int) -> torch.Tensor:
+    """[T, C] of one sample."""
+    each = torch.split(text.values, text.layout.num_tokens.tolist())
+    return each[text.layout.text_of[sample]]
 
 
 def noise_of(made: Batch, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -13,9 +13,11 @@ from training.causal.layout import Blocks
 from training.causal.learner import CausalDraw, CausalLearner
 from training.causal.network import CausalNetwork
 from training.causal.settings import CausalModelSettings
+from training.conditioning.inputs import TextInputs
 from training.conditioning.protocol import Conditioner
 from training.data.sequences import sequences_of
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text, equal_lengths, padded
 from training.precision import Precision
 from training.run.memory import Footprint, Products, bytes_of, kept_bytes
 
@@ -62,9 +64,8 @@ def causal_footprint(
 
 
 class _TextOfOnes(Conditioner):
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        values = inputs["text"]
-        return Text(values=values, has=torch.ones(values.shape[:2], dtype=torch.bool))
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["text"], layout=inputs.layout)
 
 
 def _forward(settings: CausalModelSettings, size: int, num_text: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,7 @@ def _forward(settings: CausalModelSettings, size: int, num_text: int) -> tuple[T
         action_noise=like.action,
         drops_text=torch.zeros(size, dtype=torch.bool),
     )
-    text = learner.conditioner(batch.text_inputs)
+    text = padded(learner.conditioner(batch.text_inputs))
     out: tuple[Tensor, Tensor] = learner.network(learner.inputs(like, draw, text), text)
     return out
 
@@ -109,6 +110,9 @@ def _batch_of_ones(s: CausalModelSettings, size: int, num_text: int) -> Batch:
         has_future=ones(size, s.num_views, dtype=torch.bool),
         action_t_s=ones(s.actions_per_frame),
         future_t_s=1.0,
-        text_inputs={"text": ones(size, num_text, s.text_width)},
+        text_inputs=TextInputs(
+            layout=equal_lengths(size, num_text),
+            by_token={"text": ones(size * num_text, s.text_width)},
+        ),
         origin=Origin(row=np.zeros(size, dtype=np.int64), timestep=np.zeros(size, dtype=np.int64)),
     )

@@ -32,7 +32,7 @@ from training.causal.objective import (
 from training.conditioning.protocol import Conditioner
 from training.data.sequences import Sequences, sequences_of
 from training.loss import Terms
-from training.model.network import Text
+from training.model.text import PaddedText, padded
 from training.run.noise import normal_of, sample_keys, uniform_of
 from training.tasks import INDEX, TASKS, is_any
 from training.trainable import ScoredRows, Trainable
@@ -122,7 +122,7 @@ class CausalLearner(Trainable):
 
     def forward(self, batch: Batch, draw: CausalDraw) -> Terms:
         """The terms of these samples. In evaluation no text is dropped."""
-        text = self.conditioner(batch.text_inputs)
+        text = padded(self.conditioner(batch.text_inputs))
         if self.training:
             text = replace(text, has=text.has & ~draw.drops_text[:, None])
         objective, like = self.network.settings.objective, sequences_of(batch)
@@ -137,7 +137,7 @@ class CausalLearner(Trainable):
         action = action * bell_weight(inputs.action_level, objective.action_shift)
         return self._terms(like, scored, video.sum(1), action.sum(1))
 
-    def inputs(self, like: Sequences, draw: CausalDraw, text: Text) -> CausalInputs:
+    def inputs(self, like: Sequences, draw: CausalDraw, text: PaddedText) -> CausalInputs:
         """What the network is shown."""
         objective = self.network.settings.objective
         video_level = level_of(draw.video_u, objective.video_shift)

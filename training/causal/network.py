@@ -21,7 +21,7 @@ from training.causal.settings import CausalModelSettings
 from training.model.adapters import VectorDecoder, VectorEncoder
 from training.model.attention import attend, join_heads, split_heads
 from training.model.block import rotate, timestep_features
-from training.model.network import Text
+from training.model.text import PaddedText
 
 if TYPE_CHECKING:
     from training.causal.mask import Mask
@@ -204,7 +204,7 @@ class CausalNetwork(nn.Module):
         nn.init.zeros_(self.video_out.bias)
         self.action_out = VectorDecoder(s.num_embodiments, width, s.adapter_width, s.action_width)
 
-    def forward(self, inputs: CausalInputs, text: Text) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: CausalInputs, text: PaddedText) -> tuple[Tensor, Tensor]:
         """[B, F, N, D] and [B, F, n, E] velocities of the noisy parts; of padding and what is not predicted they mean nothing."""
         i = inputs
         num_frames = i.index.frame.shape[1]
@@ -276,7 +276,7 @@ class CausalNetwork(nn.Module):
         ]
         return torch.cat(parts, dim=-1)[:, None]
 
-    def words(self, text: Text, text_sample: Tensor, tokens: Tokens) -> CausalWords:
+    def words(self, text: PaddedText, text_sample: Tensor, tokens: Tokens) -> CausalWords:
         """Each token sees the text of its own sample, and the token of our own."""
         first = self.no_text.expand(len(text.values), 1, -1).to(text.values.dtype)
         shown = torch.where(text.has[..., None], text.values, 0.0)

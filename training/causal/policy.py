@@ -27,8 +27,9 @@ from training.conditioning.protocol import Conditioner
 from training.data.action_layout import slot_names
 from training.data.camera_views import views_of
 from training.data.normalise import Normaliser, from_state
+from training.data.prefetch import tensors_mapped
 from training.data.rng_keys import key_of
-from training.model.network import Text
+from training.model.text import padded
 from training.policy.observation import Observation, checked_images
 from training.policy.policy import Encode, PolicySettings
 from training.policy.restored import restored_learner
@@ -179,7 +180,7 @@ class CausalConversation:
         device = next(policy.learner.network.parameters()).device
         inputs = policy.tell([Observation(text=text, embodiment=embodiment)])
         conditioner: Conditioner = policy.learner.conditioner
-        features: Text = conditioner({name: x.to(device) for name, x in inputs.items()})
+        features = padded(conditioner(tensors_mapped(inputs, lambda x: x.to(device))))
         objective = settings.objective
         self._sampler = CausalSampler(
             policy.learner.network,

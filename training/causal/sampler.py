@@ -23,7 +23,7 @@ from training.causal.mask import dense_mask
 from training.causal.network import CausalNetwork, KeyValue, Levels
 from training.causal.objective import sampling_levels
 from training.causal.settings import CausalSampling
-from training.model.network import Text
+from training.model.text import PaddedText
 
 SAMPLE = 0  # its number: a conversation is one sample
 
@@ -61,7 +61,7 @@ class CausalSampler:
     def __init__(
         self,
         network: CausalNetwork,
-        text: Text,
+        text: PaddedText,
         embodiment: int,
         asked: Tensor,
         sampling: CausalSampling,
@@ -78,7 +78,7 @@ class CausalSampler:
         self.rows = 2 if sampling.is_guided else 1
         has = text.has.expand(self.rows, -1).clone()
         has[1:] = False
-        self.text = Text(values=text.values.expand(self.rows, -1, -1), has=has)
+        self.text = PaddedText(values=text.values.expand(self.rows, -1, -1), has=has)
         self.text_sample = torch.full_like(has, SAMPLE, dtype=torch.long)
         self.embodiment = torch.full((self.rows, 1), embodiment, device=device)
         self.asked = asked.to(device)

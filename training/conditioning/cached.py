@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from schemas.errors import ConfigError, system_error_text
 from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Held, read_tensors, span_of
@@ -37,11 +36,12 @@ from schemas.text_features import (
     moment_of,
     text_facts_of,
 )
+from training.conditioning.inputs import TextInputs, distinct, end_to_end
 from training.conditioning.protocol import Conditioner
 from training.data.broken import broken_sample, patiently
 from training.data.file_check import VerifiedFiles, refuse_absent
 from training.data.recording import PositionalFile
-from training.model.network import Text
+from training.model.text import Text
 
 MAX_OPEN = 256  # files of a worker
 SMALL_BYTES = 4 << 20  # a file whose digest is always checked before it is used
@@ -100,16 +100,16 @@ class CachedReader:
         )
         return opener, ()
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
-        """features [B, T, C] bfloat16, zeros after the last token, and has_feature [B, T].
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
+        """features [N, C] bfloat16. Texts are equal where their features are, whatever files they are in: of the same text they are mostly,
+        but the encoder may have rounded them differently in another batch.
 
         Raises:
             SourceError: a sample's file is not what the manifest says; the message has its file, episode and timestep.
         """
-        return side_by_side(
-            [self._of(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
+        return features_of(
+            [self._of(row, int(now)) for row, now in zip(rows, timesteps, strict=True)],
+            [row.text for row in rows],
         )
 
     def facts_of(self, row: ManifestRow) -> TextFacts:
@@ -227,13 +227,19 @@ def _are_moments(num_texts: int, offsets: Int64, text_index: Int64, timestep: In
     )
 
 
-def side_by_side(tokens: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Inputs of `CachedConditioner`: features [B, T, C], zeros after the last token, and has_feature [B, T], of B samples [T, C]."""
-    has = [torch.ones(len(each), dtype=torch.bool, device=each.device) for each in tokens]
-    return {
-        "features": pad_sequence(list(tokens), batch_first=True),
-        "has_feature": pad_sequence(has, batch_first=True),
-    }
+def features_of(tokens: Sequence[Tensor], texts: Sequence[str]) -> TextInputs:
+    """Inputs of `CachedConditioner` of B samples [T, C] with their texts: only features of the same text are compared."""
+    kept: dict[str, list[int]] = {}
+    first: list[int] = []
+    for b, (own, text) in enumerate(zip(tokens, texts, strict=True)):
+        others = kept.setdefault(text, [])
+        same = next((other for other in others if torch.equal(own, tokens[other])), b)
+        if same == b:
+            others.append(b)
+        first.append(same)
+    places, text_of = distinct(first)
+    features, layout = end_to_end([tokens[b] for b in places], text_of)
+    return TextInputs(layout=layout, by_token={"features": features})
 
 
 class CachedConditioner(Conditioner):
@@ -245,11 +251,8 @@ class CachedConditioner(Conditioner):
         super().__init__()
         self.width, self.text_id, self.text_settings = width, text_id, text_settings
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        return Text(values=inputs["features"].float(), has=inputs["has_feature"])
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["has_feature"].sum()
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["features"].float(), layout=inputs.layout)
 
 
 def chosen_encoder(manifest: Manifest, encoder: str) -> str:

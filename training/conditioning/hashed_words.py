@@ -12,41 +12,40 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from schemas.manifest import ManifestRow
+from training.conditioning.inputs import TextInputs, distinct, end_to_end
 from training.conditioning.protocol import Conditioner
-from training.model.network import Text
+from training.model.text import Text
 
 
 class NoTextReader:
     """Tells how many samples there are, and nothing else."""
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
-        return {"nothing": torch.zeros(len(rows), 0)}
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
+        return self.of(len(rows))
+
+    def of(self, num_samples: int) -> TextInputs:
+        """All of which have the same text without tokens."""
+        nothing, layout = end_to_end([torch.zeros(0, 1)], np.zeros(num_samples, dtype=np.int64))
+        return TextInputs(layout=layout, by_token={"nothing": nothing})
 
 
 class NoTextConditioner(Conditioner):
-    """[B, 0, 1]."""
+    """No token of any sample."""
 
     width = 1
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        values = inputs["nothing"].unsqueeze(-1)
-        return Text(values=values, has=torch.zeros_like(inputs["nothing"], dtype=torch.bool))
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return torch.zeros((), dtype=torch.long, device=inputs["nothing"].device)
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["nothing"], layout=inputs.layout)
 
 
-PADDING = 0  # the bucket of no word
 _WORD = re.compile(r"\w+")
 
 
 def word_ids(text: str, num_buckets: int) -> list[int]:
-    """The bucket of each word, from 1; the same on every machine."""
+    """The bucket of each word, from 1 (0 was that of padding); the same on every machine."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
     return [1 + _hash(word) % (num_buckets - 1) for word in words]
 
@@ -57,27 +56,27 @@ def _hash(word: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordsReader:
-    """Ids [B, num_words], the first words of each text, then padding."""
+    """word_ids [N] and place [N] of each text's first `num_words` words. Texts of equal ids are equal."""
 
     num_buckets: int
     num_words: int
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
         return self.of([row.text for row in rows])
 
-    def of(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def of(self, texts: Sequence[str]) -> TextInputs:
         """Of texts that are in no manifest."""
-        rows = [_padded_ids(text, self.num_buckets, self.num_words) for text in texts]
-        flat = np.array(rows, dtype=np.int64).reshape(len(texts), self.num_words)
-        return {"word_ids": torch.from_numpy(flat)}
+        ids = [_first_ids(text, self.num_buckets, self.num_words) for text in texts]
+        first, text_of = distinct(ids)
+        each = [torch.tensor(ids[b], dtype=torch.long) for b in first]
+        joined, layout = end_to_end(each, text_of)
+        place, _ = end_to_end([torch.arange(len(x)) for x in each], text_of)
+        return TextInputs(layout=layout, by_token={"word_ids": joined, "place": place})
 
 
 @lru_cache(maxsize=1 << 14)  # a corpus has few texts
-def _padded_ids(text: str, num_buckets: int, num_words: int) -> tuple[int, ...]:
-    ids = word_ids(text, num_buckets)[:num_words]
-    return (*ids, *[PADDING] * (num_words - len(ids)))
+def _first_ids(text: str, num_buckets: int, num_words: int) -> tuple[int, ...]:
+    return tuple(word_ids(text, num_buckets)[:num_words])
 
 
 class WordsConditioner(Conditioner):
@@ -89,9 +88,9 @@ class WordsConditioner(Conditioner):
         self.words = nn.Embedding(num_buckets, width)
         self.places = nn.Embedding(num_words, width)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        ids = inputs["word_ids"]
-        return Text(values=self.words(ids) + self.places.weight, has=ids != PADDING)
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return (inputs["word_ids"] != PADDING).sum()
+    def forward(self, inputs: TextInputs) -> Text:
+        words, places = (
+            self.words(inputs.by_token["word_ids"]),
+            self.places(inputs.by_token["place"]),
+        )
+        return Text(values=words + places, layout=inputs.layout)

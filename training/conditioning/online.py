@@ -23,10 +23,11 @@ from schemas.errors import ConfigError
 from schemas.manifest import ManifestRow
 from schemas.text_features import is_of_text
 from schemas.vlm import Inputs, Picture, chat_inputs, instruction_chat
+from training.conditioning.inputs import TextInputs, distinct
 from training.conditioning.protocol import Conditioner
 from training.conditioning.video_frame import picture_of
 from training.conditioning.vlm_parts import readers_of, weights_of
-from training.model.network import Text
+from training.model.text import Text, TextLayout, on_device
 from training.recipe import OnlineText
 
 
@@ -48,15 +49,19 @@ class OnlineReader:
         )
         return opener, ()
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
         """`of` the texts of these rows with the picture of now; a sample without the camera has its text alone."""
         pictures = [self._picture(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
         return self.of([row.text for row in rows], pictures)
 
-    def of(self, texts: Sequence[str], pictures: Sequence[Picture | None]) -> dict[str, Tensor]:
-        """token_ids and has_token [B, T], filled up on the right; with a picture also pixels [B, P, values], grid [B, 3], zeros where there is none."""
+    def of(self, texts: Sequence[str], pictures: Sequence[Picture | None]) -> TextInputs:
+        """By text token_ids and has_token [U, T], filled up on the right; with a picture also pixels [U, P, values], grid [U, 3], zeros where there is none.
+
+        Texts without a picture are equal where their letters are; one with a picture is equal to no other.
+        """
+        keys = [text if pictures[b] is None else b for b, text in enumerate(texts)]
+        first, text_of = distinct(keys)
+        texts, pictures = [texts[b] for b in first], [pictures[b] for b in first]
         if getattr(self._own, "parts", None) is None:
             self._own.parts = readers_of(self.folder)
         s, (tokenizer, images) = self.settings, self._own.parts
@@ -70,14 +75,15 @@ class OnlineReader:
             padding_side="right",
             max_picture_tokens=s.max_picture_tokens,
         )
-        inputs = {
+        by_text = {
             "token_ids": torch.from_numpy(chat["input_ids"]),
             "has_token": torch.from_numpy(chat["attention_mask"]).bool(),
         }
         if "pixel_values" in chat:
-            inputs |= _by_sample(chat, [picture is not None for picture in pictures])
-            inputs["is_picture"] = torch.from_numpy(chat["mm_token_type_ids"])
-        return inputs
+            by_text |= _by_text(chat, [picture is not None for picture in pictures])
+            by_text["is_picture"] = torch.from_numpy(chat["mm_token_type_ids"])
+        lengths = chat["attention_mask"].sum(axis=1).astype(np.int64)
+        return TextInputs(layout=TextLayout(num_tokens=lengths, text_of=text_of), by_text=by_text)
 
     def _picture(self, row: ManifestRow, now: int) -> Picture | None:
         if not self.settings.with_pictures:
@@ -87,8 +93,8 @@ class OnlineReader:
         return None if shown is None else picture_of(self.corpus, row, shown, now)
 
 
-def _by_sample(chat: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
-    """Patches of all pictures end to end, as [B, ...]."""
+def _by_text(chat: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
+    """Patches of all pictures end to end, as [U, ...]."""
     grids = torch.from_numpy(chat["image_grid_thw"])
     counts = grids.prod(dim=1).tolist()
     pixels = torch.from_numpy(chat["pixel_values"])
@@ -116,25 +122,25 @@ class OnlineConditioner(Conditioner):
         self.num_layers = int(config.num_hidden_layers)
         self._frozen = [model]  # in a list, so that torch does not count it as a part
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
+    def forward(self, inputs: TextInputs) -> Text:
         (model,) = self._frozen
-        ids, has = inputs["token_ids"], inputs["has_token"]
+        by_text = inputs.by_text
+        ids, has = by_text["token_ids"], by_text["has_token"]
         if model.device != ids.device:
             model.to(ids.device)
         seen: dict[str, Tensor] = {}
-        if "pixels" in inputs and (is_shown := inputs["grid"][:, 0] > 0).any():
-            grid, pixels = inputs["grid"], inputs["pixels"]
+        if "pixels" in by_text and (is_shown := by_text["grid"][:, 0] > 0).any():
+            grid, pixels = by_text["grid"], by_text["pixels"]
             place = torch.arange(pixels.shape[1], device=pixels.device)
             seen = {
                 "pixel_values": pixels[place < grid.prod(dim=1, keepdim=True)],
                 "image_grid_thw": grid[is_shown],
-                "mm_token_type_ids": inputs["is_picture"],
+                "mm_token_type_ids": by_text["is_picture"],
             }
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
             arguments = {"input_ids": ids, "attention_mask": has.long(), **seen}
             output = model(**arguments, output_hidden_states=True, use_cache=False)
         values = output.hidden_states[self.layer].to(torch.bfloat16).float()
-        return Text(values=values, has=has)
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["has_token"].sum()
+        is_token = np.arange(ids.shape[1]) < inputs.layout.num_tokens[:, None]
+        rows = on_device(np.flatnonzero(is_token), ids.device)
+        return Text(values=values.flatten(0, 1).index_select(0, rows), layout=inputs.layout)

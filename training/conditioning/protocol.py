@@ -7,20 +7,19 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
 from schemas.manifest import ManifestRow
 from schemas.text_features import FeatureSettings
-from training.model.network import Text
+from training.conditioning.inputs import TextInputs
+from training.model.text import Text
 
 
 class TextReader(Protocol):
-    """Runs where samples are loaded; picklable. What it reads must not depend on the batch a sample is in, but for padding."""
+    """Runs where samples are loaded; picklable. What it reads of a sample must not depend on the batch that the sample is in."""
 
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
-        """[B, ...] tensors for `Conditioner.forward`: of segment `rows[b]` at `timesteps[b]` of its episode.
+    def read(self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]) -> TextInputs:
+        """Of segment `rows[b]` at `timesteps[b]` of its episode, equal texts once.
 
         Raises:
             SourceError: something that the run was promised is not there; the message has its file, episode and timestep.
@@ -38,9 +37,5 @@ class Conditioner(nn.Module):
     text_id: str = ""
     text_settings: FeatureSettings | None = None
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        raise NotImplementedError
-
-    def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        """[] how many tokens these samples have, padding left out: known without encoding them."""
+    def forward(self, inputs: TextInputs) -> Text:
         raise NotImplementedError

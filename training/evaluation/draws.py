@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from schemas.supervision import Task
 from training.batch import Batch, Origin
+from training.conditioning.inputs import TextInputs
 from training.data.rng_keys import key_of
 from training.flow import sampled
 from training.learner import Learner
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text
 from training.precision import Precision, computing
 from training.tasks import INDEX
 
@@ -81,7 +83,7 @@ class Answering(Protocol):
         """What it computes in."""
         ...
 
-    def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
+    def encode_text(self, text_inputs: TextInputs) -> Text:
         """The instructions of B samples."""
         ...
 
@@ -127,10 +129,9 @@ class Sampler:
             has_future=batch.has_future,
         )
 
-    def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
+    def encode_text(self, text_inputs: TextInputs) -> Text:
         """The instructions of B samples."""
-        device = next(iter(text_inputs.values())).device
-        with computing(self.precision, device):
+        with computing(self.precision, text_inputs.device):
             text: Text = self.learner.conditioner(text_inputs)
         return text
 

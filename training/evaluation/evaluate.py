@@ -30,7 +30,7 @@ from training.evaluation.errors import (
     parallel_grippers,
     side_places,
 )
-from training.model.network import Text
+from training.model.text import Text
 from training.tasks import TASKS
 
 Mask = npt.NDArray[np.bool_]

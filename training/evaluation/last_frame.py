@@ -19,9 +19,10 @@ from training.causal.learner import CausalDraw, CausalLearner
 from training.causal.network import CausalInputs
 from training.causal.objective import sampling_levels
 from training.causal.settings import CausalObjective
+from training.conditioning.inputs import TextInputs
 from training.data.sequences import Sequences, sequences_of
 from training.evaluation.draws import SampleNoise, asked
-from training.model.network import Text
+from training.model.text import PaddedText, Text, padded
 from training.precision import Precision, computing
 
 
@@ -34,21 +35,20 @@ class LastFrameSampler:
     video_steps: int
     action_steps: int
 
-    def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
+    def encode_text(self, text_inputs: TextInputs) -> Text:
         """The instructions of B samples."""
-        device = next(iter(text_inputs.values())).device
-        with computing(self.precision, device):
+        with computing(self.precision, text_inputs.device):
             text: Text = self.learner.conditioner(text_inputs)
         return text
 
     @torch.no_grad()
     def chunk(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
         """[B, K, E]: the last frame is denoised first, and the motions look at what came of it, as when it acts."""
-        like = sequences_to_the_last(batch, task)
-        shown = self._shown(like, text)
+        like, own_text = sequences_to_the_last(batch, task), padded(text)
+        shown = self._shown(like, own_text)
         shown = replace(
             shown,
-            clean_video=_with_last(shown.clean_video, self._frame(shown, text, noise.picture)),
+            clean_video=_with_last(shown.clean_video, self._frame(shown, own_text, noise.picture)),
         )
         sampling, objective = self.learner.network.settings.sampling, self._objective
         has = like.asked[:, None]
@@ -59,7 +59,7 @@ class LastFrameSampler:
                 noisy_action=_with_last(shown.noisy_action, x),
                 action_level=_with_last(shown.action_level, level.expand(len(x))),
             )
-            velocity_at = self._guided(now, text, 1, sampling.action_guidance)
+            velocity_at = self._guided(now, own_text, 1, sampling.action_guidance)
             return torch.where(has, velocity_at, 0.0)
 
         first = torch.where(has, noise.action, 0.0)
@@ -68,14 +68,15 @@ class LastFrameSampler:
     @torch.no_grad()
     def picture(self, batch: Batch, text: Text, task: Task, noise: SampleNoise) -> Tensor:
         """[B, V * N, D]."""
-        shown = self._shown(sequences_to_the_last(batch, task), text)
-        return self._frame(shown, text, noise.picture)
+        own_text = padded(text)
+        shown = self._shown(sequences_to_the_last(batch, task), own_text)
+        return self._frame(shown, own_text, noise.picture)
 
     @property
     def _objective(self) -> CausalObjective:
         return self.learner.network.settings.objective
 
-    def _frame(self, shown: CausalInputs, text: Text, noise: Tensor) -> Tensor:
+    def _frame(self, shown: CausalInputs, text: PaddedText, noise: Tensor) -> Tensor:
         guidance = self.learner.network.settings.sampling.video_guidance
 
         def velocity(x: Tensor, level: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class LastFrameSampler:
 
         return self._denoised(noise, velocity, self.video_steps, self._objective.video_shift)
 
-    def _guided(self, inputs: CausalInputs, text: Text, part: int, guidance: float) -> Tensor:
+    def _guided(self, inputs: CausalInputs, text: PaddedText, part: int, guidance: float) -> Tensor:
         """Of the last frame: the velocity of its latents (part 0) or of its motions (part 1)."""
         network = self.learner.network
         velocity: Tensor = network(inputs, text)[part][:, -1].float()
@@ -112,7 +113,7 @@ class LastFrameSampler:
                 x = x + (later - level) * velocity(x, level)
         return x
 
-    def _shown(self, like: Sequences, text: Text) -> CausalInputs:
+    def _shown(self, like: Sequences, text: PaddedText) -> CausalInputs:
         """The sequence without any noise."""
         zeros = torch.zeros(like.latents.shape[:2], device=like.latents.device)
         draw = CausalDraw(

@@ -26,7 +26,7 @@ from training.model.block import (
 )
 from training.model.precondition import channel_std, velocity_from
 from training.model.settings import ModelSettings
-from training.model.text import Words, behind_own, is_for_varlen
+from training.model.text import Text, Words, is_for_varlen, words_of
 from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256
@@ -48,14 +48,6 @@ class KnownInputs:
     embodiment: Tensor
     task: Tensor
     state: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Text:
-    """The instruction, as a conditioner tells it. values: [B, T, C], has: [B, T] bool."""
-
-    values: Tensor
-    has: Tensor
 
 
 @dataclass(slots=True, eq=False)
@@ -248,10 +240,10 @@ class Network(nn.Module):
     def _text(self, text: Text) -> Words:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
         width = text.values.shape[-1:]
-        values = fn.layer_norm(torch.where(text.has[..., None], text.values, 0.0), width)
+        values = fn.layer_norm(text.values, width)
         own = fn.layer_norm(self.no_text, width)[None].to(values.dtype)
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
-        return behind_own(values, text.has, own, is_packed=is_packed)
+        return words_of(values, own, text.layout, is_packed=is_packed)
 
     def _image_channels(
         self, known: KnownInputs, future: Tensor, has_future: Tensor | None

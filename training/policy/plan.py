@@ -21,7 +21,8 @@ from schemas.errors import ConfigError
 from schemas.supervision import Task
 from training.data.rng_keys import key_of
 from training.evaluation.draws import Sampler, asked
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
+from training.model.text import Text
 from training.recipe import TrainRecipe
 
 PURPOSE = 19  # of the keys of the noise of candidates and of images

@@ -26,6 +26,7 @@ from schemas.supervision import Task
 from training.data.action_layout import ACTION_WIDTH
 from training.data.camera_views import views_of
 from training.data.normalise import Normaliser
+from training.data.prefetch import tensors_mapped
 from training.data.rng_keys import key_of
 from training.evaluation.draws import Sampler
 from training.learner import Learner
@@ -204,7 +205,7 @@ class Policy:
         """The same for several at once: many simulators, one pass of the network."""
         bodies = [self._body(each.embodiment) for each in observations]
         known = self._known(observations, bodies)
-        inputs = {name: x.to(self._device) for name, x in self.tell(observations).items()}
+        inputs = tensors_mapped(self.tell(observations), lambda x: x.to(self._device))
         text = self.sampler.encode_text(inputs)
         size, steps = len(observations), self._noise.shape[1]
         scored = self.normaliser.is_known.to(self._device)[known.embodiment]

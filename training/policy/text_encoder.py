@@ -12,13 +12,20 @@ from torch import Tensor
 
 from schemas.errors import ConfigError
 from schemas.vlm import refuse_what_is_no_model
-from training.conditioning.cached import CachedConditioner, side_by_side
-from training.conditioning.hashed_words import NoTextConditioner, WordsConditioner, WordsReader
+from training.conditioning.cached import CachedConditioner, features_of
+from training.conditioning.hashed_words import (
+    NoTextConditioner,
+    NoTextReader,
+    WordsConditioner,
+    WordsReader,
+)
+from training.conditioning.inputs import TextInputs
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner
 from training.conditioning.text_model import online_text_of, text_id_of
 from training.conditioning.vlm_parts import folder_of
-from training.model.network import Text
+from training.data.prefetch import tensors_mapped
+from training.model.text import Text
 from training.policy.observation import Observation, Pixels, checked_images
 from training.recipe import CachedText, OnlineText, WordsText
 from training.run.checkpoint import Checkpoint, recipe_of
@@ -43,20 +50,22 @@ class VlmTextEncoder:
         self._of_text = lru_cache(maxsize=KEPT_TEXTS)(self._alone)
         self._alone("")  # what cannot work is refused now, and not to the first client
 
-    def __call__(self, seen: Sequence[Observation]) -> dict[str, Tensor]:
+    def __call__(self, seen: Sequence[Observation]) -> TextInputs:
+        texts = [each.text for each in seen]
         if not self._asked.with_pictures:
-            return side_by_side([self._of_text(each.text) for each in seen])
+            return features_of([self._of_text(text) for text in texts], texts)
         shown = [image_for_text(each, self._asked.camera) for each in seen]
-        text = self._encoded([each.text for each in seen], shown)
-        return side_by_side([x[has] for x, has in zip(text.values, text.has, strict=True)])
+        text = self._encoded(texts, shown)
+        each = torch.split(text.values, text.layout.num_tokens.tolist())
+        return features_of([each[number] for number in text.layout.text_of], texts)
 
     def _alone(self, text: str) -> Tensor:
         """[T, C]: in a batch with others the last bit could differ."""
-        return self._encoded([text], [None]).values[0]
+        return self._encoded([text], [None]).values
 
     def _encoded(self, texts: Sequence[str], pictures: Sequence[Pixels | None]) -> Text:
         inputs = self._reader.of(texts, pictures)
-        features: Text = self._model({name: x.to(self._device) for name, x in inputs.items()})
+        features: Text = self._model(tensors_mapped(inputs, lambda x: x.to(self._device)))
         return features
 
 
@@ -112,7 +121,7 @@ def model_of(
     raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
 
 
-Tell = Callable[[Sequence[Observation]], dict[str, Tensor]]
+Tell = Callable[[Sequence[Observation]], TextInputs]
 
 
 def open_text_encoder(
@@ -139,4 +148,4 @@ def open_text_encoder(
         words = WordsReader(num_buckets=text.num_buckets, num_words=text.num_words)
         conditioner = WordsConditioner(text.num_buckets, text.num_words, text.width)
         return lambda seen: words.of([each.text for each in seen]), conditioner
-    return lambda seen: {"nothing": torch.zeros(len(seen), 0)}, NoTextConditioner()
+    return lambda seen: NoTextReader().of(len(seen)), NoTextConditioner()

@@ -33,7 +33,6 @@ from training.run.communication import Traffic, shard_ranks_of, traffic_of
 from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, fewest_parts, host_bytes, memory_of, parts_that_fit
-from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
@@ -101,7 +100,7 @@ def open_session(
     settings = _settings(loader, conditioner, begun, ranks, device)
     with raise_on_any_rank(ranks):
         learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
-    num_text, mean_text = _text_lengths(learner, moved(first, device))
+    num_text, mean_text = _text_lengths(first)
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
     with raise_on_any_rank(ranks):
         num_parts, parts_by = _num_parts(recipe, by_parts, begun, ranks, device)
@@ -351,11 +350,10 @@ def _num_parts(
     return fewest_parts(by_parts, own) or max(by_parts), "estimate"
 
 
-@torch.no_grad()
-def _text_lengths(learner: Trainable, batch: Batch) -> tuple[int, float]:
-    """Tokens of the longest text of a batch, as the conditioner tells it, and of its samples in the mean."""
-    has = learner.conditioner(batch.text_inputs).has
-    return int(has.shape[1]), int(learner.conditioner.num_tokens(batch.text_inputs)) / len(has)
+def _text_lengths(batch: Batch) -> tuple[int, float]:
+    """Tokens of the longest text of a batch, and those of its distinct texts for each sample."""
+    layout = batch.text_inputs.layout
+    return layout.longest, layout.num_rows / len(layout.text_of)
 
 
 def _peak(recipe: TrainRecipe, device: torch.device, world: RunHooks) -> float:

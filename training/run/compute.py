@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.lara.lara import Lara
 from training.lara.latent_action import LatentActionModel
-from training.model.network import KnownInputs, Network, Text, num_parameters
+from training.model.network import KnownInputs, Network, num_parameters
 from training.model.settings import ModelSettings
+from training.model.text import Text, TextLayout, equal_lengths
 from training.recipe import TrainRecipe
 from training.run.optimiser import trained
 from training.tasks import TASKS
@@ -24,18 +25,19 @@ SIZE_OF = {"cuda": 8192, "cpu": 1024}  # of a square matrix: large enough that t
 
 def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1) -> int:
     """Forward and backward of all draws of one sample with `num_text` tokens of text. Counted on a network without memory."""
-    return round(sum(flops_by_operator(settings, num_text, num_draws).values()))
+    layout = equal_lengths(len(TASKS), num_text)
+    return round(sum(flops_by_operator(settings, layout, num_draws).values()))
 
 
 def flops_by_operator(
-    settings: ModelSettings, num_text: int, num_draws: int = 1, *, is_text_frozen: bool = True
+    settings: ModelSettings, layout: TextLayout, num_draws: int = 1, *, is_text_frozen: bool = True
 ) -> dict[str, float]:
-    """As `flops_per_sample`, by the name of the operator.
+    """As `flops_per_sample`, by the name of the operator: the mean of the samples of `layout`, whose tasks are all in turn.
 
     Args:
         is_text_frozen: else text features get a gradient too.
     """
-    s, num_samples = settings, len(TASKS)
+    s, num_samples = settings, len(layout.text_of)
     size = num_samples * num_draws
     ones = torch.ones
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -45,12 +47,12 @@ def flops_by_operator(
             history=ones(size, s.num_history, s.action_width),
             has_history=ones(size, s.num_history, s.action_width, dtype=torch.bool),
             embodiment=torch.zeros(size, dtype=torch.long),
-            task=torch.arange(size) // num_draws,
+            task=torch.arange(size) // num_draws % len(TASKS),
             state=ones(size, s.state_width) if s.state_width else None,
         )
         text = Text(
-            values=ones(num_samples, num_text, s.text_width).requires_grad_(not is_text_frozen),
-            has=ones(num_samples, num_text, dtype=torch.bool),
+            values=ones(layout.num_rows, s.text_width).requires_grad_(not is_text_frozen),
+            layout=layout,
         )
         action = ones(size, s.num_actions, s.action_width)
         has_action = torch.ones_like(action, dtype=torch.bool)

@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from schemas.errors import ConfigError
 from schemas.regular_file import open_regular
 from training.batch import Batch, Origin
+from training.conditioning.inputs import TextInputs
 from training.data.prefetch import tensors_mapped
 from training.loss import loss_of
-from training.model.network import KnownInputs, Network, Text
+from training.model.network import KnownInputs, Network
 from training.model.settings import ModelSettings
+from training.model.text import Text, equal_lengths
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
 from training.run.compile_blocks import PRODUCTS
@@ -189,8 +191,8 @@ def _kept(
         network = Network(settings)
         batch = _batch(settings, size * num_draws, num_text)
         text = Text(
-            values=torch.ones(size, num_text, settings.text_width),
-            has=torch.ones(size, num_text, dtype=torch.bool),
+            values=torch.ones(size * num_text, settings.text_width),
+            layout=equal_lengths(size, num_text),
         )
         t, like = torch.ones(size * num_draws), torch.ones_like
         noise = like(batch.action), like(batch.future)
@@ -253,7 +255,10 @@ def _batch(s: ModelSettings, size: int, num_text: int) -> Batch:
         has_future=ones(size, s.num_views, dtype=torch.bool),
         action_t_s=ones(s.num_actions),
         future_t_s=1.0,
-        text_inputs={"text": ones(size, num_text, s.text_width)},
+        text_inputs=TextInputs(
+            layout=equal_lengths(size, num_text),
+            by_token={"text": ones(size * num_text, s.text_width)},
+        ),
         origin=Origin(row=np.zeros(size, dtype=np.int64), timestep=np.zeros(size, dtype=np.int64)),
     )
 

@@ -101,7 +101,7 @@ class Throughput:
     waited_s: float = 0.0
     num_steps: int = 0
     num_samples: int = 0
-    num_text: Tensor | int = 0  # tokens that are no padding, on the device
+    num_text: int = 0  # tokens of distinct texts of a batch
 
     def summary(
         self,
@@ -116,7 +116,7 @@ class Throughput:
             flops_per_sample: without text.
         """
         elapsed_s = max(now_s - self.began_s, 1e-9)
-        rate, words = self.num_samples / elapsed_s, int(self.num_text) / elapsed_s
+        rate, words = self.num_samples / elapsed_s, self.num_text / elapsed_s
         return {
             "step_s": elapsed_s / max(1, self.num_steps),
             "samples_per_s": rate,

@@ -39,7 +39,8 @@ def samples_of(batch: Batch, which: slice) -> Batch:
     """Some samples of it."""
     cut = of_samples(batch, lambda x: x[which])
     origin = Origin(row=batch.origin.row[which], timestep=batch.origin.timestep[which])
-    return dataclasses.replace(cut, origin=origin)
+    text = batch.text_inputs.of_samples(which)
+    return dataclasses.replace(cut, origin=origin, text_inputs=text)
 
 
 def parts_by_trial(share: int, peak_of: Callable[[int], int], num_bytes: int) -> int:

@@ -58,7 +58,7 @@ class StepResult:
     sample_counts: Tensor
     norm: Tensor
     is_finite: Tensor
-    num_text: Tensor  # [] tokens of this rank that are no padding
+    num_text: int  # tokens of this rank, of distinct texts
     lr: float
     lara: LaraTerms | None = None  # of this rank's samples
     lara_mean: Tensor | None = None  # [] LARA's part of the loss
@@ -152,7 +152,7 @@ class Trainer:
             sample_counts=terms.sample_counts,
             norm=norm,
             is_finite=is_finite,
-            num_text=self.learner.conditioner.num_tokens(batch.text_inputs),
+            num_text=batch.text_inputs.layout.num_rows,
             lr=lr,
             lara=terms.lara,
             lara_mean=lara_mean,

@@ -22,6 +22,7 @@ from schemas.errors import ConfigError
 from schemas.manifest import Manifest, rows_sha256
 from schemas.supervision import Task
 from training.data.loader import Loader
+from training.data.prefetch import tensors_mapped
 from training.data.sampler import Drawn
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate_checkpoint import EvaluationRequest, open_checkpoint
@@ -215,7 +216,7 @@ def _read(
     states: list[Tensor] = []
     workers = max(1, loader.recipe.run.num_workers)
     for batch in loader.at(places, batch_size=READ_AT_ONCE, num_workers=workers):
-        inputs = {name: x.to(device) for name, x in batch.text_inputs.items()}
+        inputs = tensors_mapped(batch.text_inputs, lambda x: x.to(device))
         instruction = mean_of(sampler.encode_text(inputs)).cpu()
         parts.append((batch.future, batch.has_future, instruction))
         if batch.known.state is not None:

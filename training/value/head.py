@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.model.network import Text
+from training.model.text import Text, padded
 from training.value.settings import ValueSettings, ValueShape
 
 NOT_SEEN = -1e4  # attention to a token of a view without an image; finite, so that an image without any view has a value too
@@ -60,6 +60,7 @@ class ValueHead(nn.Module):
 
 def mean_of(text: Text) -> Tensor:
     """[B, C] the mean of the normalised tokens of each instruction, 0 of one without tokens."""
-    values = fn.layer_norm(text.values.float(), text.values.shape[-1:])
-    has = text.has[..., None]
+    each = padded(text)
+    values = fn.layer_norm(each.values.float(), each.values.shape[-1:])
+    has = each.has[..., None]
     return torch.where(has, values, 0.0).sum(1) / has.sum(1).clamp(min=1)
