@@ -1,18 +1,29 @@
-"""FlashAttention 3 and 4 by stand-ins that note what they were given: there is no GPU here, and the true kernels were not run."""
+"""FlashAttention 3 and 4 by stand-ins that note what they were given: there is no GPU here, and the true kernels were not run.
+
+The stand-ins have the arguments of the packages, by name and place, and their backward pass is the formula of the kernels: it takes the result
+and the logarithm of the sums, not autograd.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.op_counts import OpCounts, counted
 from tests.training import test_attend_text as of_text
+from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from training.learner import Learner
+from training.loss import loss_of
+from training.model import network as network_module
 from training.model.attention import (
     PACKAGES,
     WIDEST,
@@ -22,90 +33,195 @@ from training.model.attention import (
     kernels_of,
     varlen_kernel,
 )
+from training.model.flash_attention import KERNELS, VERSION_3, VERSION_4, Kernels, flash_attention
+from training.run.compile_blocks import prepare_blocks
 
 B, H, L, W = 2, 3, 5, 8
 FA3, FA4 = PACKAGES
+STARTS = (torch.tensor([0, 2, 5, 9], dtype=torch.int32), torch.tensor([0, 1, 5, 7], dtype=torch.int32))  # fmt: skip
+LENGTHS = (*STARTS, 4, 4)
 
 
-def given() -> tuple[Tensor, Tensor, Tensor]:
+def given(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(0)
-    query, key, value = torch.randn(3, B, H, L, W, generator=g).unbind()
+    query, key, value = torch.randn(3, B, H, L, W, generator=g, dtype=dtype).unbind()
     return query.requires_grad_(), key.requires_grad_(), value.requires_grad_()
 
 
+def logits_of(query: Tensor, key: Tensor) -> Tensor:
+    return torch.einsum("...qhw,...khw->...hqk", query, key) / math.sqrt(query.shape[-1])
+
+
+def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Of [..., L, H, W], by plain sums."""
+    logits = logits_of(query, key)
+    out = torch.einsum("...hqk,...khw->...qhw", logits.softmax(dim=-1), value)
+    return out, logits.logsumexp(dim=-1).float()
+
+
+def backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    weights = (logits_of(query, key) - lse[..., None]).exp()
+    change = torch.einsum("...qhw,...khw->...hqk", grad, value)
+    change = change - (grad * out).sum(-1).transpose(-1, -2)[..., None]
+    change = weights * change / math.sqrt(query.shape[-1])
+    return (
+        torch.einsum("...hqk,...khw->...qhw", change, key),
+        torch.einsum("...hqk,...qhw->...khw", change, query),
+        torch.einsum("...hqk,...qhw->...khw", weights, grad),
+    )
+
+
+def parts(starts_q: Tensor, starts_k: Tensor, longest: tuple[int, int]) -> Iterator[tuple[slice, slice]]:  # fmt: skip
+    """Rows of queries and of keys, of each sequence."""
+    for starts, most in zip((starts_q, starts_k), longest, strict=True):
+        assert starts.dtype == torch.int32
+        assert int(starts.diff().max()) <= most
+    edges = [list(zip(x.tolist(), x.tolist()[1:], strict=False)) for x in (starts_q, starts_k)]
+    for q, k in zip(*edges, strict=True):
+        yield slice(*q), slice(*k)
+
+
+def reference_forward(
+    query: Tensor, key: Tensor, value: Tensor, *lengths: Any
+) -> tuple[Tensor, Tensor]:
+    if not lengths:
+        return forward(query, key, value)
+    out, lse = torch.zeros_like(query), query.new_zeros(query.shape[:2][::-1], dtype=torch.float32)
+    for q, k in parts(*lengths[:2], lengths[2:]):
+        out[q], lse[:, q] = forward(query[q], key[k], value[k])
+    return out, lse
+
+
+def reference_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor,
+    grads: tuple[Tensor, Tensor, Tensor], *lengths: Any,
+) -> None:  # fmt: skip
+    """After the last sequence the gradient is whatever was in memory."""
+    if not lengths:
+        for mine, right in zip(grads, backward(grad, query, key, value, out, lse), strict=True):
+            mine.copy_(right)
+        return
+    for mine, starts in zip(grads, (lengths[0], lengths[1], lengths[1]), strict=True):
+        mine[int(starts[-1]) :] = math.nan
+    for q, k in parts(*lengths[:2], lengths[2:]):
+        right = backward(grad[q], query[q], key[k], value[k], out[q], lse[:, q])
+        for mine, rows, x in zip(grads, (q, k, k), right, strict=True):
+            mine[rows] = x
+
+
+REFERENCE = Kernels(forward=reference_forward, backward=reference_backward)
+
+
 class Package(ModuleType):
-    """`flash_attn_func` of [B, L, H, W], by plain sums; `is_tuple` as FA4 and early FA3 answer."""
+    """Public functions of [B, L, H, W] and of rows; `calls` are shapes of what they were given."""
 
-    def __init__(self, name: str, *, is_tuple: bool = False) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.is_tuple, self.shapes = is_tuple, list[tuple[int, ...]]()
+        self.calls = list[tuple[int, ...]]()
 
-    def flash_attn_func(self, q: Tensor, k: Tensor, v: Tensor) -> Any:
-        assert q.stride(-1) == k.stride(-1) == v.stride(-1) == 1
-        self.shapes += [tuple(x.shape) for x in (q, k, v)]
-        logits = torch.einsum("bqhw,bkhw->bhqk", q, k) / math.sqrt(q.shape[-1])
-        out = torch.einsum("bhqk,bkhw->bqhw", logits.softmax(dim=-1), v)
-        return (out, logits.logsumexp(dim=-1)) if self.is_tuple else out
+    def note(self, *tensors: Tensor) -> None:
+        assert all(x.stride(-1) == 1 for x in tensors)
+        self.calls += [tuple(x.shape) for x in tensors]
+
+
+class Version3(Package):
+    def flash_attn_func(self, q: Tensor, k: Tensor, v: Tensor, softmax_scale: None = None, causal: bool = False, return_attn_probs: bool = False) -> Any:  # fmt: skip
+        self.note(q, k, v)
+        return forward(q, k, v) if return_attn_probs else forward(q, k, v)[0]
 
     def flash_attn_varlen_func(
-        self, q: Tensor, k: Tensor, v: Tensor, *places: Any,
-        cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int, max_seqlen_k: int,
+        self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int, max_seqlen_k: int,
+        seqused_q: None = None, seqused_k: None = None, return_attn_probs: bool = False,
     ) -> Any:  # fmt: skip
-        """By loops; after the last sequence its gradient is what was in memory. `places`: other things than in version 3, in 4."""
-        assert not places
-        starts, longest = [cu_seqlens_q, cu_seqlens_k], [max_seqlen_q, max_seqlen_k]
-        self.shapes += [tuple(x.shape) for x in (q, k, v)]
-        for x, most in zip(starts, longest, strict=True):
-            assert x.dtype == torch.int32
-            assert int(x.diff().max()) <= most
-        out: Tensor = of_text.Loops.apply(q, k, v, *starts, *longest)  # type: ignore[no-untyped-call]
-        return (out, out.logsumexp(dim=-1)) if self.is_tuple else out
+        self.note(q, k, v)
+        assert seqused_q is seqused_k is None
+        assert return_attn_probs
+        return reference_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+
+    def _flash_attn_backward(
+        self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, softmax_lse: Tensor, cu_seqlens_q: Any, cu_seqlens_k: Any,
+        sequed_q: None, sequed_k: None, max_seqlen_q: Any, max_seqlen_k: Any, dq: Tensor, dk: Tensor, dv: Tensor,
+        softmax_scale: float, causal: bool, window_size: tuple[int, int] = (-1, -1),
+    ) -> None:  # fmt: skip
+        assert sequed_q is sequed_k is None
+        assert causal is False
+        assert softmax_scale == q.shape[-1] ** -0.5
+        lengths = () if cu_seqlens_q is None else (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)  # fmt: skip
+        reference_backward(dout, q, k, v, out, softmax_lse, (dq, dk, dv), *lengths)
+
+
+class Version4(Package):
+    def flash_attn_func(self, q: Tensor, k: Tensor, v: Tensor, qv: None = None, gather_kv_indices: None = None, return_lse: bool = False) -> Any:  # fmt: skip
+        self.note(q, k, v)
+        assert qv is gather_kv_indices is None
+        return (*forward(q, k, v)[:1], forward(q, k, v)[1] if return_lse else None)
+
+    def flash_attn_varlen_func(
+        self, q: Tensor, k: Tensor, v: Tensor, qv: None = None, cu_seqlens_q: Any = None, cu_seqlens_k: Any = None,
+        max_seqlen_q: int | None = None, max_seqlen_k: int | None = None, return_lse: bool = False,
+    ) -> Any:  # fmt: skip
+        self.note(q, k, v)
+        assert qv is None
+        assert return_lse
+        return reference_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+
+    def _flash_attn_bwd(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, dout: Tensor, lse: Tensor, softmax_scale: float | None = None,
+        causal: bool = False, cu_seqlens_q: Any = None, cu_seqlens_k: Any = None, max_seqlen_q: Any = None, max_seqlen_k: Any = None,
+        dq: Any = None, dk: Any = None, dv: Any = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        assert softmax_scale == q.shape[-1] ** -0.5
+        lengths = () if cu_seqlens_q is None else (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)  # fmt: skip
+        reference_backward(dout, q, k, v, out, lse, (dq, dk, dv), *lengths)
+        return dq, dk, dv
 
 
 @pytest.fixture
 def hopper(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A GPU by its word, none of the packages; without torch's compiler, whose import takes longer than all of this."""
-    monkeypatch.setattr(torch.compiler, "disable", lambda run: run)
+    """A GPU by its word, none of the packages."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    for module, _ in PACKAGES.values():
+    for name, (module, _) in PACKAGES.items():
         monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.setitem(KERNELS, name, REFERENCE)  # what is installed is forgotten afterwards
     return monkeypatch
 
 
-def installed(patch: pytest.MonkeyPatch, name: str, *, is_tuple: bool = False) -> Package:
+def installed(patch: pytest.MonkeyPatch, name: str) -> Package:
     module = PACKAGES[name][0]
-    made = Package(module, is_tuple=is_tuple)
+    made = {VERSION_3: Version3, VERSION_4: Version4}[name](module)
     patch.setitem(sys.modules, module, made)
+    if name == VERSION_4:
+        patch.setitem(sys.modules, f"{module}.interface", made)
     return made
 
 
-@pytest.mark.parametrize(("name", "is_tuple"), [(FA3, False), (FA3, True), (FA4, False), (FA4, True)])  # fmt: skip
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_is_asked_in_its_layout_and_answers_in_ours(
-    hopper: pytest.MonkeyPatch, name: str, is_tuple: bool
+    hopper: pytest.MonkeyPatch, name: str
 ) -> None:
     """Heads and tokens differ in number: who confuses them is found out. Values and gradients are those of SDPA, and the report has the name."""
-    package = installed(hopper, name, is_tuple=is_tuple)
+    package = installed(hopper, name)
     hopper.setattr(Flash, "takes", lambda self, query: True)  # here they are on a CPU
     flash = flash_kernel()
     assert flash is not None
     wanted = attend(*(wanted_leaves := given()))
     leaves, found = given(), list[Tensor]()
     assert kernels_of(lambda: found.append(attend(*leaves, flash=flash))) == {name: 1}
-    assert package.shapes == [(B, L, H, W)] * 3
+    assert package.calls == [(B, L, H, W)] * 3
     torch.testing.assert_close(found[0], wanted)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
     grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
     torch.testing.assert_close(*grads)
 
 
-@pytest.mark.parametrize(("name", "is_tuple"), [(FA3, False), (FA3, True), (FA4, True)])
-def test_text_of_any_length_goes_to_it_too(
-    hopper: pytest.MonkeyPatch, name: str, is_tuple: bool
-) -> None:
+@pytest.mark.parametrize("name", PACKAGES)
+def test_text_of_any_length_goes_to_it_too(hopper: pytest.MonkeyPatch, name: str) -> None:
     """Values and gradients are those of a mask, and the report has the name."""
     hopper.setattr(torch.cuda, "get_device_capability", lambda: (9 if name == FA3 else 10, 0))
-    package = installed(hopper, name, is_tuple=is_tuple)
+    package = installed(hopper, name)
     kernel = varlen_kernel()
     wanted = of_text.attended(*(wanted_leaves := of_text.given()))
     leaves, found = of_text.given(), list[Tensor]()
@@ -113,11 +229,139 @@ def test_text_of_any_length_goes_to_it_too(
     assert ran == {f"varlen ({name})": 1}
     heads = (of_text.H, of_text.W)
     queries, texts = (wanted.numel() // math.prod(heads), *heads), (int(of_text.HAS.sum()), *heads)
-    assert package.shapes == [queries, texts, texts]
+    assert package.calls == [queries, texts, texts]
     torch.testing.assert_close(found[0], wanted)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
     grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
     torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> Flash:
+    """The operator with kernels that run here."""
+    monkeypatch.setitem(KERNELS, "reference", REFERENCE)
+    monkeypatch.setattr(Flash, "takes", lambda self, query: True)
+    return Flash(name="reference")
+
+
+@pytest.mark.parametrize("lengths", [(), LENGTHS], ids=["dense", "varlen"])
+def test_the_operator_is_what_torch_expects_of_one(
+    reference: Flash, lengths: tuple[Any, ...]
+) -> None:
+    """Schema, shapes and strides without data, autograd, and its trace with dynamic shapes; in double precision, of inputs that are views."""
+    g = torch.Generator().manual_seed(0)
+    num = (9, 7) if lengths else (L, L + 1)
+    shapes = [(*(() if lengths else (B,)), n, H, W) for n in (num[0], num[1], num[1])]
+    leaves = [torch.randn(*x, generator=g, dtype=torch.double).requires_grad_() for x in shapes]
+    key_value = torch.stack(leaves[1:], dim=-3).detach().requires_grad_()
+    given = [leaves[0], *key_value.unbind(-3)]
+    apart = [x.detach().requires_grad_() for x in given]  # of the same strides
+    torch.library.opcheck(flash_attention, (*apart, reference.name, *lengths))
+    out, lse = flash_attention(*given, reference.name, *lengths)
+    assert not lse.requires_grad
+    if not lengths:
+        wanted = attend(*(x.transpose(1, 2) for x in given)).transpose(1, 2)
+    else:
+        each = [attend(*(x[rows].transpose(0, 1)[None] for x, rows in zip(given, (q, k, k), strict=True)))[0].transpose(0, 1) for q, k in parts(*STARTS, (4, 4))]  # fmt: skip
+        wanted = torch.cat(each)
+    torch.testing.assert_close(out, wanted)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.double).view_as(out)
+    grads = [torch.autograd.grad((x * weights).sum(), (leaves[0], key_value)) for x in (out, wanted)]  # fmt: skip
+    torch.testing.assert_close(*grads, atol=1e-6, rtol=1e-6)
+
+
+class Pass(nn.Module):
+    """Gradients of a batch, its network with this kernel or with none."""
+
+    def __init__(self, flash: Flash | None, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.made = network().train()
+        if flash is not None:
+            patch.setattr(network_module, "is_for_varlen", lambda values, width: True)
+            for block in self.made.blocks:
+                block.flash, block.varlen = flash, flash.run_varlen  # type: ignore[assignment]
+
+    def grads(self) -> list[Tensor]:
+        b = batch()
+        loss_of(self.made, b, text_of(b), *noise_of(b)).sums.sum().backward()  # type: ignore[no-untyped-call]
+        return [p.grad for p in self.made.parameters() if p.grad is not None]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's own look at leaves
+@pytest.mark.parametrize("how", [False, "selective"])
+def test_a_block_with_it_is_one_graph(
+    reference: Flash, monkeypatch: pytest.MonkeyPatch, how: Any
+) -> None:
+    """Joint attention and both texts are inside it; gradients are those of torch's own kernels. With "selective" too."""
+    wanted = Pass(None, monkeypatch).grads()
+    one = Pass(reference, monkeypatch)
+    prepare_blocks(Learner(one.made, nn.Identity()), checkpointed=how, compiled=False)  # type: ignore[arg-type]
+    graphs: list[torch.fx.GraphModule] = []
+
+    def kept(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    for block in one.made.blocks:
+        block.compile(backend=kept if how is False else "aot_eager", fullgraph=True)
+    torch.testing.assert_close(one.grads(), wanted, atol=1e-5, rtol=1e-4)
+    if how is False:
+        calls = [str(node.target) for node in graphs[0].graph.nodes]
+        assert len(graphs) <= len(one.made.blocks)
+        assert sum("eicorpus.flash_attention" in call for call in calls) == 3
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_nothing_of_a_block_is_outside_of_its_graph(
+    reference: Flash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Pass(reference, monkeypatch)
+    seen: list[tuple[Any, ...]] = []
+    block = one.made.blocks[0]
+    block.register_forward_pre_hook(lambda _, given: seen.append(given))
+    one.grads()
+    block._forward_pre_hooks.clear()
+    report = torch._dynamo.explain(block)(*seen[0])
+    assert (report.graph_count, report.graph_break_count) == (1, 0), report.break_reasons
+    torch._dynamo.reset()
+
+
+def test_selective_keeps_its_result_and_full_does_not(
+    reference: Flash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(how: Any) -> OpCounts:
+        one = Pass(reference, monkeypatch)
+        prepare_blocks(Learner(one.made, nn.Identity()), checkpointed=how, compiled=False)  # type: ignore[arg-type]
+        return counted(one.grads)
+
+    calls = 3 * SETTINGS.num_layers
+    for how, again in ((False, 0), ("selective", 0), (True, calls)):
+        by_op = counts(how).by_op
+        assert by_op["flash_attention"] == calls + again, how
+        assert by_op["flash_attention_backward"] == calls
+
+
+def test_its_flops_are_counted(reference: Flash, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two products forwards and five backwards. Joint attention also on tensors without data; text by the lengths that there are, or where they are unknown by the longest."""
+
+    def flops(run: Any) -> int:
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return int(counter.get_total_flops())
+
+    def step(q: Tensor, k: Tensor, v: Tensor, *lengths: Any) -> None:
+        flash_attention(q, k, v, reference.name, *lengths)[0].sum().backward()
+
+    on_meta = [x.detach().to("meta").requires_grad_() for x in given()]
+    turned = [x.detach().transpose(1, 2).requires_grad_() for x in on_meta]
+    assert flops(lambda: step(*turned)) == 7 * 2 * B * H * L * L * W
+    rows = [torch.ones(n, H, W, requires_grad=True) for n in (9, 7, 7)]
+    assert flops(lambda: step(*rows, *LENGTHS)) == 7 * 2 * H * W * (2 * 1 + 3 * 4 + 4 * 2)
+    unknown = [x.detach().to("meta").requires_grad_() for x in rows]
+    on_meta_lengths = (*(x.to("meta") for x in STARTS), 4, 4)
+    assert flops(lambda: step(*unknown, *on_meta_lengths)) == 7 * 2 * H * W * 3 * 4 * 4
 
 
 def test_without_a_package_text_goes_to_torch_and_else_to_version_2(
@@ -131,24 +375,29 @@ def test_without_a_package_text_goes_to_torch_and_else_to_version_2(
     for second in (None, ModuleType("flash_attn")):
         hopper.setitem(sys.modules, "flash_attn", second)
         assert varlen_kernel() is None
-    second = Package("flash_attn")
+    second = Version3("flash_attn")
     hopper.setitem(sys.modules, "flash_attn", second)
     assert varlen_kernel() == second.flash_attn_varlen_func
 
 
-@pytest.mark.parametrize("major", [9, 10])
-def test_a_version_4_without_a_way_back_is_not_asked_for_text(
-    hopper: pytest.MonkeyPatch, major: int
+def test_releases_without_what_a_backward_pass_needs_are_not_used(
+    hopper: pytest.MonkeyPatch,
 ) -> None:
-    """Young releases on Hopper; on any GPU, the one that flash-attn 2.8.3 brings, whose function has other arguments."""
-    hopper.setattr(torch.cuda, "get_device_capability", lambda: (major, 0))
-    package = installed(hopper, FA4)
-    if major == 10:
-        hopper.setattr(package, "flash_attn_varlen_func", lambda q, k, v, cu_seqlens_q: q)
+    """Of version 4: on Hopper, lengths; on any GPU, what flash-attn 2.8.3 brings of it. Of version 3: releases that do not return lse."""
     from torch.nn.attention.varlen import varlen_attn
 
+    package = installed(hopper, FA4)
     assert varlen_kernel() is varlen_attn
-    assert flash_kernel() is not None
+    assert flash_kernel() == Flash(name=FA4)
+    hopper.setattr(torch.cuda, "get_device_capability", lambda: (10, 0))
+    assert getattr(varlen_kernel(), "__self__", None) == Flash(name=FA4)
+    hopper.setattr(package, "flash_attn_varlen_func", lambda q, k, v, cu_seqlens_q: q)
+    assert flash_kernel() is None
+    hopper.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    old = installed(hopper, FA3)
+    assert flash_kernel() == Flash(name=FA3)
+    hopper.setattr(old, "flash_attn_func", lambda q, k, v, softmax_scale=None: q)
+    assert flash_kernel() is None
 
 
 def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> None:
@@ -160,7 +409,7 @@ def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> 
     attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), flash=flash)
     hopper.setattr(Flash, "takes", lambda self, query: True)
     attend(query, key, value, torch.ones(1, L, dtype=torch.bool), flash=flash)
-    assert package.shapes == []
+    assert package.calls == []
     hopper.undo()
     with FakeTensorMode():
         for width, dtype, is_taken in (

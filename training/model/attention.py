@@ -5,35 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import signature
-from typing import Any, ParamSpec, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as fn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 
-P = ParamSpec("P")
+from training.model.flash_attention import (
+    KERNELS,
+    PACKAGES,
+    REPORTED,
+    flash_attention,
+    installed,
+)
+
 HALF = (torch.float16, torch.bfloat16)
 WIDEST = 128  # of a head, a multiple of 8: what all of them take, forwards and backwards
-# By name: the module, and the major compute capabilities that it is tried on. Hopper (9) takes what was written for it first.
-PACKAGES = {
-    "flash-attn 3": ("flash_attn_interface", (9,)),
-    "flash-attn 4": ("flash_attn.cute", (9, 10)),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flash:
-    """Attention of everything to everything by a package; `name` is that of `PACKAGES` and is what a profiler sees."""
+    """Attention of everything to everything by a package; `name` is that of `KERNELS` and is what a profiler sees."""
 
     name: str
-    run: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def takes(self, query: Tensor) -> bool:
         """[B, H, L, W]."""
         return is_for_kernels(query)
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[B, H, L, W], as `attend` takes them. The kernels take [B, L, H, W]."""
+        turned = (x.transpose(1, 2) for x in (query, key, value))
+        out: Tensor = flash_attention(*turned, self.name)[0]
+        return out.transpose(1, 2)
+
+    def run_varlen(self, query: Tensor, key: Tensor, value: Tensor, *lengths: Any) -> Tensor:
+        """As `Varlen`."""
+        out: Tensor = flash_attention(query, key, value, self.name, *lengths)[0]
+        return out
 
 
 def is_for_kernels(query: Tensor) -> bool:
@@ -44,54 +55,8 @@ def is_for_kernels(query: Tensor) -> bool:
 
 def flash_kernel() -> Flash | None:
     """That of the installed package, for joint attention."""
-    package = installed_package()
-    if package is None:
-        return None
-    name, module = package
-    return Flash(name=name, run=unseen(turned(name, module.flash_attn_func)))
-
-
-def installed_package() -> tuple[str, Any] | None:
-    """Name and module of the first of `PACKAGES` for this GPU that can be imported."""
-    if not torch.cuda.is_available():
-        return None
-    major, _ = torch.cuda.get_device_capability()
-    for name, (module, majors) in PACKAGES.items():
-        if major not in majors:
-            continue
-        try:
-            return name, import_module(module)
-        except ImportError:
-            continue
-    return None
-
-
-def unseen(run: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """torch.compile cannot look into kernels that are built as they are called: the graph has a seam there."""
-    return torch.compiler.disable(run)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def turned(name: str, kernel: Callable[..., Any]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A kernel of [B, L, H, W] as one of [B, H, L, W]."""
-
-    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        with record_function(name):
-            output = kernel(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        return attended(output).transpose(1, 2)
-
-    return run
-
-
-def attended(output: Any) -> Tensor:
-    """Some releases answer with what they attended to and its normaliser, others with the first alone."""
-    out: Tensor = output[0] if isinstance(output, tuple) else output
-    return out
-
-
-# Of the last four of `Varlen`, in its order.
-NAMES = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
-# What a profiler sees of those that are called by us, by package.
-REPORTED = {name: f"varlen ({name})" for name in PACKAGES}
+    name = installed()
+    return None if name is None else Flash(name=name)
 
 
 class Varlen(Protocol):
@@ -114,11 +79,9 @@ class Varlen(Protocol):
 
 def varlen_kernel() -> Varlen | None:
     """For CUDA, in half precision (`is_for_kernels`). None where nothing of the kind is installed: torch has one since 2.10."""
-    if (package := installed_package()) is not None:
-        name, module = package
-        kernel = getattr(module, "flash_attn_varlen_func", None)
-        if kernel is not None and _goes_both_ways(name, kernel):
-            return unseen(named(REPORTED[name], kernel))
+    name = installed()
+    if name is not None and KERNELS[name].has_lengths:
+        return Flash(name=name).run_varlen
     for place, function in (
         ("torch.nn.attention.varlen", "varlen_attn"),
         ("flash_attn", "flash_attn_varlen_func"),
@@ -129,23 +92,6 @@ def varlen_kernel() -> Varlen | None:
             continue
         return function_found  # both take these seven in this order
     return None
-
-
-def _goes_both_ways(name: str, kernel: Callable[..., Any]) -> bool:
-    """Of version 4, betas before the fifth refuse the backward pass on Hopper, and what flash-attn 2.8.3 brings of it has no lengths and no backward."""
-    is_young = name == "flash-attn 4" and torch.cuda.get_device_capability()[0] < 10
-    return not is_young and all(each in signature(kernel).parameters for each in NAMES)
-
-
-def named(name: str, kernel: Callable[..., Any]) -> Varlen:
-    """A kernel of a package. Releases of version 4 have other places for these arguments than version 3, but the same names (`NAMES`)."""
-
-    def run(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
-        with record_function(name):
-            output = kernel(query, key, value, **dict(zip(NAMES, others, strict=True)))
-        return attended(output)
-
-    return run
 
 
 # Hopper: cuDNN is fastest where it takes the shape; then flash, which takes no mask; then what takes everything.
@@ -165,6 +111,15 @@ _KERNELS = {
     "flash_attn::_flash_attn_varlen_forward": "varlen (flash-attn)",
     **{name: name for name in (*PACKAGES, *REPORTED.values())},
 }
+
+
+def operators() -> list[Any]:
+    """Of attention by a package or of sequences of different lengths: those of `aten` apart, all whose package is installed."""
+    varlen_kernel()  # an operator exists once its module is imported
+    spaces = [name.split("::") for name in _KERNELS if "::" in name and not name.startswith("aten")]
+    names = [("eicorpus", "flash_attention"), *spaces]
+    packets = [getattr(getattr(torch.ops, space), name, None) for space, name in names]
+    return [packet.default for packet in packets if packet is not None]
 
 
 def attend(

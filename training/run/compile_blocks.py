@@ -10,11 +10,11 @@ import torch
 from torch.utils.checkpoint import checkpoint as computed_again
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
+from training.model.attention import operators
 from training.trainable import Trainable
 
 _aten = torch.ops.aten
-# Whose results "selective" keeps: nearly all arithmetic, and less than half of the memory. What lies between is cheap to compute again.
-PRODUCTS: list[Any] = [
+_PRODUCTS = (
     _aten.mm.default,
     _aten.addmm.default,
     _aten.bmm.default,
@@ -23,7 +23,12 @@ PRODUCTS: list[Any] = [
     _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default,
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
-]
+)
+
+
+def products() -> list[Any]:
+    """Operators whose results "selective" keeps: nearly all arithmetic, and less than half of the memory. What lies between is cheap to compute again."""
+    return [*_PRODUCTS, *operators()]
 
 
 def prepare_blocks(
@@ -41,7 +46,7 @@ def _again(forward: Callable[..., Any], *, is_selective: bool) -> Callable[..., 
     """A function of our own, not a `partial` of torch's: that has no frame for torch.compile to look into, and nothing was compiled."""
     how: dict[str, Any] = {"use_reentrant": False}
     if is_selective:
-        how["context_fn"] = partial(create_selective_checkpoint_contexts, PRODUCTS)
+        how["context_fn"] = partial(create_selective_checkpoint_contexts, products())
 
     def run(*arguments: Any, **named: Any) -> Any:
         return computed_again(forward, *arguments, **how, **named)

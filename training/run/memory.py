@@ -30,7 +30,7 @@ from training.model.settings import ModelSettings
 from training.model.text import Text, equal_lengths
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
-from training.run.compile_blocks import PRODUCTS
+from training.run.compile_blocks import products
 
 USABLE = (
     0.9  # of a device: the rest is the context, the allocator's gaps and the buffers of kernels
@@ -202,17 +202,18 @@ def _kept(
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the results of `PRODUCTS`."""
+    """Bytes of the results of `products`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.num_bytes = 0
+        self._products = frozenset(products())
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in PRODUCTS:
+        if func in self._products:
             self.num_bytes += sum(x.nbytes for x in tree_leaves(out) if isinstance(x, Tensor))
         return out
 
