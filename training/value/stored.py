@@ -148,10 +148,6 @@ def _read(
             return head, facts, {name: opened.get_tensor(name) for name in shapes}
     except ValidationError as error:
         raise refused(f"damaged ({invalid(error, ValueFacts)})") from error
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        DocumentError,
-    ) as error:  # RuntimeError: too large to be mapped
+    # RuntimeError: the file is too large to be mapped.
+    except (OSError, RuntimeError, SafetensorError, DocumentError) as error:
         raise refused(f"cannot be read ({system_error_text(error)})") from error
