@@ -23,10 +23,12 @@ from jobs.ui.eval_page import (
 )
 from jobs.ui.options import (
     ActionsCache,
+    AllowsOtherManifest,
     AsJson,
     CheckpointStep,
     ComputePrecision,
     Device,
+    OtherManifest,
     RunFolder,
     SamplingSteps,
     UsesAverages,
@@ -47,18 +49,8 @@ if TYPE_CHECKING:
 
 def command(
     run: RunFolder,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MANIFEST", help="Manifest folder. Default: the one the run was trained on."
-        ),
-    ] = None,
-    allow_other_manifest: Annotated[
-        bool,
-        typer.Option(
-            "--allow-other-manifest", help="Allow a manifest other than the training one."
-        ),
-    ] = False,
+    manifest: OtherManifest = None,
+    allow_other_manifest: AllowsOtherManifest = False,
     checkpoint: CheckpointStep = None,
     split: Annotated[
         Literal["val", "test", "train"], typer.Option(help="Split to evaluate on.")

@@ -13,9 +13,11 @@ from jobs.commands.eval import manifest_of
 from jobs.commands.train import check_installed
 from jobs.ui.options import (
     ActionsCache,
+    AllowsOtherManifest,
     AsJson,
     CheckpointStep,
     Device,
+    OtherManifest,
     RunFolder,
     UsesAverages,
     VerifiesLatents,
@@ -29,18 +31,8 @@ if TYPE_CHECKING:
 
 def command(
     run: RunFolder,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MANIFEST", help="Manifest folder. Default: the one the run was trained on."
-        ),
-    ] = None,
-    allow_other_manifest: Annotated[
-        bool,
-        typer.Option(
-            "--allow-other-manifest", help="Allow a manifest other than the training one."
-        ),
-    ] = False,
+    manifest: OtherManifest = None,
+    allow_other_manifest: AllowsOtherManifest = False,
     checkpoint: CheckpointStep = None,
     ema: UsesAverages = False,
     target: Annotated[
@@ -76,6 +68,7 @@ def command(
 ) -> None:
     """Train a value head for planning (`--plan`) on the latents of a run: how near an image is to the end of an episode that succeeds."""
     check_installed()
+    from jobs.stages.latent_place import latent_place
     from schemas.manifest import load
     from training.run.checkpoint import checkpoint_of
     from training.run.parallel import Ranks, device_for
@@ -85,7 +78,8 @@ def command(
 
     started = time.monotonic()
     opened = checkpoint_of(run, step_from(checkpoint))
-    segments = load(manifest or manifest_of(run))
+    folder = manifest or manifest_of(run)
+    segments = load(folder)
     settings = ValueSettings(
         target=target,
         discount=discount,
@@ -101,6 +95,7 @@ def command(
         use_averages=ema,
         may_be_other_manifest=allow_other_manifest,
         verify_latents=verify_latents,
+        place=latent_place(folder),
     )
     with progress_of("steps", steps) as progress:
         fitted = fit(

@@ -152,6 +152,16 @@ HubId = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run directory of `eicorpus train`.")
 ]
+OtherManifest = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MANIFEST", help="Manifest folder. Default: the one the run was trained on."
+    ),
+]
+AllowsOtherManifest = Annotated[
+    bool,
+    typer.Option("--allow-other-manifest", help="Allow a manifest other than the training one."),
+]
 CheckpointStep = Annotated[
     str | None,
     typer.Option(

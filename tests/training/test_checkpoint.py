@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from functools import partial
@@ -145,6 +146,17 @@ def test_what_is_not_whole_is_not_listed(tmp_path: Path, damage: str) -> None:
             refuse_broken(tmp_path)
     sweep(tmp_path)
     assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_a_fifo_is_no_file_of_a_checkpoint(tmp_path: Path) -> None:
+    """Reading it would never end."""
+    folder = write(tmp_path / "checkpoints", taken(stepped(trainer(recipe()), 0, 1), 1), keep=1)
+    state = json.loads((folder / STATE).read_text())
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+    state["num_bytes"][WEIGHTS] = 0
+    (folder / STATE).write_text(json.dumps(state))
+    assert checkpoints(tmp_path) == []
 
 
 def test_what_was_just_written_stays_beside_broken_and_higher_ones(tmp_path: Path) -> None:

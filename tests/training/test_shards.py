@@ -163,3 +163,53 @@ def test_a_damaged_part_is_refused(tmp_path: Path, damage: str) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         open_shards(tmp_path, [name])
+
+
+def pieces(folder: Path, *of: tuple[list[int], torch.Tensor]) -> list[str]:
+    """Files with a piece each: where it lies in the whole, and its numbers."""
+    names = []
+    for rank, (offsets, piece) in enumerate(of, 1):
+        names.append(f"shard-{rank:05d}-model-00001-of-00001.safetensors")
+        where = json.dumps({"1/x": {"saved_offsets": offsets}})
+        save_file({"1/x": piece}, folder / names[-1], metadata={"DCP_SHARDING_INFO": where})
+    return names
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        [([0], torch.ones(3)), ([2], torch.ones(2)), ([5], torch.ones(1))],  # as many as there are
+        [([0, 0], torch.ones(2, 2)), ([1, 1], torch.ones(2, 2)), ([2, 0], torch.ones(1, 1))],
+        [([0, 0], torch.ones(2, 2)), ([2, 0], torch.ones(1, 1)), ([2, 1], torch.ones(1, 1))],
+        [([1], torch.ones(2))],
+        [([0, 0], torch.ones(2))],
+        [([0], torch.ones(2)), ([0], torch.ones(2))],
+        [([], torch.tensor(1.0)), ([], torch.tensor(1.0))],
+    ],
+)
+def test_pieces_that_are_not_all_of_a_tensor_once_are_refused(
+    tmp_path: Path, of: list[tuple[list[int], torch.Tensor]]
+) -> None:
+    """Else memory that nobody wrote would be weights."""
+    with pytest.raises(ConfigError, match="not all there"):
+        open_shards(tmp_path, pieces(tmp_path, *of))
+
+
+def test_pieces_are_rows_in_any_order_of_files(tmp_path: Path) -> None:
+    whole = torch.arange(10.0).view(5, 2)
+    of = [([3, 0], whole[3:].clone()), ([0, 0], whole[:3].clone()), ([5, 0], torch.ones(0, 2))]
+    assert open_shards(tmp_path, pieces(tmp_path, *of)).whole(1)["x"].equal(whole)
+    names = pieces(tmp_path, ([], torch.tensor(2.0)))
+    assert open_shards(tmp_path, names).whole(1)["x"].equal(torch.tensor(2.0))
+
+
+def test_a_size_that_no_tensor_has_is_refused(tmp_path: Path) -> None:
+    (name,) = pieces(tmp_path, ([0], torch.ones(0)))
+    data = (tmp_path / name).read_bytes()
+    page = json.loads(data[8:])
+    page["1/x"]["shape"] = [0, 1 << 62, 1 << 62]
+    del page["__metadata__"]
+    header = json.dumps(page).encode()
+    (tmp_path / name).write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_shards(tmp_path, [name]).whole(1)

@@ -65,4 +65,6 @@ def test_a_run_from_a_bucket_is_the_run_from_the_folder(
     assert weights_of(tmp_path / "bucket") == weights_of(tmp_path / "local")
     evaluated = eicorpus("eval", tmp_path / "bucket", "--max-samples", 4, machine="two")
     assert evaluated["num_samples"]
+    valued = eicorpus("train-value", tmp_path / "bucket", "--steps", 2, machine="two")
+    assert valued["counts"]["samples"]
     assert not pictures_in(tmp_path / "two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from jobs.commands import serve_policy
 from schemas.errors import ConfigError
 from tests.training.causal_cases import network as causal_network
-from tests.training.tiny import chosen, packed
+from tests.training.tiny import SETTINGS, chosen, packed
 from training.model.text import Text, TextLayout, equal_lengths
 from training.value.head import ValueHead, mean_of
 from training.value.outcomes import EpisodeEnding, EpisodeLabel, ends_of, targets_of
-from training.value.settings import ValueSettings, ValueShape
-from training.value.stored import shape_of
+from training.value.settings import OutcomeCounts, ValueFacts, ValueSettings, ValueShape
+from training.value.stored import KEY, load_value, save_value, shape_of, value_file
 
 # --- targets -----------------------------------------------------------------------------------------------------------
 
@@ -143,3 +146,76 @@ def test_a_block_causal_run_neither_plans_nor_gets_a_value_head(
     monkeypatch.setattr("training.run.checkpoint.checkpoint_of", lambda *_: checkpoint)
     with pytest.raises(ConfigError, match=r"--plan: .*no forward dynamics"):
         serve_policy.command(tmp_path, plan=2)
+
+
+# --- files of strangers ------------------------------------------------------------------------------------------------
+
+
+def stored_head(folder: Path, *, fill: float | None = None) -> tuple[Any, ValueHead, ValueFacts]:
+    """A checkpoint with a value head, beside what was stored."""
+    state = SimpleNamespace(model=SETTINGS, encoder_id="tiny_vit-0", text_id="", recipe_sha256="0" * 64, step=1)  # fmt: skip
+    checkpoint: Any = SimpleNamespace(state=state, folder=folder)
+    shape, settings = shape_of(checkpoint, 5), ValueSettings(width=8)
+    head = ValueHead(shape, settings)
+    if fill is not None:
+        nn.init.constant_(head.hidden.weight, fill)
+    facts = ValueFacts(
+        step=1,
+        is_averaged=False,
+        encoder_id=state.encoder_id,
+        text_id=state.text_id,
+        recipe_sha256=state.recipe_sha256,
+        manifest_sha256="0" * 64,
+        settings=settings,
+        shape=shape,
+        counts=OutcomeCounts(),
+    )
+    return checkpoint, head, save_value(checkpoint, head, facts)
+
+
+def loaded(checkpoint: Any) -> ValueHead:
+    cpu = torch.device("cpu")
+    return load_value(checkpoint, is_averaged=False, text_width=5, device=cpu)[0]
+
+
+def test_a_stored_head_is_the_head(tmp_path: Path) -> None:
+    checkpoint, head, _ = stored_head(tmp_path)
+    for name, tensor in loaded(checkpoint).state_dict().items():
+        assert tensor.equal(head.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": torch.tensor(1.0)},
+        {"token.weight": torch.tensor(1.0)},
+        {"token.weight": torch.ones(1 << 20)},
+        {"out.bias": torch.ones(1, dtype=torch.float16)},
+        {"out.bias": None},
+    ],
+)
+def test_tensors_of_other_shapes_are_refused_before_they_are_read(
+    tmp_path: Path, changed: dict[str, Tensor | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, head, facts = stored_head(tmp_path)
+    tensors = {k: v for k, v in (head.state_dict() | changed).items() if v is not None}
+    page = {KEY: facts.model_dump_json()}
+    save_file(tensors, value_file(checkpoint, is_averaged=False), metadata=page)
+    monkeypatch.setattr("training.value.stored.tensors_sha256", lambda _: pytest.fail("read"))
+    with pytest.raises(ConfigError, match="damaged: its tensors have other names"):
+        loaded(checkpoint)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_head_without_an_order_of_values_is_refused(tmp_path: Path, number: float) -> None:
+    checkpoint, _, _ = stored_head(tmp_path, fill=number)
+    with pytest.raises(ConfigError, match="damaged: non-finite"):
+        loaded(checkpoint)
+
+
+def test_a_checkpoint_that_went_meanwhile_is_named(tmp_path: Path) -> None:
+    (tmp_path / "step").mkdir()
+    checkpoint, head, facts = stored_head(tmp_path / "step")
+    shutil.rmtree(checkpoint.folder)
+    with pytest.raises(ConfigError, match=r"the checkpoint is gone; .*keep_checkpoints"):
+        save_value(checkpoint, head, facts)

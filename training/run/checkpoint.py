@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -406,10 +407,18 @@ def _opened(folder: Path) -> Checkpoint | None:
             problem = f"checkpoint version {version}; this eicorpus reads up to version {VERSION}"
             raise ConfigError(problem, remedy="install a newer eicorpus", where=str(folder))
         state = CheckpointState.model_validate(raw)
-        sizes = {name: (folder / name).stat().st_size for name in state.num_bytes}
+        sizes = {name: _size_of(folder / name) for name in state.num_bytes}
     except (SourceError, OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
     return Checkpoint(folder=folder, state=state) if sizes == state.num_bytes else None
+
+
+def _size_of(path: Path) -> int:
+    """Raises ValueError where it is no file: opening a FIFO of a stranger never ends."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no regular file")
+    return status.st_size
 
 
 def _remove(folder: Path) -> None:

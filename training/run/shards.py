@@ -142,7 +142,10 @@ class Shards:
             ConfigError: a file cannot be read.
         """
         shapes = self.shapes.get(number, {})
-        tensors = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+        try:
+            tensors = {name: torch.empty(shape, dtype=of) for name, (shape, of) in shapes.items()}
+        except RuntimeError as error:  # without a number, and of a size that no tensor has
+            raise _broken(self.folder, error) from error
         self.load({number: tensors})
         return tensors
 
@@ -198,12 +201,22 @@ def _broken(folder: Path, error: BaseException) -> ConfigError:
 
 
 def _is_covered(tensor: TensorStorageMetadata) -> bool:
-    """Whether its pieces are as many numbers as it has: files from a stranger may name any size."""
-    offsets = {tuple(chunk.offsets) for chunk in tensor.chunks if math.prod(chunk.sizes)}
-    filled = sum(math.prod(chunk.sizes) for chunk in tensor.chunks)
-    is_inside = all(number >= 0 for at in offsets for number in at)
-    num_filled = sum(1 for chunk in tensor.chunks if math.prod(chunk.sizes))
-    return is_inside and len(offsets) == num_filled and filled == math.prod(tensor.size)
+    """Whether its pieces are all of it, as ranks write it: rows, each once. A stranger's pieces may overlap and leave memory as it was between them."""
+    size = tuple(tensor.size)
+    if not math.prod(size):
+        return True
+    pieces = sorted((tuple(piece.offsets), tuple(piece.sizes)) for piece in tensor.chunks)
+    pieces = [(at, sizes) for at, sizes in pieces if math.prod(sizes)]
+    if len(pieces) == 1:
+        return pieces[0] == ((0,) * len(size), size)
+    if not size:
+        return False
+    end = 0
+    for (first, *rest), (num, *others) in pieces:
+        if first != end or any(rest) or tuple(others) != size[1:]:
+            return False
+        end += num
+    return end == size[0]
 
 
 def _key(number: int, name: str) -> str:

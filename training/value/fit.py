@@ -24,6 +24,7 @@ from schemas.supervision import Task
 from training.data.loader import Loader
 from training.data.prefetch import tensors_mapped
 from training.data.sampler import Drawn
+from training.data.stored_latents import CORPUS_FOLDER, LatentPlace
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate_checkpoint import EvaluationRequest, open_checkpoint
 from training.learner import Learner
@@ -40,13 +41,14 @@ TRAINED = "train"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueRequest:
-    """`held_out`: the split on which the head is scored."""
+    """`held_out`: the split on which the head is scored. `place`: of latents."""
 
     settings: ValueSettings
     use_averages: bool = False
     held_out: str = "val"
     may_be_other_manifest: bool = False
     verify_latents: bool = False
+    place: LatentPlace = CORPUS_FOLDER
 
     def of_split(self, split: str) -> EvaluationRequest:
         """For `open_checkpoint`."""
@@ -55,6 +57,7 @@ class ValueRequest:
             use_averages=self.use_averages,
             may_be_other_manifest=self.may_be_other_manifest,
             verify_latents=self.verify_latents,
+            place=self.place,
         )
 
 

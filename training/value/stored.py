@@ -49,8 +49,12 @@ def save_value(checkpoint: Checkpoint, head: ValueHead, facts: ValueFacts) -> Va
     """Write a head, whole or not at all, in place of an older one; the facts with their digest.
 
     Raises:
+        ConfigError: the checkpoint is gone: a run that goes on keeps the newest.
         OSError: the disk is full, or refuses.
     """
+    if not checkpoint.folder.is_dir():
+        repair = "wait until the run has ended, or train with a higher run.keep_checkpoints"
+        raise ConfigError("the checkpoint is gone", remedy=repair, where=str(checkpoint.folder))
     tensors = {name: x.detach().cpu().contiguous() for name, x in head.state_dict().items()}
     facts = facts.model_copy(update={"tensors_sha256": tensors_sha256(tensors)})
     page = json.dumps(facts.model_dump(mode="json"), sort_keys=True)
@@ -76,7 +80,6 @@ def load_value(
     repair = f"run `{words}{' --ema' if is_averaged else ''}`"
     if not path.is_file():
         raise ConfigError("the checkpoint has no value head", remedy=repair, where=str(path))
-    facts, tensors = _read(path, repair)
     expected = {
         "step": checkpoint.state.step,
         "is_averaged": is_averaged,
@@ -85,23 +88,15 @@ def load_value(
         "recipe_sha256": checkpoint.state.recipe_sha256,
         "shape": shape_of(checkpoint, text_width),
     }
-    odd = [name for name, value in expected.items() if getattr(facts, name) != value]
-    if odd:
-        name = odd[0]
-        problem = f"the value head is of another run: {name} is {getattr(facts, name)}; the checkpoint has {expected[name]}"
-        raise ConfigError(problem, remedy=repair, where=str(path))
+    head, facts, tensors = _read(path, expected, repair)
     if (digest := tensors_sha256(tensors)) != facts.tensors_sha256:
         problem = (
             f"damaged: the tensors have sha256 {digest}, and {facts.tensors_sha256} was written"
         )
         raise ConfigError(problem, remedy=repair, where=str(path))
-    with torch.device("meta"):  # a damaged width is refused before memory is asked for it
-        head = ValueHead(facts.shape, facts.settings)
-    try:
-        head.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        problem = "damaged: its tensors have other names or shapes than its settings"
-        raise ConfigError(problem, remedy=repair, where=str(path)) from error
+    if not all(x.isfinite().all() for x in tensors.values()):  # of two such values neither is best
+        raise ConfigError("damaged: non-finite numbers", remedy=repair, where=str(path))
+    head.load_state_dict(tensors, assign=True)
     for parameter in head.parameters():
         parameter.requires_grad = False
     return head.to(device).eval(), facts
@@ -125,23 +120,34 @@ def shape_of(checkpoint: Checkpoint, text_width: int) -> ValueShape:
     )
 
 
-def _read(path: Path, repair: str) -> tuple[ValueFacts, dict[str, Tensor]]:
+def _read(
+    path: Path, expected: Mapping[str, object], repair: str
+) -> tuple[ValueHead, ValueFacts, dict[str, Tensor]]:
+    """A head without memory, and what it is to hold. No byte of a tensor is read before all shapes are those of the checkpoint."""
+
+    def refused(problem: str) -> ConfigError:
+        return ConfigError(problem, remedy=repair, where=str(path))
+
     try:
         with safe_open(path, "pt") as opened:
             page = parse_json((opened.metadata() or {}).get(KEY, ""), limits=DOCUMENT)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if isinstance(page, dict) and page.get("value_version", VERSION) != VERSION:
-            problem = f"value head of version {page['value_version']!r:.20}; expected {VERSION}"
-            raise ConfigError(problem, remedy=repair, where=str(path))
-        facts = ValueFacts.model_validate(page)
+            if isinstance(page, dict) and page.get("value_version", VERSION) != VERSION:
+                version = f"{page['value_version']!r:.20}"
+                raise refused(f"value head of version {version}; expected {VERSION}")
+            facts = ValueFacts.model_validate(page)
+            for name, value in expected.items():
+                if (stated := getattr(facts, name)) != value:
+                    problem = f"the value head is of another run: {name} is {stated}; the checkpoint has {value}"
+                    raise refused(problem)
+            with torch.device("meta"):  # a damaged width is refused before memory is asked for it
+                head = ValueHead(facts.shape, facts.settings)
+            shapes = {name: ("F32", list(x.shape)) for name, x in head.state_dict().items()}
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            if {k: (x.get_dtype(), x.get_shape()) for k, x in slices.items()} != shapes:
+                raise refused("damaged: its tensors have other names, types or shapes than its settings")  # fmt: skip
+            return head, facts, {name: opened.get_tensor(name) for name in shapes}
     except ValidationError as error:
-        raise ConfigError(
-            f"damaged ({invalid(error, ValueFacts)})", remedy=repair, where=str(path)
-        ) from error
-    except (OSError, SafetensorError, DocumentError) as error:
-        problem = f"cannot be read ({system_error_text(error)})"
-        raise ConfigError(problem, remedy=repair, where=str(path)) from error
-    if any(x.dtype != torch.float32 for x in tensors.values()):
-        problem = "damaged: a tensor is not float32"
-        raise ConfigError(problem, remedy=repair, where=str(path))
-    return facts, tensors
+        raise refused(f"damaged ({invalid(error, ValueFacts)})") from error
+    # RuntimeError: the file is too large to be mapped.
+    except (OSError, RuntimeError, SafetensorError, DocumentError) as error:
+        raise refused(f"cannot be read ({system_error_text(error)})") from error
