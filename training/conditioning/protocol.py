@@ -38,7 +38,16 @@ class Conditioner(nn.Module):
     text_id: str = ""
     text_settings: FeatureSettings | None = None
 
+    @property
+    def tuned_layers(self) -> list[nn.Module]:
+        """Trained layers of a model that is frozen otherwise: each is sharded by itself."""
+        return []
+
     def forward(self, inputs: dict[str, Tensor]) -> Text:
+        raise NotImplementedError
+
+    def answer_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[] sum over the tokens of answers of `Batch.image_text` of their negative log-likelihood; only a language model has one."""
         raise NotImplementedError
 
     def num_tokens(self, inputs: dict[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from training.model.settings import ModelSettings
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
 from training.run.compile_blocks import PRODUCTS
+from training.trainable import Trainable
 
 USABLE = (
     0.9  # of a device: the rest is the context, the allocator's gaps and the buffers of kernels
@@ -199,6 +201,29 @@ def _kept(
         return kept, products.num_bytes
 
 
+def text_footprint(learner: Trainable, batch: Batch, recipe: TrainRecipe) -> int:
+    """Bytes of one sample that trained layers of a language model keep, of its own text and of its share of the pairs beside it; 0 where none is trained.
+
+    Measured on the first samples of `batch`: there are no fake tensors of a model with weights from files. With `run.checkpoint_activations` it is an
+    upper bound.
+    """
+    if not learner.conditioner.tuned_layers:
+        return 0
+    device, precision = batch.action.device, recipe.run.precision
+
+    def slope(inputs: dict[str, Tensor], keep: Callable[[dict[str, Tensor]], object]) -> float:
+        rows = len(inputs["token_ids"])
+        some = [{k: x[:num] for k, x in inputs.items()} for num in (1, min(2, rows))]
+        one, two = (kept_bytes(partial(keep, each), precision, device) for each in some)
+        return two - one if rows > 1 else one
+
+    of_sample = slope(batch.text_inputs, learner.conditioner)
+    if batch.image_text is None:
+        return round(of_sample)
+    pairs = len(batch.image_text["token_ids"]) / len(batch.known.task)
+    return round(of_sample + pairs * slope(batch.image_text, learner.conditioner.answer_loss))
+
+
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the results of `PRODUCTS`."""
 
@@ -215,8 +240,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:
-    """Bytes that autograd keeps of a forward pass on fake tensors. Tensors that share memory once, parameters not."""
+def kept_bytes(
+    forward: Callable[[], object], precision: Precision, device: torch.device = _CPU
+) -> int:
+    """Bytes that autograd keeps of a forward pass, on fake tensors or on `device`. Tensors that share memory once, parameters not."""
     kept: dict[int, Any] = {}
 
     def pack(x: Tensor) -> Tensor:
@@ -225,7 +252,7 @@ def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:
             kept[storage._cdata] = storage  # held, so that no other gets its number
         return x
 
-    with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
+    with computing(precision, device), saved_tensors_hooks(pack, lambda x: x):
         output = forward()
     del output
     return sum(int(storage.nbytes()) for storage in kept.values())
