@@ -239,6 +239,11 @@ def test_a_plan_counts_the_layers_and_says_what_the_model_sees(
     assert tuned["parameters"]["conditioner"] == layer
     assert frozen["parameters"]["conditioner"] == 0
     assert tuned["memory"]["state"] - frozen["memory"]["state"] == 20 * layer  # with averages
+    whole = sum(p.nbytes for p in OnlineConditioner(folder, -1)._frozen[0].parameters())
+    head = OnlineConditioner(folder, -1, 1)._head[0].weight.nbytes
+    assert frozen["memory"]["frozen"] == whole
+    assert tuned["memory"]["frozen"] == whole + head - 4 * layer
+    assert tuned["memory"]["total"] == sum(v for k, v in tuned["memory"].items() if k != "total")
     assert tuned["memory"]["activations"] > frozen["memory"]["activations"]
     assert both["memory"]["activations"] > tuned["memory"]["activations"]
     assert tuned["flops_per_sample"] > frozen["flops_per_sample"] + 6 * 20 * layer

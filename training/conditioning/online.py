@@ -143,6 +143,11 @@ class OnlineConditioner(Conditioner):
     def tuned_layers(self) -> list[nn.Module]:
         return list(self.layers.values())
 
+    @property
+    def frozen_bytes(self) -> int:
+        modules = nn.ModuleList([*self._frozen, *self._head])
+        return sum(p.nbytes for p in modules.parameters() if not p.requires_grad)
+
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         values = self._run(inputs, output_hidden_states=True).hidden_states[self.layer]
         if not self.layers:

@@ -43,6 +43,11 @@ class Conditioner(nn.Module):
         """Trained layers of a model that is frozen otherwise: each is sharded by itself."""
         return []
 
+    @property
+    def frozen_bytes(self) -> int:
+        """Of weights on the device that are not trained."""
+        return 0
+
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         raise NotImplementedError
 

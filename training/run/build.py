@@ -352,6 +352,7 @@ def _by_parts(
             world_size=ranks.world_size,
             num_parts=number,
             shard_ranks=shard_ranks_of(recipe.run, ranks),
+            frozen_bytes=learner.conditioner.frozen_bytes,
         )
         for number in range(1, share + 1)
         if share % number == 0

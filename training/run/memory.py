@@ -54,16 +54,19 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once."""
+    """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once;
+    frozen: weights of a language model in the step that are not trained.
+    """
 
     state: int
     cast: int
     batch: int
     activations: int
+    frozen: int = 0
 
     @property
     def total(self) -> int:
-        return self.state + self.cast + self.batch + self.activations
+        return self.state + self.cast + self.batch + self.activations + self.frozen
 
     def as_object(self) -> dict[str, int]:
         """For `--json`."""
@@ -106,12 +109,13 @@ def memory_of(
     world_size: int,
     num_parts: int,
     shard_ranks: int | None = None,
+    frozen_bytes: int = 0,
 ) -> Memory:
     """Of one rank that takes its share of a batch in `num_parts` parts.
 
     Args:
         shard_ranks: that share one copy of the weights; None: all.
-        num_parameters: that are trained. block_parameters: of one block.
+        num_parameters: that are trained. block_parameters: of one block. frozen_bytes: of weights that are not, which every rank has.
     """
     run = recipe.run
     shard_ranks = shard_ranks or world_size
@@ -133,6 +137,7 @@ def memory_of(
         cast=cast,
         batch=share * footprint.batch,
         activations=at_once * (blocks + footprint.rest),
+        frozen=frozen_bytes,
     )
 
 
