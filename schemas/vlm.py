@@ -106,6 +106,7 @@ def model_type(folder: Path) -> str:
 
 
 IMAGE_PAD = "<|image_pad|>"
+MAX_ASPECT = 50  # a stripe is no picture, and encoders that keep the aspect end in an error at 200
 TEXT_SLOT = "{text}"  # in a prompt: where the instruction goes
 Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 Inputs = dict[str, npt.NDArray[Any]]
@@ -168,6 +169,66 @@ def instruction_chat(
     return (Message(role="user", text=prompt.replace(TEXT_SLOT, text), picture=picture),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conversation:
+    """One chat whose answers are to be predicted. token_ids: [L]; is_answer: [L] bool, the tokens of the assistant and the end of its turn.
+
+    With a picture also pixels [patches, values], grid [3], and is_picture [L] as in `chat_inputs`.
+    """
+
+    token_ids: npt.NDArray[np.int64]
+    is_answer: npt.NDArray[np.bool_]
+    is_picture: npt.NDArray[np.bool_]
+    pixels: npt.NDArray[np.float32] | None
+    grid: npt.NDArray[np.int64] | None
+
+
+def conversation_of(
+    tokenizer: Any, image_processor: Any, messages: Sequence[Message], *, max_picture_tokens: int
+) -> Conversation:
+    """
+    Args:
+        tokenizer: a fast one of `transformers`, which says where in the text a token lies.
+        messages: of which those of the assistant are answers; one picture at most.
+
+    Raises:
+        ConfigError: the chat template does not write a conversation turn after turn.
+    """
+    pictures = [m.picture for m in messages if m.picture is not None]
+    pixels = grid = None
+    pads: list[int] = []
+    if pictures:
+        size = _size(image_processor, max_picture_tokens)
+        processed = image_processor(images=pictures, return_tensors="np", **size)
+        pixels, grids = (np.asarray(processed[n]) for n in ("pixel_values", "image_grid_thw"))
+        grid = grids[0]
+        pads = [int(grid.prod()) // image_processor.merge_size**2]
+
+    def written(num: int, *, asks: bool) -> str:
+        return _rendered(tokenizer, messages[:num], iter(pads), asks=asks)
+
+    text = written(len(messages), asks=False)
+    spans = []
+    for turn, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        before, after = written(turn, asks=True), written(turn + 1, asks=False)
+        if not (text.startswith(after) and after.startswith(before)):
+            problem = "the chat template does not write a conversation turn after turn"
+            raise ConfigError(problem, remedy="use a Qwen-VL model that is not a thinking one")
+        spans.append((len(before), len(after.rstrip())))
+    ids = tokenizer(text, return_offsets_mapping=True, return_tensors="np")
+    first, last = np.asarray(ids["offset_mapping"])[0].T
+    token_ids = np.asarray(ids["input_ids"], dtype=np.int64)[0]
+    is_answer = np.zeros(len(token_ids), dtype=bool)
+    for start, end in spans:
+        is_answer |= (first >= start) & (last <= end) & (last > first)
+    is_picture = token_ids == tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+    return Conversation(
+        token_ids=token_ids, is_answer=is_answer, is_picture=is_picture, pixels=pixels, grid=grid
+    )
+
+
 def _size(image_processor: Any, max_tokens: int | None) -> dict[str, Any]:
     """The processor counts pixels of the whole picture: `shortest_edge` is the fewest, `longest_edge` the most."""
     if max_tokens is None:
@@ -177,9 +238,12 @@ def _size(image_processor: Any, max_tokens: int | None) -> dict[str, Any]:
     return {"size": {"shortest_edge": fewest, "longest_edge": most}}
 
 
-def _rendered(tokenizer: Any, messages: Sequence[Message], pads: Iterator[int]) -> str:
+def _rendered(
+    tokenizer: Any, messages: Sequence[Message], pads: Iterator[int], *, asks: bool = True
+) -> str:
+    """`asks`: for an answer, after the last message."""
     text = tokenizer.apply_chat_template(
-        [_template_message(m) for m in messages], tokenize=False, add_generation_prompt=True
+        [_template_message(m) for m in messages], tokenize=False, add_generation_prompt=asks
     )
     return _padded(text, [next(pads) for m in messages if m.picture is not None])
 

@@ -37,6 +37,7 @@ class Batch:
     reader of the conditioner made of these samples. later: [B, V * N, D], has_later [B, V], the picture that a
     latent action leads to, where that is another than the future one; may_teach: [B] whether the tier allows the segment to teach the policy. stored: [B, K, E] the actions as they are
     stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.
+    image_text: pairs beside the samples, each [pairs, ...] (`training/data/image_text.py`).
     """
 
     known: KnownInputs
@@ -54,10 +55,11 @@ class Batch:
     has_later: Tensor | None = None
     may_teach: Tensor | None = None
     replaced: tuple[BadSample, ...] = ()
+    image_text: dict[str, Tensor] | None = None
 
 
 def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """`change` of every tensor whose first axis is the samples, but for `stored`; where they came from stays, and so does their text."""
+    """`change` of every tensor whose first axis is the samples, but for `stored`; where they came from, their text and the pairs beside them stay."""
     known = batch.known
     changed = {
         field.name: change(value)

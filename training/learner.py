@@ -84,6 +84,7 @@ class Learner(Trainable):
             sample_sums=terms.sample_sums.view(-1, num_draws).sum(1),
             sample_counts=terms.sample_counts.view(-1, num_draws).sum(1),
             lara=None if self.lara is None else self.lara(batch, tap, num_draws),
+            image_text=self.answer_loss(batch),
         )
 
 

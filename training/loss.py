@@ -40,6 +40,7 @@ class Terms:
     sample_sums: Tensor
     sample_counts: Tensor
     lara: LaraTerms | None = None  # of LARA, where the recipe has it
+    image_text: Tensor | None = None  # [] sum over tokens of answers, where the batch has pairs
 
 
 def loss_of(

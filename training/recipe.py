@@ -118,11 +118,22 @@ class CachedText(_RecipeSection):
     encoder: str
     needs_pictures: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_trained(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "train_last" in values:
+            raise ValueError(
+                "train_last needs the language model in the step, and these features are stored; set text to {kind: online, model: FOLDER, train_last: N}"
+            )
+        return values
+
 
 class OnlineText(_RecipeSection):
-    """A frozen Qwen3-VL in the step. `model`: a folder, or a hub id that was downloaded; `layer`: of its hidden states, -1 the last.
+    """A Qwen3-VL in the step. `model`: a folder, or a hub id that was downloaded; `layer`: of its hidden states, -1 the last.
 
     `with_pictures`: it is shown the picture of now, which is decoded from the episode's video of the first camera that matches `camera`.
+    `train_last`: layers before that hidden state that are trained. `lr`: their learning rate where the others have `optimiser.lr`; it follows
+    the same schedule. All other layers are frozen.
     """
 
     kind: Literal["online"] = "online"
@@ -133,6 +144,29 @@ class OnlineText(_RecipeSection):
     max_tokens: int = Field(256, ge=8)  # of the instruction; a longer one is cut
     max_picture_tokens: int = Field(64, ge=4)  # a larger picture is shrunk
     prompt: str = Field("Instruction: {text}", pattern=r"\{text\}")
+    train_last: int = Field(0, ge=0, le=LARGEST)
+    lr: float = Field(1e-5, gt=0)
+
+
+class ImageTextSettings(_RecipeSection):
+    """Image-text pairs beside the robot's samples: the next-token loss of their answers trains `text.train_last` layers of the language model.
+
+    `data`: a JSONL file, a pair in each line. `images`: the folder that its paths start from, null for the folder of the file.
+    `batch_size`: pairs of all ranks together in every `every`-th step. `weight`: of their loss, a mean over tokens.
+    `max_tokens`: a longer conversation is cut. `max_picture_tokens`: a larger image is shrunk.
+    """
+
+    data: str
+    images: str | None = None
+    batch_size: int = Field(64, ge=1)
+    every: int = Field(1, ge=1)
+    weight: float = Field(0.1, gt=0)
+    max_tokens: int = Field(1024, ge=8)
+    max_picture_tokens: int = Field(256, ge=4)
+
+    def is_due(self, step: int) -> bool:
+        """Whether step `step` has a batch of pairs."""
+        return step % self.every == 0
 
 
 TextSettings = Annotated[NoText | WordsText | CachedText | OnlineText, Field(discriminator="kind")]
@@ -220,6 +254,12 @@ class TrainRecipe(_RecipeSection):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
     lara: LaraSettings = NoLara()
+    image_text: ImageTextSettings | None = None
+
+    @property
+    def text_layers(self) -> int:
+        """How many layers of a language model are trained."""
+        return self.text.train_last if isinstance(self.text, OnlineText) else 0
 
     @model_validator(mode="after")
     def _something_learns(self) -> TrainRecipe:
@@ -231,6 +271,16 @@ class TrainRecipe(_RecipeSection):
             names = ", ".join(self.routing.trained)
             raise ValueError(
                 f"nothing is learnt: run.loss_weights is 0 for every task that is trained ({names})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _language_model_learns(self) -> TrainRecipe:
+        if self.text_layers and isinstance(self.lara, LatentActionStage):
+            raise ValueError("text.train_last: a latent action model reads no text; set it to 0")
+        if self.image_text is not None and not self.text_layers:
+            raise ValueError(
+                "image_text trains layers of the language model, and none is trained; set text to {kind: online, model: FOLDER, train_last: N}"
             )
         return self
 
@@ -282,12 +332,16 @@ class TrainRecipe(_RecipeSection):
 
     def digest(self) -> str:
         """sha256 of what it decides; `name`, `about` and `data.latent_cache` are not part of it, nor are keys that older runs do not have where they say
-        nothing: `lara`, `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
+        nothing: `lara`, `image_text`, `text.train_last`, `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
         """
         content = self.model_dump(mode="json", exclude={"name", "about"})
         del content["data"]["latent_cache"]
         if isinstance(self.lara, NoLara):
             del content["lara"]
+        if self.image_text is None:
+            del content["image_text"]
+        if isinstance(self.text, OnlineText) and not self.text_layers:
+            del content["text"]["train_last"], content["text"]["lr"]
         if self.data.latent_actions is None:
             del content["data"]["latent_actions"]
         if self.run.shard_ranks is None:

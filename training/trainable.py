@@ -44,6 +44,10 @@ class Trainable(nn.Module):
         """[4] what `Terms.counts` of one draw will be: known before the network is asked."""
         raise NotImplementedError
 
+    def answer_loss(self, batch: Batch) -> Tensor | None:
+        """[] sum over the tokens of answers of the pairs beside its samples; None where it has none."""
+        return None if batch.image_text is None else self.conditioner.answer_loss(batch.image_text)
+
     def rows_of(self, batch: Batch) -> ScoredRows:
         """Whose the rows of `Terms.sample_sums` are."""
         raise NotImplementedError

@@ -268,6 +268,7 @@ def train_page() -> str:
         "WordsText",
         "CachedText",
         "OnlineText",
+        "ImageTextSettings",
         "OptimiserSettings",
         "RunSettings",
     )

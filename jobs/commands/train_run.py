@@ -164,6 +164,7 @@ def dry(request: TrainRequest, *, as_json: bool) -> None:
             session.estimate().as_object()
             | {"counts": counts, "first_step": session.first_step, "num_steps": session.end}
             | {"device": str(session.device)}
+            | {"language_model": session.language_model(), "image_text": session.image_text()}
         )
     else:
         show_plan(session, is_all=True)

@@ -57,6 +57,7 @@ def show_plan(session: Session, *, is_all: bool) -> None:
     if not is_all:
         return
     facts = [
+        *_language_model(session),
         ["tokens per sample", ", ".join(f"{k} {v}" for k, v in needs.tokens.items())],
         ["steps", f"{session.first_step:,} of {session.end:,} done"],
         ["epochs", f"{session.end / needs.steps_per_epoch:.2f} of {needs.samples_per_epoch:,} samples"],
@@ -69,6 +70,27 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         ["time", f"about {needs.hours:,.2f} h at {USUAL_SHARE:.0%} of that peak (estimate)"],
     ]  # fmt: skip
     console.print(table("run", ["item", "value"], facts))
+
+
+def _language_model(session: Session) -> list[list[str]]:
+    """Rows of what it sees and of what it learns; none without one."""
+    model, pairs, rows = session.language_model(), session.image_text(), list[list[str]]()
+    if model:
+        sees = "the instruction only, no image"
+        if model["images"]:
+            sees = f"the instruction and an image every {model['image_every_s']:g} s (first camera matching {model['camera']!r})"
+        learns = "frozen"
+        if layers := model["trained_layers"]:
+            learns = f"layers {layers[0]} to {layers[-1]} are trained with lr {model['lr']:g}"
+        rows.append(["language model", f"{model['text_id']} sees {sees}; {learns}"])
+    if pairs:
+        rows.append(
+            [
+                "image-text pairs",
+                f"{pairs['batch_size']} of {pairs['pairs']:,} every {pairs['every']} steps, weight {pairs['weight']:g}",
+            ]
+        )
+    return rows
 
 
 def _threads(session: Session) -> str:

@@ -61,6 +61,25 @@ def test_decay_shrinks_what_decays_and_nothing_else() -> None:
         torch.testing.assert_close(p.detach(), before[name] * factor)
 
 
+def test_layers_of_a_language_model_have_a_rate_of_their_own() -> None:
+    """With zero gradients a step shrinks what decays by rate times decay; norms and biases of the layers do not decay."""
+    made = learner()
+    made.conditioner.layers = nn.ModuleDict({"7": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))})
+    before = {name: p.detach().clone() for name, p in trained(made).items()}
+    optimiser = adamw(made, OptimiserSettings(lr=0.1, weight_decay=0.5), text_lr=0.01)
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(before)
+    for p in trained(made).values():
+        p.grad = torch.zeros_like(p)
+    set_lr(optimiser, 0.04)  # so far down the schedule: 0.4 of the rate of each
+    optimiser.step()
+    for name, p in trained(made).items():
+        shrunk = 1 - 0.004 * 0.5 if "layers.7" in name else 1 - 0.04 * 0.5
+        factor = shrunk if name in decaying(made) else 1.0
+        torch.testing.assert_close(p.detach(), before[name] * factor, rtol=1e-7, atol=0)
+    assert "conditioner.layers.7.0.weight" in decaying(made)
+    assert "conditioner.layers.7.1.weight" not in decaying(made)
+
+
 def test_averages_by_hand() -> None:
     made = nn.Linear(1, 1, bias=False)
     with torch.no_grad():

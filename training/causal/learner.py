@@ -135,7 +135,8 @@ class CausalLearner(Trainable):
         action, _ = frame_errors(action_error.float().square(), scored.action)
         video = video * bell_weight(inputs.video_level, objective.video_shift)
         action = action * bell_weight(inputs.action_level, objective.action_shift)
-        return self._terms(like, scored, video.sum(1), action.sum(1))
+        terms = self._terms(like, scored, video.sum(1), action.sum(1))
+        return replace(terms, image_text=self.answer_loss(batch))
 
     def inputs(self, like: Sequences, draw: CausalDraw, text: PaddedText) -> CausalInputs:
         """What the network is shown."""

@@ -1,13 +1,14 @@
-"""A frozen Qwen3-VL in the step: the reader makes its inputs, the conditioner runs it once a batch, whatever the number of draws.
+"""A Qwen3-VL in the step: the reader makes its inputs, the conditioner runs it once a batch, whatever the number of draws.
 
-The model is frozen as a whole; training parts of it is not offered. It is no part of the module's parameters, so it is in no checkpoint,
-no optimiser and no gradient bucket, and every rank holds all of it.
+What of it is frozen is no part of the module's parameters, so it is in no checkpoint, no optimiser and no gradient bucket, and every rank holds
+all of it. Layers that are trained (`text.train_last`) are parameters in fp32, as those of the network are.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestRow
@@ -29,6 +32,8 @@ from training.conditioning.video_frame import picture_of
 from training.conditioning.vlm_parts import readers_of, weights_of
 from training.model.text import Text, TextLayout, on_device
 from training.recipe import OnlineText
+
+AT_ONCE = 1024  # tokens of answers: their logits over 151,936 words are 0.6 GB in fp32
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,40 +112,99 @@ def _by_text(chat: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
 
 
 class OnlineConditioner(Conditioner):
-    """Hidden states of a layer, rounded to bfloat16 as `eicorpus latents text` stores them."""
+    """Hidden states of a layer. Of a model that is frozen as a whole they are rounded to bfloat16, as `eicorpus latents text` stores them."""
 
-    def __init__(self, folder: Path, layer: int) -> None:
+    def __init__(self, folder: Path, layer: int, train_last: int = 0) -> None:
+        """
+        Args:
+            train_last: layers before that hidden state that are trained.
+
+        Raises:
+            ConfigError: there is no such model, hidden state, or number of layers.
+        """
         super().__init__()
-        model = weights_of(folder)
-        config = model.config.get_text_config()
-        if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
-            problem = (
-                f"layer {layer}; expected 0 to {config.num_hidden_layers}, or -1 for the last layer"
-            )
-            raise ConfigError(problem, where="text.layer")
-        self.width, self.layer = int(config.hidden_size), layer
+        whole = weights_of(folder)
+        config = whole.config.get_text_config()
         self.num_layers = int(config.num_hidden_layers)
-        self._frozen = [model]  # in a list, so that torch does not count it as a part
+        if not -self.num_layers - 1 <= layer <= self.num_layers:
+            problem = f"layer {layer}; expected 0 to {self.num_layers}, or -1 for the last layer"
+            raise ConfigError(problem, where="text.layer")
+        last = layer % (self.num_layers + 1)
+        if train_last > last:
+            problem = f"{train_last} layers; the hidden state {last} of text.layer has {last} layers before it"
+            raise ConfigError(problem, remedy="set fewer", where="text.train_last")
+        self.width, self.layer = int(config.hidden_size), layer
+        # By their number in the model, so that a checkpoint names them alike however many are trained.
+        self.layers = nn.ModuleDict(
+            {
+                str(number): whole.model.language_model.layers[number].float().requires_grad_()
+                for number in range(last - train_last, last)
+            }
+        )
+        # In lists, so that torch does not count them as parts.
+        self._frozen = [whole.model]
+        self._head = [whole.lm_head] if train_last else []
+
+    @property
+    def tuned_layers(self) -> list[nn.Module]:
+        return list(self.layers.values())
+
+    @property
+    def frozen_bytes(self) -> int:
+        modules = nn.ModuleList([*self._frozen, *self._head])
+        return sum(p.nbytes for p in modules.parameters() if not p.requires_grad)
 
     def forward(self, inputs: TextInputs) -> Text:
+        hidden = self._run(inputs.by_text, output_hidden_states=True).hidden_states[self.layer]
+        if not self.layers:
+            hidden = hidden.to(torch.bfloat16)
+        is_token = np.arange(hidden.shape[1]) < inputs.layout.num_tokens[:, None]
+        rows = on_device(np.flatnonzero(is_token), hidden.device)
+        values = hidden.float().flatten(0, 1).index_select(0, rows)
+        return Text(values=values, layout=inputs.layout)
+
+    def answer_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        """A few tokens at a time, whose logits are computed again in the backward pass: those of all would take gigabytes."""
+        (head,) = self._head
+        if head.weight.device != inputs["token_ids"].device:
+            head.to(inputs["token_ids"].device)
+        hidden = self._run(inputs).last_hidden_state[:, :-1]
+        is_target = inputs["is_target"][:, 1:]
+        hidden, targets = hidden[is_target], inputs["token_ids"][:, 1:][is_target]
+        total: Tensor = hidden.new_zeros((), dtype=torch.float32)
+        for at in range(0, len(targets), AT_ONCE):
+            few = hidden[at : at + AT_ONCE], targets[at : at + AT_ONCE]
+            total = total + checkpoint(_negative_log_likelihood, head, *few, use_reentrant=False)
+        return total
+
+    def _run(self, by_text: dict[str, Tensor], **more: Any) -> Any:
+        """What the model makes of them. Autograd keeps nothing before the first layer that is trained: nothing there needs a gradient."""
         (model,) = self._frozen
-        by_text = inputs.by_text
         ids, has = by_text["token_ids"], by_text["has_token"]
         if model.device != ids.device:
             model.to(ids.device)
-        seen: dict[str, Tensor] = {}
+        shown: dict[str, Tensor] = {}
         if "pixels" in by_text and (is_shown := by_text["grid"][:, 0] > 0).any():
             grid, pixels = by_text["grid"], by_text["pixels"]
             place = torch.arange(pixels.shape[1], device=pixels.device)
-            seen = {
+            shown = {
                 "pixel_values": pixels[place < grid.prod(dim=1, keepdim=True)],
                 "image_grid_thw": grid[is_shown],
                 "mm_token_type_ids": by_text["is_picture"],
             }
-        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            arguments = {"input_ids": ids, "attention_mask": has.long(), **seen}
-            output = model(**arguments, output_hidden_states=True, use_cache=False)
-        values = output.hidden_states[self.layer].to(torch.bfloat16).float()
-        is_token = np.arange(ids.shape[1]) < inputs.layout.num_tokens[:, None]
-        rows = on_device(np.flatnonzero(is_token), ids.device)
-        return Text(values=values.flatten(0, 1).index_select(0, rows), layout=inputs.layout)
+        arguments = {"input_ids": ids, "attention_mask": has.long(), **shown, **more}
+        with nullcontext() if self.layers else _as_stored(ids.device.type):
+            return model(**arguments, use_cache=False)
+
+
+@contextmanager
+def _as_stored(kind: str) -> Iterator[None]:
+    """For a model that is frozen: in the type of its weights, and nothing is kept."""
+    with torch.no_grad(), torch.autocast(kind, enabled=False):
+        yield
+
+
+def _negative_log_likelihood(head: nn.Module, hidden: Tensor, ids: Tensor) -> Tensor:
+    weight: Any = head.weight
+    logits: Tensor = head(hidden.to(weight.dtype))
+    return cross_entropy(logits.float(), ids, reduction="sum")

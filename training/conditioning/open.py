@@ -62,7 +62,7 @@ def open_conditioner(
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)
-        asked = OnlineConditioner(folder, text.layer)
+        asked = OnlineConditioner(folder, text.layer, text.train_last)
         rate_hz = rate_hz_of(manifest.corpus, manifest.row(0).dataset_path)
         asked.text_settings = settings_of(text, asked.num_layers, rate_hz)
         asked.text_id = text_id_of(folder, asked.text_settings)

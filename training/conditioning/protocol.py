@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 
 from schemas.manifest import ManifestRow
 from schemas.text_features import FeatureSettings
@@ -37,5 +37,19 @@ class Conditioner(nn.Module):
     text_id: str = ""
     text_settings: FeatureSettings | None = None
 
+    @property
+    def tuned_layers(self) -> list[nn.Module]:
+        """Trained layers of a model that is frozen otherwise: each is sharded by itself."""
+        return []
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Of weights on the device that are not trained."""
+        return 0
+
     def forward(self, inputs: TextInputs) -> Text:
+        raise NotImplementedError
+
+    def answer_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[] sum over the tokens of answers of `Batch.image_text` of their negative log-likelihood; only a language model has one."""
         raise NotImplementedError

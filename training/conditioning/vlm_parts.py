@@ -65,7 +65,7 @@ def readers_of(folder: Path) -> tuple[Any, Any]:
 
 
 def weights_of(folder: Path) -> Any:
-    """The model without its head, frozen, in the type its weights are in: bfloat16 for every published one.
+    """The model with its head, frozen, in the type its weights are in: bfloat16 for every published one.
 
     Raises:
         ConfigError: it cannot be loaded.
@@ -79,7 +79,7 @@ def weights_of(folder: Path) -> Any:
         raise ConfigError(
             f"cannot be loaded: {error}", remedy="download the model again", where=str(folder)
         ) from error
-    return whole.model.eval().requires_grad_(requires_grad=False)
+    return whole.eval().requires_grad_(requires_grad=False)
 
 
 def _library(name: str) -> Any:

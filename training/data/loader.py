@@ -32,6 +32,7 @@ from training.data.camera_views import (
 )
 from training.data.counts import Counts, counts_of
 from training.data.file_check import refuse_absent
+from training.data.image_text import ImageTextSource
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.latent_targets import LatentTargets, bodies_of, open_targets, paths_of
 from training.data.latent_traffic import LatentTraffic, traffic_of
@@ -91,6 +92,7 @@ class Loader:
         progress: Callable[[int, int], None] = lambda done, whole: None,
         was_replaced: Attempts | None = None,
         place: LatentPlace = CORPUS_FOLDER,
+        image_text: ImageTextSource | None = None,
     ) -> None:
         """
         Args:
@@ -99,6 +101,7 @@ class Loader:
             num_processes: that derive the actions, the first time. progress: (parts made, parts).
             verify_latents: read each file of latents whole once and compare its sha256.
             was_replaced: samples of the run that were replaced before. place: where latents are read.
+            image_text: pairs beside the samples of a step.
 
         Raises:
             ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
@@ -152,6 +155,7 @@ class Loader:
         self.source = BatchSource(
             draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
         )
+        self.image_text = image_text
         self.replacer = Replacer(
             source=self.source,
             max_bad=recipe.run.max_bad_samples,
@@ -282,7 +286,8 @@ class Loader:
         Raises:
             SourceError: more samples cannot be read than `run.max_bad_samples`; the message has the address of one.
         """
-        return self.replacer.batch(step)
+        batch = self.replacer.batch(step)
+        return batch if self.image_text is None else self.image_text.beside(batch, step)
 
     def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
         """Batches from `first_step` on, without end, prefetched by `recipe.run.num_workers` threads.
@@ -295,7 +300,7 @@ class Loader:
         def batch_of(step: int) -> Batch:
             if ahead is not None:
                 ahead.reached(step)
-            return self.replacer.batch(step)
+            return self.batch(step)
 
         try:
             yield from prefetch(batch_of, count(first_step), num_workers, pin_memory=pin_memory)

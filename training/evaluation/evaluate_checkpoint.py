@@ -120,7 +120,7 @@ def open_checkpoint(
         split=request.split,
         verify_latents=request.verify_latents,
     )
-    check_text(checkpoint, conditioner.text_id)
+    check_text(checkpoint, conditioner)
     learner = restored_learner(checkpoint, conditioner, use_averages=request.use_averages)
     normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
     loader = _loader(manifest, checkpoint, request, reader, normaliser, cache, request.split)

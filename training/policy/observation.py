@@ -12,10 +12,10 @@ import numpy.typing as npt
 from schemas.action import ActionSpec
 from schemas.errors import ConfigError
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
+from schemas.vlm import MAX_ASPECT
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
-MAX_ASPECT = 50  # a stripe is no picture, and encoders that keep the aspect end in an error at 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -124,6 +124,13 @@ def model_of(
 Tell = Callable[[Sequence[Observation]], TextInputs]
 
 
+def _inputs_of(reader: OnlineReader, seen: Sequence[Observation]) -> TextInputs:
+    """For a model that is a part of the checkpoint, in which some of its layers are."""
+    asked = reader.settings
+    shown = [image_for_text(each, asked.camera) if asked.with_pictures else None for each in seen]
+    return reader.of([each.text for each in seen], shown)
+
+
 def open_text_encoder(
     checkpoint: Checkpoint, *, vlm: Path | None = None, device: torch.device
 ) -> tuple[Tell, Conditioner]:
@@ -136,6 +143,12 @@ def open_text_encoder(
         ConfigError: the run used another model than that of the folder, or none, or there is no such model.
     """
     text = recipe_of(checkpoint).text
+    if isinstance(text, OnlineText) and text.train_last:
+        folder, asked = model_of(checkpoint, text, vlm)
+        tuned = OnlineConditioner(folder, asked.layer, text.train_last)
+        return partial(
+            _inputs_of, OnlineReader(corpus=Path(), folder=folder, settings=asked)
+        ), tuned
     if isinstance(text, CachedText | OnlineText):
         telling = VlmTextEncoder(*model_of(checkpoint, text, vlm), device)
         return telling, CachedConditioner(telling.width)

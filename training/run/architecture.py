@@ -71,13 +71,19 @@ def _lara(stage: LatentActionStage | JointStage, settings: ModelSettings) -> Lar
 
 
 def flops_of(learner: Trainable, settings: AnySettings, num_text: int, recipe: TrainRecipe) -> int:
-    """Of a sample, forward and backward."""
+    """Of a sample, forward and backward. Of a language model the layers that are trained, without their attention."""
+    of_text = (
+        6
+        * num_text
+        * sum(p.numel() for x in learner.conditioner.tuned_layers for p in x.parameters())
+    )
     if isinstance(settings, CausalModelSettings):
-        return causal_flops(settings, num_text)
+        return of_text + causal_flops(settings, num_text)
     of_lara = 0 if learner.lara is None else flops_of_lara(learner.lara)
     if isinstance(recipe.lara, LatentActionStage):
         return of_lara
-    return of_lara + flops_per_sample(settings, num_text, recipe.run.num_draws)
+    of_network = flops_per_sample(settings, num_text, recipe.run.num_draws)
+    return of_lara + of_text + of_network
 
 
 def footprint_for(settings: AnySettings, num_text: int, recipe: TrainRecipe) -> Footprint:

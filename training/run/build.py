@@ -13,7 +13,9 @@ from training.batch import Batch
 from training.causal.settings import AnySettings
 from training.conditioning.open import open_conditioner
 from training.conditioning.protocol import Conditioner, TextReader
+from training.conditioning.vlm_parts import folder_of
 from training.data.action_layout import grown
+from training.data.image_text import ImageTextFile, ImageTextSource, open_image_text
 from training.data.latent_targets import bodies_of
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
@@ -21,7 +23,7 @@ from training.data.rng_keys import key_of
 from training.data.routing import RoutingSettings
 from training.lara.settings import LatentActionStage
 from training.model.settings import Architecture, ModelSettings
-from training.recipe import TrainRecipe
+from training.recipe import OnlineText, TrainRecipe
 from training.run.architecture import (
     causal_settings,
     flops_of,
@@ -32,7 +34,15 @@ from training.run.checkpoint import recipe_of
 from training.run.communication import Traffic, shard_ranks_of, traffic_of
 from training.run.compute import SampleFlops, matmul_peak
 from training.run.data_scale import measured_spreads
-from training.run.memory import Memory, fewest_parts, host_bytes, memory_of, parts_that_fit
+from training.run.memory import (
+    Memory,
+    fewest_parts,
+    host_bytes,
+    memory_of,
+    parts_that_fit,
+    text_footprint,
+)
+from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
@@ -67,7 +77,8 @@ def open_session(
         torch.set_num_threads(request.num_threads)
     with raise_on_any_rank(ranks):
         manifest = manifests.load(request.manifest)
-        facts = _facts(request, manifest)
+        pairs = None if recipe.image_text is None else open_image_text(recipe.image_text)
+        facts = _facts(request, manifest, pairs)
         check_same(
             request.out,
             facts,
@@ -87,9 +98,11 @@ def open_session(
         )
     check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
-        check_text(begun.checkpoint, conditioner.text_id)
+        online = recipe.text if begun.resumed is None else None
+        check_text(begun.checkpoint, conditioner, online=online)
     with raise_on_any_rank(ranks):
-        loader = _loader(request, manifest, begun, reader, ranks, world, mishaps)
+        image_text = _image_text(recipe, pairs, ranks, mishaps)
+        loader = _loader(request, manifest, begun, reader, ranks, world, mishaps, image_text)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
@@ -100,8 +113,10 @@ def open_session(
     settings = _settings(loader, conditioner, begun, ranks, device)
     with raise_on_any_rank(ranks):
         learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
+    on_device = moved(first, device)
     num_text, mean_text = _text_lengths(first)
-    by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
+    text_bytes = text_footprint(learner, on_device, recipe)
+    by_parts = _by_parts(learner, settings, recipe, num_text, text_bytes, ranks)
     with raise_on_any_rank(ranks):
         num_parts, parts_by = _num_parts(recipe, by_parts, begun, ranks, device)
     recipe = recipe.model_copy(
@@ -131,7 +146,7 @@ def open_session(
     )
 
 
-def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
+def _facts(request: TrainRequest, manifest: Manifest, pairs: ImageTextFile | None) -> RunFacts:
     base, lam = request.init_from, request.init_lam
     return RunFacts(
         manifest=str(request.manifest.absolute()),
@@ -141,6 +156,25 @@ def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
         init_from="" if base is None else str(base.absolute()),
         init_averages=base is not None and request.init_averages,
         init_lam="" if lam is None else str(lam.absolute()),
+        image_text_sha256="" if pairs is None else pairs.sha256,
+    )
+
+
+def _image_text(
+    recipe: TrainRecipe, pairs: ImageTextFile | None, ranks: Ranks, mishaps: Mishaps
+) -> ImageTextSource | None:
+    if recipe.image_text is None or pairs is None or not isinstance(recipe.text, OnlineText):
+        return None
+    return ImageTextSource(
+        file=pairs,
+        settings=recipe.image_text,
+        folder=folder_of(recipe.text.model),
+        seed=recipe.seed,
+        batch_size=recipe.run.batch_size,
+        max_bad=recipe.run.max_bad_samples,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        was_replaced=mishaps.was_replaced,
     )
 
 
@@ -152,6 +186,7 @@ def _loader(
     ranks: Ranks,
     world: RunHooks,
     mishaps: Mishaps,
+    image_text: ImageTextSource | None,
 ) -> Loader:
     embodiments, normaliser = _embodiments(begun, manifest, request.recipe)
     return Loader(
@@ -168,6 +203,7 @@ def _loader(
         place=request.place,
         progress=world.progress,
         was_replaced=mishaps.was_replaced,
+        image_text=image_text,
     )
 
 
@@ -288,13 +324,23 @@ def _learner(
 
 
 def _by_parts(
-    learner: Trainable, settings: AnySettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
+    learner: Trainable,
+    settings: AnySettings,
+    recipe: TrainRecipe,
+    num_text: int,
+    text_bytes: int,
+    ranks: Ranks,
 ) -> dict[int, Memory]:
-    """For every number of parts that divides a rank's share. What LARA keeps for the backward pass is not counted."""
+    """For every number of parts that divides a rank's share. What LARA keeps for the backward pass is not counted.
+
+    Args:
+        text_bytes: of a sample, that trained layers of a language model keep.
+    """
     share = recipe.run.batch_size // ranks.world_size
     footprint = footprint_for(settings, num_text, recipe)
     if isinstance(recipe.lara, LatentActionStage):
         footprint = replace(footprint, block=0, stream=0, rest=0)
+    footprint = replace(footprint, rest=footprint.rest + text_bytes)
     block = learner.blocks[0]
     return {
         number: memory_of(
@@ -306,6 +352,7 @@ def _by_parts(
             world_size=ranks.world_size,
             num_parts=number,
             shard_ranks=shard_ranks_of(recipe.run, ranks),
+            frozen_bytes=learner.conditioner.frozen_bytes,
         )
         for number in range(1, share + 1)
         if share % number == 0

@@ -34,11 +34,15 @@ def products() -> list[Any]:
 def prepare_blocks(
     learner: Trainable, *, checkpointed: bool | Literal["selective"], compiled: bool
 ) -> None:
-    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
-    for block in learner.blocks:
-        if checkpointed:
+    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay.
+
+    Layers of a language model are computed again, too, and not compiled: they are the library's.
+    """
+    if checkpointed:
+        for block in [*learner.blocks, *learner.conditioner.tuned_layers]:
             block.forward = _again(block.forward, is_selective=checkpointed == "selective")
-        if compiled:
+    if compiled:
+        for block in learner.blocks:
             block.compile()
 
 

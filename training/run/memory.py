@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from training.model.text import Text, equal_lengths
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
 from training.run.compile_blocks import products
+from training.trainable import Trainable
 
 USABLE = (
     0.9  # of a device: the rest is the context, the allocator's gaps and the buffers of kernels
@@ -54,16 +56,19 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once."""
+    """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once;
+    frozen: weights of a language model in the step that are not trained.
+    """
 
     state: int
     cast: int
     batch: int
     activations: int
+    frozen: int = 0
 
     @property
     def total(self) -> int:
-        return self.state + self.cast + self.batch + self.activations
+        return self.state + self.cast + self.batch + self.activations + self.frozen
 
     def as_object(self) -> dict[str, int]:
         """For `--json`."""
@@ -106,12 +111,13 @@ def memory_of(
     world_size: int,
     num_parts: int,
     shard_ranks: int | None = None,
+    frozen_bytes: int = 0,
 ) -> Memory:
     """Of one rank that takes its share of a batch in `num_parts` parts.
 
     Args:
         shard_ranks: that share one copy of the weights; None: all.
-        num_parameters: that are trained. block_parameters: of one block.
+        num_parameters: that are trained. block_parameters: of one block. frozen_bytes: of weights that are not, which every rank has.
     """
     run = recipe.run
     shard_ranks = shard_ranks or world_size
@@ -133,6 +139,7 @@ def memory_of(
         cast=cast,
         batch=share * footprint.batch,
         activations=at_once * (blocks + footprint.rest),
+        frozen=frozen_bytes,
     )
 
 
@@ -201,6 +208,33 @@ def _kept(
         return kept, products.num_bytes
 
 
+def text_footprint(learner: Trainable, batch: Batch, recipe: TrainRecipe) -> int:
+    """Bytes of one sample that trained layers of a language model keep, of its own text and of its share of the pairs beside it; 0 where none is trained.
+
+    Measured on the first samples of `batch`: there are no fake tensors of a model with weights from files. With `run.checkpoint_activations` it is an
+    upper bound.
+    """
+    if not learner.conditioner.tuned_layers:
+        return 0
+    device, precision = batch.action.device, recipe.run.precision
+
+    def more(keep: Callable[[int], object], num: int) -> float:
+        """Bytes that the second of `num` adds, where there is one."""
+        one, two = (kept_bytes(partial(keep, k), precision, device) for k in (1, min(2, num)))
+        return two - one if num > 1 else one
+
+    text, pairs, learns = batch.text_inputs, batch.image_text, learner.conditioner
+    # Up to the first sample of another text than the first sample's; every sample counts as having a text of its own.
+    until = int(np.argmax(text.layout.text_of != text.layout.text_of[0])) + 1
+    num_texts = 1 if until == 1 else 2
+    of_sample = more(lambda k: learns(text.of_samples(slice(1 if k == 1 else until))), num_texts)
+    if pairs is None:
+        return round(of_sample)
+    num = len(pairs["token_ids"])
+    of_pair = more(lambda k: learns.answer_loss({n: x[:k] for n, x in pairs.items()}), num)
+    return round(of_sample + num / len(batch.known.task) * of_pair)
+
+
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the results of `products`."""
 
@@ -218,8 +252,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:
-    """Bytes that autograd keeps of a forward pass on fake tensors. Tensors that share memory once, parameters not."""
+def kept_bytes(
+    forward: Callable[[], object], precision: Precision, device: torch.device = _CPU
+) -> int:
+    """Bytes that autograd keeps of a forward pass, on fake tensors or on `device`. Tensors that share memory once, parameters not."""
     kept: dict[int, Any] = {}
 
     def pack(x: Tensor) -> Tensor:
@@ -228,7 +264,7 @@ def kept_bytes(forward: Callable[[], object], precision: Precision) -> int:
             kept[storage._cdata] = storage  # held, so that no other gets its number
         return x
 
-    with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
+    with computing(precision, device), saved_tensors_hooks(pack, lambda x: x):
         output = forward()
     del output
     return sum(int(storage.nbytes()) for storage in kept.values())

@@ -45,6 +45,7 @@ class Losses:
         """Forget what was added."""
         self._tables: dict[str, Tensor] = {}
         self._num_by_step = list[Tensor]()
+        self._image_text: Tensor | None = None
 
     def add(self, origin: Origin, rows: ScoredRows, sums: Tensor, counts: Tensor) -> None:
         """[R] sum of squared errors and number of scored elements of each row; `origin` of this rank's samples. Added up where they are: nothing waits for them."""
@@ -63,9 +64,13 @@ class Losses:
             flat = self._tables[name].view(3, -1)
             flat.index_add_(1, group * len(TASKS) + column, what)
 
+    def add_image_text(self, terms: Tensor) -> None:
+        """[2] sum and number of tokens of answers of a global batch."""
+        self._image_text = terms if self._image_text is None else self._image_text + terms
+
     def means(self, ranks: Ranks) -> dict[str, Any]:
         """Of all ranks together: `loss_by_task`, then `loss_by_<grouping>`, only where something was scored; `num_by_task`, and
-        `least_by_task`, the fewest in one global batch.
+        `least_by_task`, the fewest in one global batch. `loss_image_text`: of a token of an answer, where there were pairs.
         """
         tables = {
             name: sum_over(self._tables[name].cpu(), ranks)
@@ -84,6 +89,9 @@ class Losses:
         for name, table in tables.items():
             named = zip(self._groupings[name].names, table.unbind(1), strict=True)
             line[f"loss_by_{name}"] = {each: by for each, t in named if (by := _by_task(t))}
+        if self._image_text is not None:
+            total, num = self._image_text.tolist()
+            line["loss_image_text"] = total / num
         return line
 
 

@@ -9,6 +9,7 @@ import torch
 
 from schemas.errors import ConfigError
 from training.batch import Batch, Origin, of_samples
+from training.data.image_text import pairs_of
 from training.data.prefetch import tensors_mapped
 
 
@@ -36,11 +37,15 @@ def parts(batch: Batch, num: int) -> Iterator[Batch]:
 
 
 def samples_of(batch: Batch, which: slice) -> Batch:
-    """Some samples of it."""
+    """Some samples of it, and the same share of the pairs beside them."""
     cut = of_samples(batch, lambda x: x[which])
     origin = Origin(row=batch.origin.row[which], timestep=batch.origin.timestep[which])
+    pairs = batch.image_text
+    if pairs is not None:
+        num, size = len(pairs["token_ids"]), len(batch.known.task)
+        pairs = pairs_of(pairs, slice(num * which.start // size, num * which.stop // size))
     text = batch.text_inputs.of_samples(which)
-    return dataclasses.replace(cut, origin=origin, text_inputs=text)
+    return dataclasses.replace(cut, origin=origin, text_inputs=text, image_text=pairs)
 
 
 def parts_by_trial(share: int, peak_of: Callable[[int], int], num_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""AdamW with two parameter groups (only matrices decay) and the learning-rate schedule: linear warm-up, then half a cosine."""
+"""AdamW whose parameter groups differ in decay (only of matrices) and rate, and the learning-rate schedule: linear warm-up, then half a cosine."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def lr_at(step: int, settings: OptimiserSettings, num_steps: int) -> float:
 MATRICES = (nn.Linear, Bank)  # whose `weight` decays
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LARA = "lara."  # of a learner: how the names of LARA's parts begin
+TEXT_LAYERS = "conditioner.layers."  # and those of layers of a language model
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -53,26 +54,35 @@ def decaying(module: nn.Module) -> set[str]:
     }
 
 
-def adamw(module: nn.Module, settings: OptimiserSettings) -> AdamW:
-    """Over `trained(module)`, its rate still to be set. The kernels for all parameters at once ("fused") where there are any."""
+def adamw(module: nn.Module, settings: OptimiserSettings, text_lr: float | None = None) -> AdamW:
+    """Over `trained(module)`, its rate still to be set. The kernels for all parameters at once ("fused") where there are any.
+
+    Args:
+        text_lr: of the layers of a language model; None: as all others.
+    """
     parameters, decays = trained(module), decaying(module)
+    is_text = {name: name.startswith(TEXT_LAYERS) for name in parameters}
+    text_scale = 1.0 if text_lr is None else text_lr / settings.lr
     groups = [
         {
-            "params": [p for name, p in parameters.items() if name in decays],
-            "weight_decay": settings.weight_decay,
-        },
-        {
-            "params": [p for name, p in parameters.items() if name not in decays],
-            "weight_decay": 0.0,
-        },
+            "params": [
+                p
+                for name, p in parameters.items()
+                if (name in decays, is_text[name]) == (has_decay, of_text)
+            ],
+            "weight_decay": settings.weight_decay if has_decay else 0.0,
+            "lr_scale": text_scale if of_text else 1.0,
+        }
+        for of_text in sorted(set(is_text.values()))
+        for has_decay in (True, False)
     ]
     return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
 
 def set_lr(optimiser: AdamW, lr: float) -> None:
-    """For the next step of all groups."""
+    """For the next step: `lr`, times the `lr_scale` of a group."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]
 
 
 def step_where(optimiser: AdamW, is_finite: Tensor, lr: float) -> None:

@@ -163,7 +163,7 @@ def _sharded(learner: Trainable, precision: str, mesh: DeviceMesh) -> Trainable:
     if precision == "bf16":
         policy = replace(outer, param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     frozen = {p for p in learner.parameters() if not p.requires_grad}
-    for block in learner.blocks:
+    for block in [*learner.blocks, *learner.conditioner.tuned_layers]:
         if not any(p.requires_grad for p in block.parameters()):
             continue
         fully_shard(block, mesh=mesh, mp_policy=policy)

@@ -23,7 +23,7 @@ from training.run.checkpoint import (
     Checkpoint,
     recipe_of,
 )
-from training.run.optimiser import EMA, LARA, MOMENTS, kept, trained
+from training.run.optimiser import EMA, LARA, MOMENTS, TEXT_LAYERS, kept, trained
 from training.run.parallel import full_tensor, own_shard, shard_like
 
 USAGE = "book.usage"  # of a latent action model
@@ -73,7 +73,7 @@ def restore_weights(
 
     Args:
         may_grow: it may have more embodiments, after those of the checkpoint, and LARA's parts where the checkpoint has none; what is new stays as it
-            was initialised. LARA's parts of a checkpoint are left where `learner` has none.
+            was initialised, layers of a language model too. LARA's parts of a checkpoint are left where `learner` has none.
 
     Raises:
         ConfigError: other parameters, or other shapes.
@@ -83,6 +83,11 @@ def restore_weights(
         of_lara = [any(k.startswith(LARA) for k in each) for each in (parameters, weights)]
         if of_lara[0] != of_lara[1]:
             parameters, weights = _without_lara(parameters), _without_lara(weights)
+        parameters = {
+            name: x
+            for name, x in parameters.items()
+            if name in weights or not name.startswith(TEXT_LAYERS)
+        }
     banks = {
         f"{name}.{part}"
         for name, module in learner.named_modules()
@@ -101,6 +106,11 @@ def restore_weights(
 def _refuse_other_names(
     parameters: Mapping[str, object], weights: Mapping[str, object], where: str
 ) -> None:
+    if left := sorted(k for k in weights.keys() - parameters.keys() if k.startswith(TEXT_LAYERS)):
+        num_trained = len({k.split(".")[2] for k in weights if k.startswith(TEXT_LAYERS)})
+        problem = f"it has trained layers of its language model, and this run does not train {left[0].split('.')[2]}"
+        remedy = f"set text to {{kind: online, model: FOLDER, train_last: {num_trained}}}, or more"
+        raise ConfigError(problem, remedy=remedy, where=where)
     if odd := sorted(parameters.keys() ^ weights.keys()):
         raise _of_another(f"only one of them has {', '.join(odd[:3])}", where)
 

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ConfigError
 from schemas.json_text import parse_json
+from training.conditioning.protocol import Conditioner
+from training.conditioning.text_model import text_id_of
+from training.conditioning.vlm_parts import folder_of
+from training.recipe import OnlineText, TextSettings
 from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
 from training.run.parallel import Ranks, all_gather_str, raise_on_any_rank
 from training.run.run_folder import RunFacts
@@ -32,19 +36,38 @@ def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
         raise ConfigError(problem, remedy=repair, where="recipe key data.encoder")
 
 
-def check_text(begun: Checkpoint, text_id: str) -> None:
+def check_text(
+    begun: Checkpoint, conditioner: Conditioner, *, online: TextSettings | None = None
+) -> None:
     """A checkpoint that does not record its text encoder is accepted.
+
+    Args:
+        online: of a run that begins with these weights. A language model in its step may see the image of now where stored features had one every so often.
 
     Raises:
         ConfigError: its instructions were encoded by another language model, or by the same one with other settings.
     """
+    text_id = conditioner.text_id
     was, asked = begun.state.text_id, begun.state.text_settings
-    if was in ("", text_id):
+    if was in ("", text_id) or _differs_in_times_only(begun, conditioner, online):
         return
     problem = f"the text encoder is {text_id or 'no language model'}; {begun.folder} was trained with {was}"
     how = "" if asked is None else f"with settings {asked.model_dump_json(exclude_defaults=True)}"
     repair = f"use --set text.encoder={was} if its features are stored, or --set text.model=FOLDER with that model{how}"
     raise ConfigError(problem, remedy=repair, where="recipe key text")
+
+
+def _differs_in_times_only(
+    begun: Checkpoint, conditioner: Conditioner, online: TextSettings | None
+) -> bool:
+    was, now = begun.state.text_settings, conditioner.text_settings
+    if not isinstance(online, OnlineText) or was is None or now is None:
+        return False
+    if was.picture_every_s is None or now.picture_every_s is None:
+        return False
+    if was.model_copy(update={"picture_every_s": now.picture_every_s}) != now:
+        return False
+    return text_id_of(folder_of(online.model), was) == begun.state.text_id
 
 
 def check_same_text(text_id: str, ranks: Ranks) -> None:
@@ -88,6 +111,7 @@ class ResumeDigest(BaseModel):
     checkpoint: str
     manifest: str
     recipe: str
+    image_text: str
 
     @classmethod
     def of(cls, begun: ResumePoint, facts: RunFacts) -> ResumeDigest:
@@ -100,6 +124,7 @@ class ResumeDigest(BaseModel):
             checkpoint=hashlib.sha256("".join(states).encode()).hexdigest(),
             manifest=facts.manifest_sha256,
             recipe=facts.recipe_sha256,
+            image_text=facts.image_text_sha256,
         )
 
 

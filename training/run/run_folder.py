@@ -71,6 +71,7 @@ class RunFacts(BaseModel):
     init_from: str = ""  # the run whose weights it began with
     init_averages: bool = False  # of which it took the averaged ones
     init_lam: str = ""  # and the one whose latent action model
+    image_text_sha256: str = ""  # of the file of image-text pairs
 
 
 def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
@@ -129,6 +130,9 @@ def check_same(
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
         problem = f"the run was started with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), not {facts.manifest_name} ({facts.manifest_sha256[:12]})"
         raise ConfigError(problem, remedy=other.format("--allow-other-manifest"), where=str(out))
+    if was.image_text_sha256 != facts.image_text_sha256 and not may_change_recipe:
+        problem = "the file image_text.data is another than the run was started with"
+        raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
     odd = [line for key, line in differences(old, recipe) if not _is_free(key)]
     if odd and not may_change_recipe:
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""

@@ -15,7 +15,7 @@ from training.causal.settings import AnySettings
 from training.data.loader import Loader
 from training.data.stored_latents import CORPUS_FOLDER, LatentPlace
 from training.lara.log import LaraLog
-from training.recipe import TrainRecipe
+from training.recipe import OnlineText, TrainRecipe
 from training.run.architecture import tokens_for
 from training.run.best import Best, load_best
 from training.run.checkpoint import (
@@ -133,6 +133,32 @@ class Session:
             latents=self.loader.latent_traffic().as_object(recipe.run.num_steps / (3600 * hours)),
         )
 
+    def language_model(self) -> dict[str, Any]:
+        """For `--json`: what the language model is given, and what of it is trained; nothing where the recipe has none."""
+        conditioner, text = self.learner.conditioner, self.request.recipe.text
+        settings = conditioner.text_settings
+        if settings is None:
+            return {}
+        num_trained = self.request.recipe.text_layers
+        return {
+            "text_id": conditioner.text_id,
+            "prompt": settings.prompt,
+            "layer": settings.layer,
+            "images": settings.picture_every_s is not None,
+            "image_every_s": settings.picture_every_s,
+            "camera": None if settings.picture_every_s is None else settings.camera,
+            "trained_layers": list(range(settings.layer - num_trained, settings.layer)),
+            "lr": text.lr if num_trained and isinstance(text, OnlineText) else None,
+        }
+
+    def image_text(self) -> dict[str, Any]:
+        """For `--json`: the pairs beside the samples; nothing where the recipe has none."""
+        source = self.loader.image_text
+        if source is None:
+            return {}
+        kept = source.settings.model_dump(include={"data", "batch_size", "every", "weight"})
+        return {"pairs": len(source.file), **kept}
+
     def run(self, world: RunHooks) -> int:
         """How many steps are done in the end: `end`, or less where it was asked to stop. All of them are saved.
 
@@ -196,7 +222,8 @@ class Session:
             run.precision,
             shard_ranks=self.traffic.shard_ranks,
         )
-        optimiser = adamw(self.learner, recipe.optimiser)
+        text_lr = recipe.text.lr if isinstance(recipe.text, OnlineText) else None
+        optimiser = adamw(self.learner, recipe.optimiser, text_lr)
         ema = recipe.optimiser.ema
         averages = None if ema is None else EMA(self.learner, ema)
         if self.resumed is not None:

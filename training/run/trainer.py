@@ -62,6 +62,7 @@ class StepResult:
     lr: float
     lara: LaraTerms | None = None  # of this rank's samples
     lara_mean: Tensor | None = None  # [] LARA's part of the loss
+    image_text: Tensor | None = None  # [2] sum and number of tokens of answers of the global batch
 
     @property
     def gradient_norm(self) -> float:
@@ -74,7 +75,11 @@ class StepResult:
     def loss(self, recipe: TrainRecipe) -> float:
         """What was descended."""
         tasks = weighted(self.sums, self.counts, recipe.run.loss_weights).item()
-        return tasks + self.lara_loss
+        answers = 0.0
+        if self.image_text is not None and recipe.image_text is not None:
+            total, num = self.image_text.tolist()
+            answers = recipe.image_text.weight * total / num
+        return tasks + self.lara_loss + answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +90,7 @@ class PartTerms:
     sample_sums: Tensor
     sample_counts: Tensor
     lara: LaraTerms | None
+    answers: Tensor | None  # [] sum over tokens, of this rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,10 +129,10 @@ class Trainer:
         run, settings = self.recipe.run, self.recipe.optimiser
         scored = self.learner.num_scored(batch)
         counts = sum_over(scored * run.num_draws, self.ranks)
-        lara_counts = self._lara_counts(batch)
+        lara_counts, num_answers = self._lara_counts(batch), self._num_answers(batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
-        terms = self._accumulate(batch, step, counts, lara_counts)
+        terms = self._accumulate(batch, step, counts, lara_counts, num_answers)
         rows, sample_sums = terms.rows, terms.sample_sums
         norm = gradient_norm(self.learner)
         own = torch.zeros(len(counts), device=self.device, dtype=torch.float64)
@@ -135,6 +141,11 @@ class Trainer:
         if lara is not None and terms.lara is not None and lara_counts is not None:
             lara_mean = lara.loss(sum_over(terms.lara.sums.sum(0), self.ranks), lara_counts)
         is_finite = norm.isfinite() & sums.isfinite().all()
+        answers = None
+        if terms.answers is not None and num_answers is not None:
+            total = sum_over(terms.answers.double(), self.ranks)
+            answers = torch.stack([total, num_answers.double()])
+            is_finite = is_finite & total.isfinite()
         clip(self.learner, norm, settings.clip_norm)
         lr = lr_at(step, settings, run.num_steps)
         step_where(self.optimiser, is_finite, lr)
@@ -156,6 +167,7 @@ class Trainer:
             lr=lr,
             lara=terms.lara,
             lara_mean=lara_mean,
+            image_text=answers,
         )
 
     def rehearse(self, batch: Batch) -> None:
@@ -164,7 +176,7 @@ class Trainer:
         alone = replace(self, recipe=self.recipe.model_copy(update={"run": run}))
         counts = sum_over(self.learner.num_scored(batch) * run.num_draws, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
-        alone._accumulate(batch, 0, counts, self._lara_counts(batch))
+        alone._accumulate(batch, 0, counts, self._lara_counts(batch), self._num_answers(batch))
         self.optimiser.zero_grad(set_to_none=True)
 
     def check(self, result: StepResult) -> None:
@@ -179,6 +191,12 @@ class Trainer:
         if result.lara is not None:
             blamed = blamed + result.lara.sums.sum(1)
         origin = result.origin.at(result.rows.sample)
+        if result.image_text is not None and not result.image_text.isfinite().all().item():
+            raise Diverged(
+                "the loss of the image-text pairs is not finite",
+                remedy="use a smaller text.lr or image_text.weight",
+                where=f"step {result.step}",
+            )
         named = culprits(origin, result.rows.task, blamed, self.ranks)
         raise diverged(result.step, [(self.uid_of(row), t, i) for row, t, i in named])
 
@@ -188,6 +206,12 @@ class Trainer:
         if lara is None:
             return None
         return sum_over(scored_of(batch, lara.settings, num_draws).sum(0), self.ranks)
+
+    def _num_answers(self, batch: Batch) -> Tensor | None:
+        """[] tokens of answers of the global batch; None without pairs, which every rank has as many of."""
+        if batch.image_text is None:
+            return None
+        return sum_over(batch.image_text["is_target"].sum(), self.ranks)
 
     @torch.no_grad()
     def _move_dead_codes(self, terms: LaraTerms, step: int, is_finite: Tensor) -> None:
@@ -204,7 +228,12 @@ class Trainer:
         fill(book.codes, book.moved_codes(codes, z, code, seed=self.recipe.seed, step=step))
 
     def _accumulate(
-        self, batch: Batch, step: int, counts: Tensor, lara_counts: Tensor | None
+        self,
+        batch: Batch,
+        step: int,
+        counts: Tensor,
+        lara_counts: Tensor | None,
+        num_answers: Tensor | None,
     ) -> PartTerms:
         """Gradients of all parts of the batch; rows of its samples, and the sums and counts of each."""
         run = self.recipe.run
@@ -212,6 +241,7 @@ class Trainer:
         first = self.ranks.rank * len(batch.known.task)
         by_part = []
         lara: list[LaraTerms] = []
+        answers: list[Tensor] = []
         for index, part in enumerate(parts(batch, run.num_parts)):
             drawn = self.learner.drawn(
                 part,
@@ -228,6 +258,12 @@ class Trainer:
                 if self.learner.lara is not None and terms.lara is not None:
                     assert lara_counts is not None
                     loss = loss + self.learner.lara.loss(terms.lara.sums.sum(0), lara_counts)
+                if terms.image_text is not None:
+                    assert self.recipe.image_text is not None
+                    assert num_answers is not None
+                    weight = self.recipe.image_text.weight
+                    loss = loss + weight * terms.image_text / num_answers
+                    answers.append(terms.image_text.detach())
                 (loss * self.ranks.world_size).backward()  # type: ignore[no-untyped-call]
             rows = self.learner.rows_of(part)
             by_part.append(
@@ -241,6 +277,7 @@ class Trainer:
             sample_sums=sums,
             sample_counts=numbers,
             lara=joined_terms(lara) if lara else None,
+            answers=torch.stack(answers).sum() if answers else None,
         )
 
 
@@ -377,6 +414,8 @@ class Loop:
             self.hooks.mishaps.skipped(result.step, error)
             return None
         self.losses.add(result.origin, result.rows, result.sample_sums, result.sample_counts)
+        if result.image_text is not None:
+            self.losses.add_image_text(result.image_text)
         if self.lara_log is not None and result.lara is not None:
             self.lara_log.add(result.lara)
         pace.num_steps += 1
