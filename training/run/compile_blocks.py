@@ -34,12 +34,14 @@ def products() -> list[Any]:
 def prepare_blocks(
     learner: Trainable, *, checkpointed: bool | Literal["selective"], compiled: bool
 ) -> None:
-    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
+    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it, and what is outside of them. Names of parameters stay."""
     for block in learner.blocks:
         if checkpointed:
             block.forward = _again(block.forward, is_selective=checkpointed == "selective")
         if compiled:
             block.compile()
+    if compiled:
+        learner.compile_ends()
 
 
 def _again(forward: Callable[..., Any], *, is_selective: bool) -> Callable[..., Any]:
