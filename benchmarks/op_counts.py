@@ -26,11 +26,12 @@ READING = {"cpu", "tolist", "numpy", "__array__"}
 
 @dataclass(slots=True)
 class OpCounts:
-    """launches: operators that are no views. waits: reads of the host, by operator or method."""
+    """launches: operators that are no views. num_bytes: that these read and write. waits: reads of the host, by operator or method."""
 
     launches: int = 0
     waits: Counter[str] = field(default_factory=Counter)
     by_op: Counter[str] = field(default_factory=Counter)
+    num_bytes: int = 0
 
     @property
     def num_waits(self) -> int:
@@ -51,12 +52,16 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         counts, named = self._counts, kwargs or {}
         name = func.overloadpacket.__name__
-        if not func.is_view and name not in ("detach", "lift_fresh"):
-            counts.launches += 1
-            counts.by_op[name] += 1
+        is_launch = not func.is_view and name not in ("detach", "lift_fresh")
         if name in WAITING or _is_by_mask(name, args) or _leaves_device(name, args, named):
             counts.waits[name] += 1
-        return func(*args, **named)
+        out = func(*args, **named)
+        if is_launch:
+            counts.launches += 1
+            counts.by_op[name] += 1
+            tensors = [x for x in tree_leaves((args, named, out)) if isinstance(x, Tensor)]
+            counts.num_bytes += sum(x.nbytes for x in tensors)
+        return out
 
 
 class _Methods(TorchFunctionMode):

@@ -5,7 +5,8 @@
 On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own. Steps are those of the
 run's own loop: batches from the run's loader with its threads, over a corpus that is made first (196 patches of 384); their copy to the device, noise, forward,
 backward, clip, AdamW, averages, whether the step before was finite, what is added up for the log and a line of it in a file. Only the text is made up: seeded features of
-32 to 64 tokens, not read from disk. `--counts` times nothing: launches, reads and arithmetic of a step, and what autograd keeps.
+32 to 64 tokens, not read from disk. `--counts` times nothing: launches, reads and arithmetic of a step, what autograd keeps,
+and what torch.compile fuses outside of the blocks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import result
+from benchmarks.fusion_counts import ends_counts
 from benchmarks.loader import write_manifest
 from benchmarks.op_counts import OpCounts, counted
 from benchmarks.synthetic import in_own_process, peak_rss_mib
@@ -66,6 +68,7 @@ KEYS = {
     "data_wait_share_*": "Share of a step that waits for the loader.",
     "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
     "step_tflop_*": "Arithmetic of a step of 192 samples of `lda_1b` with 100 to 200 tokens of text, counted with a mask: keys and values of every sample padded to the longest, of every sample, of 32 distinct texts, of none.",
+    "ends_*": "Outside of the blocks of `lda_1b`, forward and backward in bf16: kernels of a step, MB that they read and write of a sample and of a step of any size. Counted.",
     "peak_rss_mib_*": "Memory of the case above the imports.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
@@ -311,11 +314,20 @@ def arithmetic_of_text() -> dict[str, float]:
     return {name: round(value, 1) for name, value in of_step.items()}
 
 
+def ends() -> dict[str, float]:
+    """Kernels and bytes outside of the blocks, eager and compiled."""
+    case = Case(architecture=_lda_1b(), device="cpu", batch_size=1, num_steps=1)
+    return ends_counts(
+        case.settings, lambda size: batch_of(dataclasses.replace(case, batch_size=size))
+    )
+
+
 def counted_of() -> dict[str, float]:
     """All that is counted and not timed."""
     out = {f"op_gflop_{name}": value for name, value in arithmetic().items()}
     out |= {f"kept_{name}": value for name, value in kept().items()}
     out |= {f"step_tflop_{name}": value for name, value in arithmetic_of_text().items()}
+    out |= {f"ends_{name}": value for name, value in ends().items()}
     for size in (8, 64):
         out |= {f"{name}_batch_{size}": value for name, value in counts(size).items()}
     return out

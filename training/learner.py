@@ -11,7 +11,7 @@ from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
 from training.data.action_layout import part_of_slots
 from training.lara.lara import Lara
-from training.loss import LossOver, Terms, loss_of, num_scored
+from training.loss import Ends, LossOver, Terms, loss_of, num_scored
 from training.model.network import Network
 from training.run.noise import noise_for
 from training.tasks import TASKS
@@ -33,12 +33,17 @@ class Learner(Trainable):
     ) -> None:
         super().__init__()
         self.loss_over: LossOver = loss_over
+        self.ends = Ends()
         self.register_buffer("part_of", torch.from_numpy(part_of_slots()), persistent=False)
         self.network, self.conditioner, self.lara = network, conditioner, lara
 
     @property
     def blocks(self) -> list[nn.Module]:
         return [*self.network.blocks, *([] if self.lara is None else self.lara.lam.blocks)]
+
+    def compile_ends(self) -> None:
+        """Passes over [B, V * N, D] in float32 are fused: noise, guess, errors and their sums, and the layers between them and the blocks."""
+        self.ends = Ends(torch.compile(self.ends.inputs), torch.compile(self.ends.terms))
 
     def drawn(
         self, batch: Batch, *, seed: int, step: int, first: int, num_draws: int
@@ -78,6 +83,7 @@ class Learner(Trainable):
             loss_over=self.loss_over,
             part_of=self.part_of,
             tap=tap,
+            ends=self.ends,
         )
         return replace(
             terms,

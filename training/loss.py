@@ -6,8 +6,9 @@ The numbers are kept: over several ranks the sums and the counts are added up be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,24 +44,23 @@ class Terms:
     image_text: Tensor | None = None  # [] sum over tokens of answers, where the batch has pairs
 
 
-def loss_of(
-    network: Network,
-    batch: Batch,
-    text: Text,
-    t: Tensor,
-    action_noise: Tensor,
-    future_noise: Tensor,
-    loss_over: LossOver = "elements",
-    part_of: Tensor = _NO_PARTS,
-    tap: Tap | None = None,
-) -> Terms:
-    """Noise what each task noises, ask the network once, and score what each task scores.
+class Inputs(NamedTuple):
+    """What the blocks are given: both streams and their condition; and what of it the objective needs again.
 
-    Args:
-        text: as `Network` takes it: of fewer samples where they have several draws here.
-        t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
-        loss_over: see `action_weights`. part_of: [E] the part of each action element, for "parts". tap: is filled.
+    noisy: actions and future pictures as the network is shown them. target, noise: of actions.
     """
+
+    streams: list[Tensor]
+    condition: Tensor
+    noisy: tuple[Tensor, Tensor]
+    target: Tensor
+    noise: Tensor
+
+
+def inputs_of(
+    network: Network, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor
+) -> Inputs:
+    """Noise what each task noises, up to the first block. Arguments as of `loss_of`."""
     task = batch.known.task
     says_action, says_future = scores_action(task), scores_future(task)
     shown = shown_actions(batch)
@@ -70,8 +70,26 @@ def loss_of(
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(
-        batch.known, text, acting, shown, seeing, t, tap, batch.has_future
+    streams, condition = network.tokens(batch.known, acting, shown, seeing, t, batch.has_future)
+    return Inputs(streams, condition, (acting, seeing), target, noise)
+
+
+def terms_of(
+    network: Network,
+    batch: Batch,
+    inputs: Inputs,
+    streams: list[Tensor],
+    t: Tensor,
+    future_noise: Tensor,
+    loss_over: LossOver,
+    part_of: Tensor,
+) -> Terms:
+    """Score what each task scores, from the last block on. Arguments as of `loss_of`; streams: after the last block."""
+    task = batch.known.task
+    says_future = scores_future(task)
+    target, noise = inputs.target, inputs.noise
+    said_action, said_future = network.velocities(
+        streams, inputs.condition, batch.known, *inputs.noisy, t
     )
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
@@ -84,6 +102,37 @@ def loss_of(
     weight = action_weights(scored_actions(batch), loss_over, part_of)
     counts = _num_actions(scored_actions(batch), loss_over)
     return _terms(task, action_error, weight, counts, future_error, is_future)
+
+
+class Ends(NamedTuple):
+    """What is outside of the blocks: `inputs_of` and `terms_of`, or the same compiled."""
+
+    inputs: Callable[..., Inputs] = inputs_of
+    terms: Callable[..., Terms] = terms_of
+
+
+def loss_of(
+    network: Network,
+    batch: Batch,
+    text: Text,
+    t: Tensor,
+    action_noise: Tensor,
+    future_noise: Tensor,
+    loss_over: LossOver = "elements",
+    part_of: Tensor = _NO_PARTS,
+    tap: Tap | None = None,
+    ends: Ends = Ends(),  # noqa: B008
+) -> Terms:
+    """Noise what each task noises, ask the network once, and score what each task scores.
+
+    Args:
+        text: as `Network` takes it: of fewer samples where they have several draws here.
+        t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
+        loss_over: see `action_weights`. part_of: [E] the part of each action element, for "parts". tap: is filled.
+    """
+    inputs = ends.inputs(network, batch, t, action_noise, future_noise)
+    streams = network.through_blocks(inputs.streams, inputs.condition, text, tap)
+    return ends.terms(network, batch, inputs, streams, t, future_noise, loss_over, part_of)
 
 
 def action_weights(scored: Tensor, loss_over: LossOver, part_of: Tensor) -> Tensor:

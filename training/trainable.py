@@ -30,6 +30,9 @@ class Trainable(nn.Module):
         """What is compiled, computed again and sharded one by one."""
         raise NotImplementedError
 
+    def compile_ends(self) -> None:
+        """What comes before and after the blocks, where that is worth it. Names of parameters stay."""
+
     def drawn(
         self, batch: Batch, *, seed: int, step: int, first: int, num_draws: int
     ) -> tuple[Any, ...]:

@@ -163,13 +163,14 @@ def held_out(ranks: Ranks) -> SimpleNamespace:
 
 
 def step_in_bf16(ranks: Ranks) -> torch.Tensor:
-    """[4] mean errors of a step by FSDP2, where there are several ranks; the network is given what the batch has, a block the stream of tokens, neither rounded."""
+    """[4] mean errors of a step by FSDP2, where there are several ranks; layers before the blocks are given what the batch has, a block the stream of tokens, neither rounded."""
     made = trainer(recipe(parallel="fsdp2", precision="bf16"), ranks=ranks)
     network, given = made.learner.network, set[torch.dtype]()
-    network.register_forward_pre_hook(lambda _, them: given.update(dtypes_of(them)))
+    for part in (network.merge, network.action_in):
+        part.register_forward_pre_hook(lambda _, them: given.update(dtypes_of(them)))
     network.blocks[0].register_forward_pre_hook(lambda _, them: given.update(dtypes_of(them[:2])))
     stepped = made.step(next(batches(0, ranks)), 0)
-    assert given == {torch.float32, torch.bool}
+    assert given == {torch.float32, torch.long}
     return stepped.sums / stepped.counts
 
 

@@ -90,7 +90,7 @@ def test_a_trial_leaves_the_run_as_it_was() -> None:
 
 def test_a_trial_is_of_all_its_samples_in_one_part() -> None:
     made, sizes = trainer(recipe(accumulate=4)), list[int]()
-    hook = made.learner.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[2])))  # fmt: skip
+    hook = made.learner.network.merge.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))  # fmt: skip
     made.rehearse(global_batch(0))
     hook.remove()
     assert sizes == [GLOBAL_BATCH]

@@ -170,24 +170,55 @@ class Network(nn.Module):
         Returns:
             [B, K, E] and [B, V * N, D]; what the task does not score means nothing.
         """
+        streams, condition = self.tokens(known, action, has_action, future, t, has_future)
+        streams = self.through_blocks(streams, condition, text, tap)
+        return self.velocities(streams, condition, known, action, future, t)
+
+    def tokens(
+        self,
+        known: KnownInputs,
+        action: Tensor,
+        has_action: Tensor,
+        future: Tensor,
+        t: Tensor,
+        has_future: Tensor | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Both streams as the first block takes them, and the condition [B, width] of all blocks. Arguments as of `forward`."""
         condition = fn.silu(
             self.time(timestep_features(t, TIME_FEATURES).to(action.dtype)) + self.task(known.task)
         )
-        shared = None if self.shared_modulation is None else self.shared_modulation(condition)
-        words = self._text(text)
-        angle = None
-        if self.places is None:
-            angle = rotations(self.grid, self.settings.head_width)
         channels = self._image_channels(known, future, has_future)
         streams = [
             self._image_tokens(channels),
             self._action_tokens(known, action, has_action, t, channels),
         ]
-        streams = [self._as_residual(x) for x in streams]
+        return [self._as_residual(x) for x in streams], condition
+
+    def through_blocks(
+        self, streams: list[Tensor], condition: Tensor, text: Text, tap: Tap | None = None
+    ) -> list[Tensor]:
+        """Both streams after the last block."""
+        shared = None if self.shared_modulation is None else self.shared_modulation(condition)
+        words = self._text(text)
+        angle = None
+        if self.places is None:
+            angle = rotations(self.grid, self.settings.head_width)
         for number, block in enumerate(self.blocks, 1):
             streams = block(streams, condition, shared, words, angle)
             if tap is not None and tap.after_block == number:
                 tap.chunk = streams[1][:, -self.settings.num_actions :]
+        return streams
+
+    def velocities(
+        self,
+        streams: list[Tensor],
+        condition: Tensor,
+        known: KnownInputs,
+        action: Tensor,
+        future: Tensor,
+        t: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, of both streams after the last block."""
         image, acting = self._last(streams, condition)
         chunk = acting[:, -self.settings.num_actions :]
         said_action = self.action_out(chunk, known.embodiment)
@@ -268,15 +299,23 @@ class Network(nn.Module):
     def _action_tokens(
         self, known: KnownInputs, action: Tensor, has_action: Tensor, t: Tensor, channels: Tensor
     ) -> Tensor:
-        batch, steps = action.shape[:2]
-        is_noisy = scores_action(known.task)
-        time = torch.where(is_noisy, t, 1.0)[:, None].expand(batch, steps)
-        chunk = self.action_in(_shown(action, has_action), known.embodiment, time)
+        # history and chunk in one call: the layers of a sample's embodiment, 0.35 MB, are gathered once and their gradient is spread once
+        elements = torch.cat(
+            [_shown(known.history, known.has_history), _shown(action, has_action)], 1
+        )
+        time = torch.ones(elements.shape[:2], device=elements.device)
+        start = known.history.shape[1]
+        time[:, start:] = torch.where(scores_action(known.task), t, 1.0)[:, None]
+        history, chunk = self.action_in(elements, known.embodiment, time).tensor_split(
+            [start], dim=1
+        )
+        path_exists = known.has_history.any(dim=-1, keepdim=True)
+        history = torch.where(path_exists, history, self.missing_history)
         has_none = is_any(known.task, Task.VISUAL_FORECASTING)
         chunk = torch.where(has_none[:, None, None], self.missing_action, chunk)
         if self.readout is not None:
             chunk = chunk + self.readout(channels)[:, None]
-        parts = [self._history_tokens(known), chunk]
+        parts = [history, chunk]
         if self.state_in is not None:
             if known.state is None:
                 raise ValueError("the network expects a state, and the batch has none")
@@ -285,14 +324,6 @@ class Network(nn.Module):
         if self.places is not None:
             tokens = tokens + self.places[self.settings.num_image_tokens :]
         return tokens
-
-    def _history_tokens(self, known: KnownInputs) -> Tensor:
-        shown = _shown(known.history, known.has_history)
-        tokens = self.action_in(
-            shown, known.embodiment, torch.ones(shown.shape[:2], device=shown.device)
-        )
-        path_exists = known.has_history.any(dim=-1, keepdim=True)
-        return torch.where(path_exists, tokens, self.missing_history)
 
 
 def _shown(values: Tensor, has: Tensor) -> Tensor:

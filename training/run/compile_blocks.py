@@ -34,7 +34,7 @@ def products() -> list[Any]:
 def prepare_blocks(
     learner: Trainable, *, checkpointed: bool | Literal["selective"], compiled: bool
 ) -> None:
-    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay.
+    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it, and what is outside of them. Names of parameters stay.
 
     Layers of a language model are computed again, too, and not compiled: they are the library's.
     """
@@ -44,6 +44,7 @@ def prepare_blocks(
     if compiled:
         for block in learner.blocks:
             block.compile()
+        learner.compile_ends()
 
 
 def _again(forward: Callable[..., Any], *, is_selective: bool) -> Callable[..., Any]:
