@@ -28,11 +28,12 @@ from tests.training.corpus import (
     poses_of,
     tokens_of,
 )
+from tests.training.tiny import ScriptedNetwork
 from training.batch import Batch
 from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
 from training.data.loader import Loader
 from training.learner import Learner
-from training.model.network import KnownInputs, Text
+from training.model.network import KnownInputs
 from training.model.settings import ModelSettings
 from training.policy.embodiments import embodiments_of
 from training.policy.observation import Observation
@@ -42,7 +43,7 @@ from training.recipe import TrainRecipe
 NUM_HISTORY = 3
 
 
-class Answering(nn.Module):
+class Answering(ScriptedNetwork):
     """Says `chunk` whatever the noise, and keeps what it was told."""
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -52,16 +53,8 @@ class Answering(nn.Module):
         self.chunk = torch.zeros(0)
         self.known: KnownInputs | None = None
 
-    def forward(
-        self,
-        known: KnownInputs,
-        text: Text,
-        action: Tensor,
-        has_action: Tensor,
-        future: Tensor,
-        t: Tensor,
-        *,
-        has_future: Tensor | None = None,
+    def velocities(
+        self, known: KnownInputs, action: Tensor, future: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         self.known = known
         return (self.chunk - action) / (1 - t)[:, None, None], future
