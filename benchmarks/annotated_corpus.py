@@ -24,9 +24,20 @@ from ingest.executors.inline import InlineExecutor
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.latent_header import picture_crc
-from schemas.latents import LatentFacts, latent_file
+from schemas.latents import (
+    FRAME_INDEX,
+    LATENTS,
+    PICTURE_CRC,
+    WITH_CHECKSUMS,
+    LatentFacts,
+    Preprocessing,
+    latent_file,
+)
 from schemas.split import Shares
 
+# Of ViT-S/16 on pictures of 224 px, as `eicorpus latents images` stores them.
+ENCODER = "vit_s16-0123456789ab"
+GRID, WIDTH, STRIDE = 14, 384, 3
 SHARES = Shares(val=0.2, test=0.1)
 TASKS_OF_TIER = {
     "high": ["forward_dynamics", "inverse_dynamics", "policy", "visual_forecasting"],
@@ -92,6 +103,36 @@ def checksums(latents: torch.Tensor) -> torch.Tensor:
     """[N, 4] of pictures [N, T, D] in bfloat16, as files from version 2 on have them (`PICTURE_CRC`)."""
     crc = [picture_crc(each.view(torch.uint8).numpy()) for each in latents]
     return torch.from_numpy(np.array(crc, "<u4").view(np.uint8).reshape(-1, 4))
+
+
+def vit_tensors(length: int, seed: int) -> dict[str, torch.Tensor]:
+    """Random latents of an episode of `length` timesteps."""
+    frames = torch.arange(0, length, STRIDE)
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(frames), GRID * GRID, WIDTH, generator=generator).to(torch.bfloat16)
+    return {LATENTS: values, FRAME_INDEX: frames, PICTURE_CRC: checksums(values)}
+
+
+def vit_facts(uid: str, length: int) -> LatentFacts:
+    """Of `vit_tensors`."""
+    return LatentFacts(
+        latents_version=WITH_CHECKSUMS,
+        encoder_id=ENCODER,
+        model="vit_s16",
+        weights_sha256="0" * 64,
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        dtype="bf16",
+        width=WIDTH,
+        num_prefix=0,
+        grid_height=GRID,
+        grid_width=GRID,
+        grid_stride=STRIDE,
+        rate_hz=10.0,
+        uid=uid,
+        camera="front",
+        length=length,
+        video_sha256="0" * 64,
+    )
 
 
 def build_manifest(

@@ -26,22 +26,13 @@ from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from safetensors.torch import save_file
 
 from benchmarks import result
-from benchmarks.annotated_corpus import checksums
+from benchmarks.annotated_corpus import ENCODER, GRID, STRIDE, WIDTH, vit_facts, vit_tensors
 from ingest.storage.object_store import ObjectStore
 from schemas.latent_header import span_of
-from schemas.latents import (
-    FRAME_INDEX,
-    LATENTS,
-    PICTURE_CRC,
-    WITH_CHECKSUMS,
-    LatentFacts,
-    Preprocessing,
-)
 from schemas.manifest import Latent
 from training.data.block_cache import BlockCache
 from training.data.latent_reader import LatentFile
@@ -68,11 +59,10 @@ KEYS = {
     "cpu_ms_per_sample_bucket": "CPU time of this process, from the bucket.",
     "cpu_ms_per_sample_cache": "And from the cache.",
 }
-PATCHES, WIDTH, STRIDE, NUM_FRAMES = 196, 384, 3, 84
+PATCHES, NUM_FRAMES = GRID * GRID, 84
 PICTURE_BYTES = PATCHES * WIDTH * 2
 OFFSETS = (-1, 0, 2)  # pictures, from that of now
 THREADS, PER_PACK = 8, 20
-ENCODER = "vit_s16-0123456789ab"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,27 +77,6 @@ class Layouts:
         return [self.root / name for name in {each.path for each in (*self.files, *self.packs)}]
 
 
-def facts_of(number: int) -> LatentFacts:
-    return LatentFacts(
-        latents_version=WITH_CHECKSUMS,
-        encoder_id=ENCODER,
-        model="vit_s16",
-        weights_sha256="0" * 64,
-        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        dtype="bf16",
-        width=WIDTH,
-        num_prefix=0,
-        grid_height=14,
-        grid_width=14,
-        grid_stride=STRIDE,
-        rate_hz=10.0,
-        uid=f"e{number}",
-        camera="front",
-        length=STRIDE * NUM_FRAMES,
-        video_sha256="0" * 64,
-    )
-
-
 def make(root: Path, episodes: int) -> Layouts:
     """Both layouts, on the disk."""
     files: list[Latent] = []
@@ -117,10 +86,9 @@ def make(root: Path, episodes: int) -> Layouts:
         with tarfile.open(pack, "w", format=tarfile.GNU_FORMAT) as tar:
             for number in range(first, min(first + PER_PACK, episodes)):
                 path = root / f"episode_{number:06d}.safetensors"
-                values = torch.randn(NUM_FRAMES, PATCHES, WIDTH, dtype=torch.bfloat16)
-                frames = torch.arange(NUM_FRAMES) * STRIDE
-                tensors = {LATENTS: values, FRAME_INDEX: frames, PICTURE_CRC: checksums(values)}
-                save_file(tensors, path, metadata=facts_of(number).metadata())
+                length = NUM_FRAMES * STRIDE
+                facts = vit_facts(f"e{number}", length)
+                save_file(vit_tensors(length, seed=number), path, metadata=facts.metadata())
                 tar.add(path, path.name)
                 files.append(latent(path, None))
         with tarfile.open(pack) as tar:

@@ -34,8 +34,9 @@ from benchmarks import result
 from benchmarks.annotated_corpus import (
     annotate,
     build_manifest,
-    checksums,
     tier_row,
+    vit_facts,
+    vit_tensors,
     write_latent_file,
 )
 from benchmarks.ingest import ingest_by_command
@@ -53,14 +54,6 @@ from schemas.episode import (
     Stream,
     gripper_channel,
     pose_channel,
-)
-from schemas.latents import (
-    FRAME_INDEX,
-    LATENTS,
-    PICTURE_CRC,
-    WITH_CHECKSUMS,
-    LatentFacts,
-    Preprocessing,
 )
 from schemas.manifest import Manifest, load
 from schemas.rate import instants_ns
@@ -100,8 +93,6 @@ KEYS = {
 ROOT = Path(__file__).parent.parent
 PEER = ROOT / ".peer" / "bin" / "python"
 SIZE_PX, LENGTH = 256, 250
-GRID, WIDTH, STRIDE = 14, 384, 3
-ENCODER = "vit_s16-0123456789ab"
 NUM_PICTURES = 3  # of a sample
 LIMIT_S = 120  # of one measurement of LeRobot, its start included
 
@@ -169,35 +160,11 @@ def write_manifest(root: Path, num_episodes: int) -> Manifest:
     tiers, latents = [], []
     for row in snapshot.load(corpus).read(corpus, "episodes").to_pylist():
         tiers.append(tier_row(row["uid"], 0, 0, row["length"], "high"))
-        generator = torch.Generator().manual_seed(row["episode_index"])
-        frames = torch.arange(0, row["length"], STRIDE)
-        values = torch.randn(len(frames), GRID * GRID, WIDTH, generator=generator)
-        stored = values.to(torch.bfloat16)
-        tensors = {LATENTS: stored, FRAME_INDEX: frames, PICTURE_CRC: checksums(stored)}
-        latents.append(write_latent_file(corpus, row, facts_of(row), tensors))
+        tensors = vit_tensors(row["length"], seed=row["episode_index"])
+        facts = vit_facts(row["uid"], row["length"])
+        latents.append(write_latent_file(corpus, row, facts, tensors))
     annotate(corpus, tiers, latents)
     return load(build_manifest(corpus, "bench"))
-
-
-def facts_of(episode: Mapping[str, Any]) -> LatentFacts:
-    return LatentFacts(
-        latents_version=WITH_CHECKSUMS,
-        encoder_id=ENCODER,
-        model="vit_s16",
-        weights_sha256="0" * 64,
-        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        dtype="bf16",
-        width=WIDTH,
-        num_prefix=0,
-        grid_height=GRID,
-        grid_width=GRID,
-        grid_stride=STRIDE,
-        rate_hz=10.0,
-        uid=episode["uid"],
-        camera="front",
-        length=episode["length"],
-        video_sha256="0" * 64,
-    )
 
 
 def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:

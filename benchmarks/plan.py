@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def planned_policy(
     num_chunks: int,
     num_steps: int | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Policy:
     """The policy of a run's last checkpoint that chooses among `num_chunks`, with averaged weights where the recipe has them: as
     `benchmarks.routing.trained.policy_of`, which it equals at one chunk.
@@ -71,7 +71,7 @@ def planned_policy(
     from jobs.commands.policy_encoder import encoder_for
 
     checkpoint = checkpoint_of(run, None)
-    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device="auto")
+    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device=device)
     settings = PolicySettings(
         use_averages=recipe_of(checkpoint).optimiser.ema is not None,
         num_steps=num_steps,

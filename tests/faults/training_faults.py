@@ -39,8 +39,8 @@ from jobs.cli import main as command
 from schemas.errors import PipelineError
 from schemas.manifest import load
 from tests.training.corpus import ENCODER, Trainable, make
+from tests.training.running import ROOT, free_port
 from tests.training.test_loader_faults import spoil
-from tests.training.test_parallel import ROOT, free_port
 from tests.training.test_train_cli import words
 from training.data.recording import PositionalFile
 from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, checkpoint_of

@@ -18,6 +18,7 @@ from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.training.running import (
     CPU,
+    HYBRIDS,
     LAM,
     batches,
     global_batch,
@@ -25,6 +26,7 @@ from tests.training.running import (
     learner,
     loop,
     recipe,
+    shared_by,
     snapshot_of,
     spoiled,
     trainer,
@@ -48,16 +50,13 @@ from training.run.parallel import (
 from training.run.restore import restore
 from training.run.validation import Validation
 
-HYBRIDS = ("hsdp 2x1", "hsdp 1x2")  # copies of the weights x ranks that share one
 NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
 
 
 def steps(how: str, ranks: Ranks, folder: Path) -> None:
     """`how`: "hsdp 2x1" is two copies of one rank each. Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint. With LARA: what it has in the mean too."""
     lara = joint(weight_align=0.5, weight_lam=0.5)
-    kind, _, mesh = how.partition(" ")
-    shard = int(mesh.partition("x")[2]) if mesh else None
-    with_recipe = recipe(parallel=kind, shard_ranks=shard, accumulate=2, num_draws=2, optimiser={"ema": 0.5}, lara=lara)  # fmt: skip
+    with_recipe = recipe(**shared_by(how), accumulate=2, num_draws=2, optimiser={"ema": 0.5}, lara=lara)  # fmt: skip
     made = trainer(with_recipe, ranks=ranks)
     given = batches(0, ranks)
     norms = [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE)]
@@ -110,9 +109,7 @@ def look_while_training(how: str, ranks: Ranks) -> None:
 
 def leave_out_what_one_rank_spoils(how: str, ranks: Ranks, folder: Path) -> None:
     """The second rank's share of a step is not finite: no rank changes a weight, an average or a moment by it, and all know whose samples it was."""
-    kind, _, mesh = how.partition(" ")
-    shard = int(mesh.partition("x")[2]) if mesh else None
-    run = {"parallel": kind, "shard_ranks": shard, "max_skipped_steps": 1, "log_every": 2}
+    run = shared_by(how) | {"max_skipped_steps": 1, "log_every": 2}
     with_recipe = recipe(optimiser={"ema": 0.5}, **run)
     skipping, plain = (trainer(with_recipe, ranks=ranks) for _ in range(2))
     mishaps = Mishaps(folder / f"skipped {how} {ranks.rank}", with_recipe.run, ranks)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +35,7 @@ from training.run.trainer import Hooks, Loop, Trainer
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 GLOBAL_BATCH = 8
 CENTRE = torch.tensor([[1.0, 2.0]])
 NORMALISER = {"centre": CENTRE, "clip": None, "slots": ["a", "b"]}
@@ -60,6 +65,15 @@ def recipe(**run: Any) -> TrainRecipe:
     return TrainRecipe.model_validate(
         {"name": "test", "seed": seed, "run": given, "optimiser": optimiser, "lara": lara}
     )
+
+
+HYBRIDS = ("hsdp 2x1", "hsdp 1x2")  # copies of the weights x ranks that share one
+
+
+def shared_by(how: str) -> dict[str, Any]:
+    """Keys of `run` of "ddp", "fsdp2" or one of `HYBRIDS`."""
+    kind, _, mesh = how.partition(" ")
+    return {"parallel": kind, "shard_ranks": int(mesh.partition("x")[2]) if mesh else None}
 
 
 LAM = {"width": 16, "num_heads": 2, "num_layers": 1, "decoder_layers": 1, "num_queries": 2, "code_width": 4, "num_codes": 8}  # fmt: skip
@@ -124,6 +138,26 @@ def global_batch(step: int) -> Batch:
         has_later=torch.rand(GLOBAL_BATCH, 1, generator=g) < 0.8,
         may_teach=torch.rand(GLOBAL_BATCH, generator=g) < 0.7,
     )
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def two_ranks(module: str, *words: object) -> list[subprocess.Popen[str]]:
+    """`python -m MODULE RANK 2 PORT WORDS`, twice at once."""
+    shared = list(map(str, ("2", free_port(), *words)))
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", module, str(rank), *shared],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
 
 
 def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:

@@ -19,7 +19,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.training.running import CPU, batches, learner, recipe, snapshot_of, trainer
+from tests.training.running import (
+    CPU,
+    HYBRIDS,
+    batches,
+    learner,
+    recipe,
+    shared_by,
+    snapshot_of,
+    trainer,
+)
 from training.recipe import TrainRecipe
 from training.run import checkpoint, shards
 from training.run.checkpoint import CheckpointWriter, checkpoint_of, checkpoints
@@ -28,14 +37,12 @@ from training.run.parallel import Ranks, checkpoint_group, full_tensor, joined, 
 from training.run.restore import restore
 from training.run.trainer import Trainer
 
-WAYS = ("fsdp2", "hsdp 2x1", "hsdp 1x2")  # copies of the weights x ranks that share one
+WAYS = ("fsdp2", *HYBRIDS)
 NUM_BEFORE, NUM_STEPS = 2, 4
 
 
 def recipe_by(how: str) -> TrainRecipe:
-    kind, _, mesh = how.partition(" ")
-    shard = int(mesh.partition("x")[2]) if mesh else None
-    return recipe(parallel=kind, shard_ranks=shard, accumulate=2, optimiser={"ema": 0.5})
+    return recipe(**shared_by(how), accumulate=2, optimiser={"ema": 0.5})
 
 
 def everything(made: Trainer) -> dict[str, Tensor]:

@@ -160,6 +160,22 @@ while True:
 
 
 @pytest.mark.slow
+def test_a_fifo_in_the_folder_is_removed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "blocks-x")
+    cache(tmp_path)
+    assert not (tmp_path / "blocks-x").exists()
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can write to it decides what is read: a head of the cache has the checksums that pictures are compared with."""
+    cache(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(file_of(tmp_path), 12345, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        cache(tmp_path)
+
+
 def test_killed_writers_leave_nothing_wrong(tmp_path: Path) -> None:
     """Two processes write into few sets and are killed; two threads read meanwhile and after."""
     found = cache(tmp_path, 2)

@@ -17,6 +17,7 @@ from schemas import manifest as manifests
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
+from tests.training.tiny import ScriptedNetwork
 from training.batch import Batch
 from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
 from training.data.action_layout import slot_names
@@ -39,7 +40,7 @@ ENCODER = "tiny_vit"
 NUM_ACTIONS = 6
 
 
-class Knowing(nn.Module):
+class Knowing(ScriptedNetwork):
     """Leads from any noise straight to `batch`, whatever it is asked; `sign` -1 runs away from it."""
 
     def __init__(self, sign: float = 1.0) -> None:
@@ -48,16 +49,8 @@ class Knowing(nn.Module):
         self.sign = sign
         self.asked: list[KnownInputs] = []
 
-    def forward(
-        self,
-        known: KnownInputs,
-        text: Text,
-        action: Tensor,
-        has_action: Tensor,
-        future: Tensor,
-        t: Tensor,
-        *,
-        has_future: Tensor | None = None,
+    def velocities(
+        self, known: KnownInputs, action: Tensor, future: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         assert self.batch is not None
         self.asked.append(known)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from schemas.errors import ConfigError
 from tests.training.corpus import Trainable
-from tests.training.running import CPU, GLOBAL_BATCH, batches, global_batch, joint, recipe, trainer
+from tests.training.parts_main import WAYS
+from tests.training.running import (
+    CPU,
+    GLOBAL_BATCH,
+    batches,
+    global_batch,
+    joint,
+    recipe,
+    trainer,
+    two_ranks,
+)
 from tests.training.running import weights as weights_of
 from tests.training.test_train_cli import train
 from training.batch import Batch
 from training.run.checkpoint import checkpoint_of
 from training.run.memory import bytes_of, host_bytes
 from training.run.micro_batch import parts_by_trial
-from training.run.optimiser import trained
+from training.run.optimiser import kept, trained
 from training.run.parallel import Ranks
 from training.run.run_folder import logged
 from training.run.session import Session
@@ -36,8 +48,8 @@ def trials(
         sizes.append(size)
         return peak(size)
 
-    num_parts = parts_by_trial(share, peak_of, num_bytes)
-    assert all(peak(size) <= num_bytes for size in sizes[1:])
+    num_parts = parts_by_trial(share, peak_of, num_bytes, without=BASE)
+    assert all(peak(size) <= num_bytes for size in sizes)
     return num_parts, sizes
 
 
@@ -51,6 +63,7 @@ def trials(
         (7, BASE + EACH * 6, 7, [1, 2, 4]),
         (1, BASE + EACH, 1, [1]),
         (8, BASE + EACH * 2, 4, [1, 2]),
+        (8, BASE + EACH * 2 - 1, 8, [1]),
     ],
 )
 def test_the_fewest_parts_that_fit_are_found_without_a_trial_too_large(
@@ -106,17 +119,44 @@ def test_moments_and_the_next_batch_are_counted_beside_what_was_measured() -> No
         learner=made.learner,
     )
 
+    sizes: list[int] = []
+
     def peak_of(some: Batch) -> int:
+        sizes.append(len(some.known.task))
         return BASE + 10**6 * len(some.known.task)
 
+    weights = sum(p.nbytes for p in trained(made.learner).values())
+
     def chosen(num_bytes: int) -> int:
-        tried = Session.tried(session, made, peak_of, round(num_bytes / 0.9 + 2))  # type: ignore[arg-type]
+        sizes.clear()
+        device = round(num_bytes / 0.9 + 2)
+        tried = Session.tried(session, made, peak_of, lambda: BASE - weights, device)  # type: ignore[arg-type]
         return tried.recipe.run.num_parts
 
     assert chosen(BASE + later + 10**6 * 8) == 1
     assert chosen(BASE + later + 10**6 * 7) == 2
+    # Gradients are no cost of a sample: else two were too much.
+    assert (chosen(BASE + later + 10**6 * 2), sizes) == (4, [1, 2])
+    assert (chosen(BASE + later + 10**6 * 2 - 9), sizes) == (8, [1])
     made.step(next(batches(0)), 0)  # now the moments are there
     assert chosen(BASE + bytes_of(batch) + 10**6 * 8) == 1
+
+
+@pytest.mark.slow
+def test_two_ranks_try_and_choose_the_same(tmp_path: Path) -> None:
+    """One needs more for a sample, the other has less; a step in these parts is that of one process in one."""
+    programs = two_ranks("tests.training.parts_main", tmp_path)
+    told = [program.communicate(timeout=300)[1] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], told
+    for rank in range(2):
+        chosen = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert chosen == {how: {"sizes": [1, 2], "parts": 2} for how in WAYS}
+    alone = trainer(recipe())
+    alone.step(global_batch(0), 0)
+    for how in WAYS:
+        by_two = load_file(tmp_path / f"{how}.safetensors")
+        for name, value in kept(alone.learner).items():
+            torch.testing.assert_close(by_two[name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:

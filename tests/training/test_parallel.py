@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,18 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import ConfigError
-from tests.training.ranks_main import HYBRIDS, NUM_STEPS, step_in_bf16, steps
-from tests.training.running import global_batch
+from tests.training.ranks_main import NUM_STEPS, step_in_bf16, steps
+from tests.training.running import HYBRIDS, free_port, global_batch, two_ranks
 from training.run.micro_batch import parts
 from training.run.parallel import Ranks, device_for
-
-ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.slow
@@ -32,24 +21,7 @@ def test_two_ranks_are_one_by_ddp_and_by_fsdp2(tmp_path: Path) -> None:
 
     Held-out losses between steps are those of one process. The ranks leave the group without a thread of it, also after an error.
     """
-    ports = [str(free_port()) for _ in range(2)]
-    programs = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.training.ranks_main",
-                str(rank),
-                "2",
-                *ports,
-                tmp_path,
-            ],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    programs = two_ranks("tests.training.ranks_main", free_port(), tmp_path)
     (tmp_path / "alone").mkdir()
     steps("ddp", Ranks(), tmp_path / "alone")
     told = [program.communicate(timeout=300)[1] for program in programs]

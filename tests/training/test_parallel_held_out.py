@@ -15,8 +15,8 @@ from jobs.commands.train import changes_from
 from schemas.manifest import load
 from schemas.supervision import Task
 from tests.training.corpus import ENCODER, Trainable
+from tests.training.running import ROOT, free_port
 from tests.training.test_loader_faults import spoil
-from tests.training.test_parallel import ROOT, free_port
 from tests.training.test_train_cli import SMALL, train, words
 from training.conditioning.hashed_words import NoTextReader
 from training.data.loader import Loader

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
-from tests.training.tiny import SETTINGS, batch, chosen, network, text_of
+from tests.training.tiny import SETTINGS, ScriptedNetwork, batch, chosen, network, text_of
 from training.conditioning.hashed_words import NoTextConditioner
 from training.evaluation.draws import Sampler, asked
 from training.learner import Learner
@@ -26,7 +26,7 @@ from training.tasks import INDEX
 NUM = 7
 
 
-class Pusher(nn.Module):
+class Pusher(ScriptedNetwork):
     """The chunk is the noise it starts from. Under forward dynamics every number of the future image is the sum of the chunk's first element, whatever
     noise the image has; under another task it is the noise."""
 
@@ -37,16 +37,8 @@ class Pusher(nn.Module):
         self.num_passes = 0
         self.sizes: set[int] = set()
 
-    def forward(
-        self,
-        known: KnownInputs,
-        text: Text,
-        action: Tensor,
-        has_action: Tensor,
-        future: Tensor,
-        t: Tensor,
-        *,
-        has_future: Tensor | None = None,
+    def velocities(
+        self, known: KnownInputs, action: Tensor, future: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         self.num_passes += 1
         self.sizes.add(len(action))

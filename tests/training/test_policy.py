@@ -28,6 +28,7 @@ from tests.training.corpus import (
     poses_of,
     tokens_of,
 )
+from tests.training.tiny import ScriptedNetwork
 from training.batch import Batch
 from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
 from training.conditioning.inputs import TextInputs
@@ -44,7 +45,7 @@ from training.recipe import TrainRecipe
 NUM_HISTORY = 3
 
 
-class Answering(nn.Module):
+class Answering(ScriptedNetwork):
     """Says `chunk` whatever the noise, and keeps what it was told."""
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -54,16 +55,8 @@ class Answering(nn.Module):
         self.chunk = torch.zeros(0)
         self.known: KnownInputs | None = None
 
-    def forward(
-        self,
-        known: KnownInputs,
-        text: Text,
-        action: Tensor,
-        has_action: Tensor,
-        future: Tensor,
-        t: Tensor,
-        *,
-        has_future: Tensor | None = None,
+    def velocities(
+        self, known: KnownInputs, action: Tensor, future: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         self.known = known
         return (self.chunk - action) / (1 - t)[:, None, None], future

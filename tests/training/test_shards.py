@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import ConfigError
-from tests.training.running import learner, recipe, snapshot_of, trainer
+from tests.training.running import learner, recipe, snapshot_of, trainer, two_ranks
 from tests.training.shards_main import NUM_BEFORE, WAYS, everything, recipe_by, restored, stepped
-from tests.training.test_parallel import ROOT, free_port
 from training.run.checkpoint import (
     AVERAGES,
     NORMALISER,
@@ -46,16 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert saved is not None
     write(folder / "one/checkpoints", saved, keep=1)
     save_file(everything(alone), folder / "one.safetensors")
-    port = str(free_port())
-    programs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.shards_main", str(rank), "2", port, folder],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    programs = two_ranks("tests.training.shards_main", folder)
     told = [program.communicate(timeout=300)[1] for program in programs]
     assert all((folder / f"done.{rank}").exists() for rank in range(2)), told
     assert programs[1].returncode == -9, told

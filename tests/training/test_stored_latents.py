@@ -6,11 +6,12 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +23,7 @@ from schemas.manifest import Manifest, load
 from tests.training.corpus import ENCODER, Trainable
 from tests.training.loader_cases import loader, recipe, same
 from training.data.block_cache import BlockCache
+from training.data.latent_traffic import traffic_of
 from training.data.loader import Loader
 from training.data.stored_latents import FolderStore, LatentPlace
 
@@ -145,6 +147,18 @@ def test_side_by_side_pictures_are_one_request(manifest: Manifest, tmp_path: Pat
     assert traffic.picture_bytes == 7 * 8 * 2
     assert traffic.bytes_per_step == 12 * 6 * 7 * 8 * 2
     assert views
+    in_eight_bits = replace(found.latent_shape, dtype="int8")  # their scales lie by themselves
+    traffic = traffic_of(in_eight_bits, found.window, num_views=2, batch_size=12)
+    assert (traffic.requests_per_sample, traffic.picture_bytes) == (4, 7 * (8 + 4))
+
+
+@pytest.mark.parametrize("head", [b"", b"\0" * 15, b"\xff" * 16, b"\0" * 16 + b"\x07" + b"\0" * 7 + b"[1, 2]"])  # fmt: skip
+def test_a_head_of_the_cache_that_is_none_is_fetched(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(BlockCache, "get", lambda *_: np.frombuffer(head, np.uint8))
+    found = stored(manifest, Bucket(manifest.corpus), tmp_path)
+    assert same(found.batch(0), loader(manifest).batch(0))
 
 
 def test_without_room_every_block_is_fetched(manifest: Manifest, tmp_path: Path) -> None:

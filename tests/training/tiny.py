@@ -31,6 +31,32 @@ def network(*, awake: bool = True, **changed: Any) -> Network:
     return made.eval()
 
 
+class ScriptedNetwork(torch.nn.Module):
+    """A network whose answer a test writes down: `velocities` of actions and of the future image."""
+
+    def forward(
+        self,
+        known: KnownInputs,
+        text: Text,
+        action: torch.Tensor,
+        has_action: torch.Tensor,
+        future: torch.Tensor,
+        t: torch.Tensor,
+        *,
+        has_future: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.velocities(known, action, future, t)
+
+    def velocities(
+        self,
+        known: KnownInputs,
+        action: torch.Tensor,
+        future: torch.Tensor,
+        t: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+
 def batch(
     tasks: list[int] | None = None, *, seed: int = 1, num_text: int = 5, s: ModelSettings = SETTINGS
 ) -> Batch:

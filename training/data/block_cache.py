@@ -72,7 +72,8 @@ class BlockCache:
             max_bytes: of the file, index included. block_bytes: of the largest block.
 
         Raises:
-            ConfigError: the folder cannot be written, holds fewer than `WAYS` blocks, or another run uses it with other blocks or another size.
+            ConfigError: the folder cannot be written, holds fewer than `WAYS` blocks, is of another user, or another run uses it with other blocks or
+                another size.
         """
         self.folder, self.max_bytes, self.block_bytes = folder, max_bytes, block_bytes
         self._slot = -(-block_bytes // _PAGE) * _PAGE
@@ -115,6 +116,13 @@ class BlockCache:
                 if other.name != name:
                     self._remove(other)
             file = os.open(self.folder / name, _OPEN, 0o600)
+            if os.fstat(file).st_uid not in (os.geteuid(), 0):
+                os.close(file)
+                raise ConfigError(
+                    f"{name} belongs to another user, who could change what is read",
+                    remedy="set data.latent_cache.folder to a folder of your own",
+                    where=str(self.folder),
+                )
             fcntl.flock(file, fcntl.LOCK_SH)
             os.ftruncate(file, self._first + self.num_sets * WAYS * self._slot)
         finally:
@@ -122,7 +130,8 @@ class BlockCache:
         return file
 
     def _remove(self, other: Path) -> None:
-        handle = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # O_NONBLOCK: opening a FIFO would never end.
+        handle = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             other.unlink()

@@ -13,7 +13,9 @@ from training.data.windows import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentTraffic:
-    """At most: pictures outside of a segment are not read. A request of a store is for pictures that lie close to each other, and those between."""
+    """At most: pictures outside of a segment are not read. A request of a store is for pictures that lie close to each other, and those between; scales of
+    eight bits lie by themselves, and take another.
+    """
 
     picture_bytes: int
     pictures_per_sample: int
@@ -35,7 +37,7 @@ def traffic_of(
     shape: LatentShape, window: Window, *, num_views: int, batch_size: int
 ) -> LatentTraffic:
     """Of a recipe's global batch."""
-    width = 2 * shape.width if shape.dtype == "bf16" else shape.width + 4
+    width, num_tensors = (2 * shape.width, 1) if shape.dtype == "bf16" else (shape.width + 4, 2)
     picture = (shape.num_prefix + shape.num_patches) * width
     cells = sorted({step // shape.grid_stride for step in window.picture_steps})
     steps = [b - a for a, b in pairwise(cells)]
@@ -46,7 +48,7 @@ def traffic_of(
         picture_bytes=picture,
         pictures_per_sample=per_sample,
         bytes_per_sample=per_sample * picture,
-        requests_per_sample=num_requests * num_views,
+        requests_per_sample=num_requests * num_tensors * num_views,
         requested_bytes_per_sample=requested * num_views * picture,
         pictures_per_step=per_sample * batch_size,
         bytes_per_step=per_sample * batch_size * picture,

@@ -200,8 +200,10 @@ class StoredLatentFile(LatentFile):
             raise self.damaged(str(error)) from error
 
     def _begin_with(self, head: Bytes, span: Span | None) -> bool:
-        """Whether the cache has kept the head of this file; its frames were looked at when it was fetched."""
+        """Whether the cache has kept the head of this file; its frames were looked at when it was fetched. What is none is a miss."""
         data = head.tobytes()
+        if len(data) < 16:
+            return False
         start, num_bytes = (int(each) for each in np.frombuffer(data[:16], "<i8"))
         kept = Span(start=start, num_bytes=num_bytes)
         if span is not None and kept != span:
@@ -211,10 +213,15 @@ class StoredLatentFile(LatentFile):
         def read(at: int, length: int) -> bytes:
             return text[at - start : at - start + length]
 
-        self._adopt(self._header(read, kept))
-        if self.facts.has_checksums:
-            self._crc = np.frombuffer(text[-4 * self.facts.num_frames :], "<u4")
-        return True
+        try:
+            self._adopt(self._header(read, kept))
+        except ConfigError:
+            return False
+        if not self.facts.has_checksums:
+            return True
+        num = self.facts.num_frames
+        self._crc = crc = np.frombuffer(text[-4 * num :] if num else b"", "<u4")
+        return len(crc) == num
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 

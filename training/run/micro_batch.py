@@ -48,7 +48,9 @@ def samples_of(batch: Batch, which: slice) -> Batch:
     return dataclasses.replace(cut, origin=origin, text_inputs=text, image_text=pairs)
 
 
-def parts_by_trial(share: int, peak_of: Callable[[int], int], num_bytes: int) -> int:
+def parts_by_trial(
+    share: int, peak_of: Callable[[int], int], num_bytes: int, *, without: int = 0
+) -> int:
     """The fewest parts of equal size in which a rank's `share` of a batch fits, by measuring.
 
     One sample is tried, then twice as many and so on, as long as a line through the last two peaks says that it fits: a trial that runs out of memory on one
@@ -56,24 +58,22 @@ def parts_by_trial(share: int, peak_of: Callable[[int], int], num_bytes: int) ->
 
     Args:
         peak_of: bytes of so many samples at once. The same on every rank, so that all of them try and choose the same.
+        without: bytes of no sample, the first of these peaks. Too few are safe: two samples are tried later.
 
     Raises:
         ConfigError: not even one sample fits.
     """
-    tried = [(1, peak_of(1))]
-    if tried[0][1] > num_bytes:
-        problem = f"a rank needs {tried[0][1] / 1e9:.1f} GB with one sample at a time (measured); it may use {num_bytes / 1e9:.1f} GB"
+    tried = [(0, without), (1, peak_of(1))]
+    if tried[1][1] > num_bytes:
+        problem = f"a rank needs {tried[1][1] / 1e9:.1f} GB with one sample at a time (measured); it may use {num_bytes / 1e9:.1f} GB"
         repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, or a smaller network"
         raise ConfigError(problem, remedy=repair, where="recipe key run")
 
     def expected(size: int) -> float:
-        (few, least), (more, most) = (tried[0], tried[-1]) if len(tried) < 3 else tried[-2:]
-        slope = 0.0 if more == few else (most - least) / (more - few)
-        return most + slope * (size - more)
+        (few, least), (more, most) = tried[-2:]
+        return most + (most - least) / (more - few) * (size - more)
 
-    while (size := min(2 * tried[-1][0], share)) > tried[-1][0]:
-        if len(tried) > 1 and expected(size) > num_bytes:
-            break
+    while (size := min(2 * tried[-1][0], share)) > tried[-1][0] and expected(size) <= num_bytes:
         tried.append((size, peak_of(size)))
     sizes = [size for size in range(1, share + 1) if share % size == 0]
     return share // max(size for size in sizes if size == 1 or expected(size) <= num_bytes)

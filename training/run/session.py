@@ -170,7 +170,8 @@ class Session:
         request, trainer = self.request, self._trainer()
         if self.parts_by == "estimate" and self.device.type == "cuda":
             device_bytes = torch.cuda.get_device_properties(self.device).total_memory
-            trainer = self.tried(trainer, partial(_peak_of, trainer), device_bytes)
+            allocated = partial(torch.cuda.memory_allocated, self.device)
+            trainer = self.tried(trainer, partial(_peak_of, trainer), allocated, device_bytes)
         recipe = trainer.recipe
         if self.ranks.is_first:
             sweep(request.out)
@@ -240,28 +241,32 @@ class Session:
         )
 
     def tried(
-        self, trainer: Trainer, peak_of: Callable[[Batch], int], device_bytes: int
+        self,
+        trainer: Trainer,
+        peak_of: Callable[[Batch], int],
+        allocated: Callable[[], int],
+        device_bytes: int,
     ) -> Trainer:
         """With as many parts as trials on its first batch say.
 
         Args:
-            peak_of: bytes on this rank's device while it learns from a batch, of `device_bytes`.
+            peak_of: bytes on this rank's device while it learns from a batch, of `device_bytes`. allocated: bytes there now.
 
         Raises:
             ConfigError: not even one sample fits.
         """
         batch = moved(self.loader.batch(0), self.device)
+        gradients = sum(own_shard(p.detach()).nbytes for p in trained(self.learner).values())
         # What is not there yet in a trial: moments of the optimiser, and the next batch.
-        later = bytes_of(batch)
-        if not trainer.optimiser.state:
-            later += 2 * sum(own_shard(p.detach()).nbytes for p in trained(self.learner).values())
+        later = bytes_of(batch) + (0 if trainer.optimiser.state else 2 * gradients)
+        without = -max_over_ranks(-(allocated() + gradients + later), self.ranks)
 
         def peak(size: int) -> int:
             own = peak_of(samples_of(batch, slice(0, size))) + later
             return max_over_ranks(own, self.ranks)
 
         usable = -max_over_ranks(-int(USABLE * device_bytes), self.ranks)  # of the smallest device
-        num_parts = parts_by_trial(len(batch.known.task), peak, usable)
+        num_parts = parts_by_trial(len(batch.known.task), peak, usable, without=without)
         run = trainer.recipe.run.model_copy(update={"accumulate": num_parts})
         return replace(trainer, recipe=trainer.recipe.model_copy(update={"run": run}))
 
