@@ -36,7 +36,6 @@ from training.data.loader import Loader
 from training.learner import Learner
 from training.model.network import KnownInputs
 from training.model.settings import ModelSettings
-from training.model.text import Text
 from training.policy.embodiments import embodiments_of
 from training.policy.observation import Observation
 from training.policy.policy import Policy

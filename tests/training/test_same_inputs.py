@@ -10,6 +10,8 @@ import pytest
 from schemas.errors import ConfigError
 from schemas.text_features import FeatureSettings
 from tests.training.tiny import SETTINGS
+from training.conditioning.hashed_words import NoTextConditioner
+from training.conditioning.protocol import Conditioner
 from training.conditioning.text_model import settings_of
 from training.recipe import OnlineText
 from training.run.checkpoint import Checkpoint, CheckpointState
@@ -31,6 +33,12 @@ def checkpoint(**said: Any) -> Checkpoint:
     return Checkpoint(folder=Path("run/step"), state=state)
 
 
+def encoded_by(text_id: str) -> Conditioner:
+    conditioner = NoTextConditioner()
+    conditioner.text_id = text_id
+    return conditioner
+
+
 def test_latents_of_another_encoder_are_refused() -> None:
     begun = checkpoint(encoder_id="a-000000000000")
     check_encoder(begun, "a-000000000000")
@@ -41,10 +49,10 @@ def test_latents_of_another_encoder_are_refused() -> None:
 @pytest.mark.parametrize("other", ["text_x-111111111111", ""])
 def test_text_of_another_model_is_refused_with_how_it_was_asked(other: str) -> None:
     begun = checkpoint(text_id="text_x-0", text_settings=FeatureSettings(layer=7, camera="*head*"))
-    check_text(begun, "text_x-0")
+    check_text(begun, encoded_by("text_x-0"))
     said = other or "no language model"
     with pytest.raises(ConfigError, match=rf"is {said}; .* with text_x-0; .*text\.encoder=text_x-0.*layer.:7.*head"):  # fmt: skip
-        check_text(begun, other)
+        check_text(begun, encoded_by(other))
 
 
 def test_ranks_that_are_told_by_different_models_are_refused(
@@ -67,8 +75,8 @@ def test_ranks_that_are_told_by_different_models_are_refused(
 
 
 def test_of_an_older_checkpoint_nothing_is_known_and_nothing_refused() -> None:
-    check_text(checkpoint(), "text_x-0")
-    check_text(checkpoint(), "")
+    check_text(checkpoint(), encoded_by("text_x-0"))
+    check_text(checkpoint(), encoded_by(""))
 
 
 def test_what_is_asked_in_the_step_is_named_as_where_it_is_stored() -> None:

@@ -19,7 +19,7 @@ from schemas.text_features import FeatureSettings
 from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.training.corpus import Trainable
 from tests.training.image_text_file import write_pairs
-from tests.training.test_parallel import ROOT, free_port
+from tests.training.running import free_port
 from tests.training.test_policy_vlm import run_of
 from tests.training.test_train_cli import train, words
 from training.conditioning.online import OnlineConditioner, OnlineReader
@@ -86,7 +86,7 @@ def test_only_the_last_layers_are_trained(folder: Path, tmp_path: Path) -> None:
     reader = OnlineReader(corpus=tmp_path, folder=folder, settings=OnlineText(model="unused"))
     picture = np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8)
     inputs = reader.of(["go", "put it there"], [picture, None])
-    output = tuned._run(inputs, output_hidden_states=True)
+    output = tuned._run(inputs.by_text, output_hidden_states=True)
     assert [x.requires_grad for x in output.hidden_states] == [False, False, True]
     text = tuned(inputs)
     torch.testing.assert_close(text.values, frozen(inputs).values, rtol=2**-8, atol=1e-4)
@@ -137,7 +137,7 @@ def test_two_ranks_are_one(trainable: Trainable, folder: Path, tmp_path: Path, h
     ranks = [
         subprocess.Popen(
             [sys.executable, "-m", "jobs", *command],
-            cwd=ROOT,
+            cwd=Path(__file__).parents[2],
             env=environment | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -52,7 +52,7 @@ def check_text(
     if was in ("", text_id) or _differs_in_times_only(begun, conditioner, online):
         return
     problem = f"the text encoder is {text_id or 'no language model'}; {begun.folder} was trained with {was}"
-    how = "" if asked is None else f"with settings {asked.model_dump_json(exclude_defaults=True)}"
+    how = "" if asked is None else f" and settings {asked.model_dump_json(exclude_defaults=True)}"
     repair = f"use --set text.encoder={was} if its features are stored, or --set text.model=FOLDER with that model{how}"
     raise ConfigError(problem, remedy=repair, where="recipe key text")
 
