@@ -140,6 +140,17 @@ def test_a_cell_is_run_once_and_other_settings_are_refused(
         Store(tmp_path / "cells", Settings(num_steps=9)).find(asked[0])
 
 
+def test_a_recipe_that_changed_is_another_setting(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("extends: tiny\n")
+    settings, one = Settings(recipe=str(recipe)), cell("clone")
+    Store(tmp_path / "cells", settings).put(one, answer(np.random.default_rng(0), 0.5))
+    assert Store(tmp_path / "cells", settings).find(one) is not None
+    recipe.write_text("extends: tiny\ndata: {with_state: true}\n")
+    with pytest.raises(ConfigError, match="made with other recipe_sha256"):
+        Store(tmp_path / "cells", settings).find(one)
+
+
 def test_a_cell_that_was_cut_off_is_not_there(tmp_path: Path) -> None:
     store = Store(tmp_path, SETTINGS)
     (tmp_path / f".{cell('clone').name}.part").write_text("{")

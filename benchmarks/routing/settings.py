@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,8 +39,10 @@ class Settings:
         return str(RECIPE) if self.recipe == "study" else self.recipe
 
     def as_dict(self) -> dict[str, Any]:
-        """What every figure depends on."""
-        return asdict(self)
+        """What every figure depends on, and with it what the recipe says now."""
+        recipe = Path(self.recipe_file)
+        digest = hashlib.sha256(recipe.read_bytes()).hexdigest() if recipe.is_file() else None
+        return asdict(self) | {"recipe_sha256": digest}
 
     def of_data(self) -> dict[str, Any]:
         """What is recorded and encoded: the part of a run that cells share, whatever they train."""
