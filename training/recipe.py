@@ -332,7 +332,8 @@ class TrainRecipe(_RecipeSection):
 
     def digest(self) -> str:
         """sha256 of what it decides; `name`, `about` and `data.latent_cache` are not part of it, nor are keys that older runs do not have where they say
-        nothing: `lara`, `image_text`, `text.train_last`, `data.latent_actions`, `run.shard_ranks` and `architecture.residual`.
+        nothing: `lara`, `image_text`, `text.train_last`, `data.latent_actions`, `run.shard_ranks`, `architecture.residual` and
+        `architecture.image_readout`.
         """
         content = self.model_dump(mode="json", exclude={"name", "about"})
         del content["data"]["latent_cache"]
@@ -348,6 +349,8 @@ class TrainRecipe(_RecipeSection):
             del content["run"]["shard_ranks"]
         if content["architecture"].get("residual") == "fp32":
             del content["architecture"]["residual"]
+        if content["architecture"].get("image_readout") == 0:
+            del content["architecture"]["image_readout"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.op_counts import OpCounts, counted
 from tests.training.tiny import batch, network, noise_of, text_of
+from training.conditioning.hashed_words import NoTextConditioner
 from training.learner import Learner
 from training.loss import loss_of
 from training.run.compile_blocks import prepare_blocks
@@ -23,7 +24,7 @@ def test_a_block_that_is_computed_again_is_one_that_can_be_compiled() -> None:
         return graph.forward
 
     made, b = network(), batch()
-    prepare_blocks(Learner(made, torch.nn.Identity()), checkpointed=True, compiled=False)  # type: ignore[arg-type]
+    prepare_blocks(Learner(made, NoTextConditioner()), checkpointed=True, compiled=False)
     for block in made.blocks:
         block.compile(backend=kept)
     loss_of(made.train(), b, text_of(b), *noise_of(b))
@@ -33,7 +34,7 @@ def test_a_block_that_is_computed_again_is_one_that_can_be_compiled() -> None:
 def grown(checkpointed: bool | str) -> tuple[list[torch.Tensor], OpCounts]:
     """Gradients of a step, and the operators of its forward and backward pass."""
     made, b = network(), batch()
-    prepare_blocks(Learner(made, torch.nn.Identity()), checkpointed=checkpointed, compiled=False)  # type: ignore[arg-type]
+    prepare_blocks(Learner(made, NoTextConditioner()), checkpointed=checkpointed, compiled=False)
 
     def step() -> None:
         loss_of(made.train(), b, text_of(b), *noise_of(b)).sums.sum().backward()  # type: ignore[no-untyped-call]

@@ -12,19 +12,21 @@ from torch import Tensor, nn
 
 from tests.training.tiny import SETTINGS, batch, network, noise_of
 from training.batch import Batch
+from training.conditioning.inputs import TextInputs
+from training.conditioning.protocol import Conditioner
 from training.learner import Learner
 from training.loss import Terms, inputs_of
-from training.model.network import Text
+from training.model.text import Text
 from training.run.compile_blocks import prepare_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's own look
 
 
-class Words(nn.Module):
-    """A conditioner that passes on what it is given."""
+class Words(Conditioner):
+    """Passes on what it is given."""
 
-    def forward(self, inputs: dict[str, Tensor]) -> Text:
-        return Text(values=inputs["values"], has=inputs["has"])
+    def forward(self, inputs: TextInputs) -> Text:
+        return Text(values=inputs.by_token["values"], layout=inputs.layout)
 
 
 def step(learner: Learner, given: Batch, num_draws: int = 1) -> tuple[Terms, list[Tensor]]:

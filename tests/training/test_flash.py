@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.op_counts import OpCounts, counted
 from tests.training import test_attend_text as of_text
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
+from training.conditioning.hashed_words import NoTextConditioner
 from training.learner import Learner
 from training.loss import loss_of
 from training.model import network as network_module
@@ -295,7 +296,7 @@ def test_a_block_with_it_is_one_graph(
     """Joint attention and both texts are inside it; gradients are those of torch's own kernels. With "selective" too."""
     wanted = Pass(None, monkeypatch).grads()
     one = Pass(reference, monkeypatch)
-    prepare_blocks(Learner(one.made, nn.Identity()), checkpointed=how, compiled=False)  # type: ignore[arg-type]
+    prepare_blocks(Learner(one.made, NoTextConditioner()), checkpointed=how, compiled=False)
     graphs: list[torch.fx.GraphModule] = []
 
     def kept(graph: torch.fx.GraphModule, _: Any) -> Any:
@@ -333,7 +334,7 @@ def test_selective_keeps_its_result_and_full_does_not(
 ) -> None:
     def counts(how: Any) -> OpCounts:
         one = Pass(reference, monkeypatch)
-        prepare_blocks(Learner(one.made, nn.Identity()), checkpointed=how, compiled=False)  # type: ignore[arg-type]
+        prepare_blocks(Learner(one.made, NoTextConditioner()), checkpointed=how, compiled=False)
         return counted(one.grads)
 
     calls = 3 * SETTINGS.num_layers
