@@ -68,6 +68,8 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="Glob on the file that gets the mistake.")
     pattern = parser.parse_args().only
     chosen = [each for each in mistakes() if fnmatchcase(each.file, pattern)]
+    if not chosen:
+        parser.error(f"no mistake is planted in {pattern}")
     started = time.monotonic()
     survivors = []
     with tempfile.TemporaryDirectory(prefix="planted_") as folder:
