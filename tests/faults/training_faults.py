@@ -44,7 +44,7 @@ from tests.training.test_loader_faults import spoil
 from tests.training.test_train_cli import words
 from training.data.recording import PositionalFile
 from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, checkpoint_of
-from training.run.mishaps import BAD_FILE, SKIPPED_FILE, SkippedStep
+from training.run.mishaps import BAD_FILE, SKIPPED_FILE, UNMEASURED_FILE, SkippedStep
 from training.run.optimiser import trained
 from training.run.trainer import Trainer
 
@@ -157,13 +157,14 @@ class Faults:
             self.trainable = whole
         bad = self.lines("cut", BAD_FILE)
         (self.folder / "recorded").mkdir()
-        shutil.copy(self.folder / "cut" / BAD_FILE, self.folder / "recorded")
+        for name in (BAD_FILE, UNMEASURED_FILE):
+            shutil.copy(self.folder / "cut" / name, self.folder / "recorded")
         ends.append(self.command("recorded"))
         assert {line["uid"] for line in bad} == {uid}, bad
         return Outcome(
             fault="latents of an episode that are cut short",
             ends=ends,
-            record=f"{BAD_FILE}: {len(bad)} samples of that episode",
+            record=f"{BAD_FILE}: {len(bad)} samples of that episode; {UNMEASURED_FILE}: {len(self.lines('cut', UNMEASURED_FILE))}",
             like="a run on whole files that is given this record",
             is_same=self.is_same("cut", "recorded") and not self.is_same("cut", "clean"),
         )

@@ -50,6 +50,10 @@ class BatchSource:
         drawn = self.draws.of_step(step, self.rank, self.world_size)
         return self.assembler.reads(*self._of(drawn), drawn.now)
 
+    def uids(self, drawn: Drawn) -> list[str]:
+        """[B] of the episodes."""
+        return [row.uid for row in self._of(drawn)[1]]
+
     def _of(self, drawn: Drawn) -> tuple[Records, list[ManifestRow]]:
         anchors = self.draws.anchors
         segments = np.asarray(anchors.segments[drawn.segment])

@@ -110,7 +110,7 @@ def open_session(
     with raise_on_any_rank(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
         validation = _validation(request, loader, ranks, mishaps)
-    settings = _settings(loader, conditioner, begun, ranks, device)
+    settings = _settings(loader, conditioner, begun, ranks, device, mishaps)
     with raise_on_any_rank(ranks):
         learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
     on_device = moved(first, device)
@@ -281,7 +281,12 @@ def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
 
 
 def _settings(
-    loader: Loader, conditioner: Conditioner, begun: ResumePoint, ranks: Ranks, device: torch.device
+    loader: Loader,
+    conditioner: Conditioner,
+    begun: ResumePoint,
+    ranks: Ranks,
+    device: torch.device,
+    mishaps: Mishaps,
 ) -> AnySettings:
     """Spreads stay those that the weights learned with."""
     architecture = loader.recipe.architecture
@@ -289,7 +294,9 @@ def _settings(
         return causal_settings(architecture, loader, conditioner.width)
     before = None if begun.checkpoint is None else begun.checkpoint.state.model
     spreads = (
-        before if isinstance(before, ModelSettings) else measured_spreads(loader, ranks, device)
+        before
+        if isinstance(before, ModelSettings)
+        else measured_spreads(loader, ranks, device, mishaps)
     )
     return ModelSettings(
         **architecture.model_dump(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from schemas.supervision import Task
 from training.data.loader import Loader
 from training.data.prefetch import BatchSource
 from training.data.sampler import Drawn
+from training.run.mishaps import Mishaps, UnmeasuredSample
 from training.run.parallel import Ranks, raise_on_any_rank, sum_over
 
 NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch and the ranks
@@ -37,7 +39,9 @@ class Spreads:
     change_std: tuple[float, ...]
 
 
-def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spreads:
+def measured_spreads(
+    loader: Loader, ranks: Ranks, device: torch.device, mishaps: Mishaps | None = None
+) -> Spreads:
     """Of samples evenly spread over the split. Every rank reads its stretch of them.
 
     An anchor counts once, however often it is drawn: what weights could change is little, for actions are normalised for each body and
@@ -48,8 +52,16 @@ def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spre
         SourceError: one of them is broken; ConfigError on the other ranks.
     """
     shapes = loader.shapes()
-    actions = _sums(loader, _WITH_ACTIONS, _actions, shapes.action_width, ranks, device)
-    changes = _sums(loader, _WITH_FUTURE, _changes, shapes.latent_width, ranks, device)
+    known = set() if mishaps is None else mishaps.was_unmeasured
+    left_out: list[UnmeasuredSample] = []
+    readers = (
+        _Readable(loader, "actions", known, left_out),
+        _Readable(loader, "pictures", known, left_out),
+    )
+    actions = _sums(loader, _WITH_ACTIONS, readers[0], shapes.action_width, ranks, device)
+    changes = _sums(loader, _WITH_FUTURE, readers[1], shapes.latent_width, ranks, device)
+    if mishaps is not None:
+        mishaps.unmeasured(left_out)
     return Spreads(
         action_std=_std(*actions, least=_LEAST_OF_ACTIONS),
         change_std=_std(*changes, least=_LEAST_OF_CHANGES),
@@ -59,7 +71,7 @@ def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spre
 def _sums(
     loader: Loader,
     tasks: tuple[Task, ...],
-    read: Callable[[BatchSource, Drawn], Tensor],
+    readable: _Readable,
     num_channels: int,
     ranks: Ranks,
     device: torch.device,
@@ -70,7 +82,7 @@ def _sums(
         places = loader.places(task, NUM_SAMPLES)
         with raise_on_any_rank(ranks):
             for first in range(0, len(places.now), _AT_ONCE):
-                for values in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
+                for values in readable.parts(places.part(slice(first, first + _AT_ONCE))):
                     sums += torch.stack([values.square().nansum(0), (~values.isnan()).sum(0)])
         sums = sum_over(sums.to(device), ranks).cpu()
         if sums[1].any():
@@ -87,18 +99,39 @@ def _std(squares: Tensor, num: Tensor, *, least: float) -> tuple[float, ...]:
     return tuple(float(f"{each:.3g}") for each in std.tolist())
 
 
-def _readable(
-    loader: Loader, read: Callable[[BatchSource, Drawn], Tensor], places: Drawn
-) -> Iterator[Tensor]:
-    """What is read of these places. Where some may be left out, without those that cannot be read."""
-    try:
-        yield read(loader.source, places)
-    except SourceError:
-        if not loader.recipe.run.max_bad_samples:
-            raise
-        for b in range(len(places.now)):
-            with suppress(SourceError):
-                yield read(loader.source, places.part(slice(b, b + 1)))
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """Reads one thing of samples. Where some may be left out, without those that cannot be read, or could not when the run was begun."""
+
+    loader: Loader
+    what: Literal["actions", "pictures"]
+    known: Collection[tuple[str, str, int]]
+    left_out: list[UnmeasuredSample]
+
+    def parts(self, places: Drawn) -> Iterator[Tensor]:
+        if self.known:
+            at = zip(self.loader.source.uids(places), places.now.tolist(), strict=True)
+            is_kept = [(self.what, uid, now) not in self.known for uid, now in at]
+            places = places.part(np.flatnonzero(is_kept))
+            if not len(places.now):
+                return
+        read = {"actions": _actions, "pictures": _changes}[self.what]
+        try:
+            yield read(self.loader.source, places)
+        except SourceError:
+            if not self.loader.recipe.run.max_bad_samples:
+                raise
+            for b in range(len(places.now)):
+                one = places.part(slice(b, b + 1))
+                try:
+                    yield read(self.loader.source, one)
+                except SourceError as error:
+                    (uid,) = self.loader.source.uids(one)
+                    self.left_out.append(
+                        UnmeasuredSample(
+                            what=self.what, uid=uid, timestep=int(one.now[0]), error=str(error)
+                        )
+                    )
 
 
 def _actions(source: BatchSource, places: Drawn) -> Tensor:

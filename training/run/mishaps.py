@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
@@ -61,7 +61,7 @@ def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
     return Diverged(problem, remedy=remedy, where=f"step {step}")
 
 
-BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"
+BAD_FILE, SKIPPED_FILE, UNMEASURED_FILE = "bad.jsonl", "skipped.jsonl", "unmeasured.jsonl"
 Line = TypeVar("Line", bound=BaseModel)
 
 
@@ -70,6 +70,16 @@ class SkippedStep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     step: int
+    error: str
+
+
+class UnmeasuredSample(BaseModel):
+    """A sample that could not be read when spreads were measured. `what`: actions or pictures. It does not count towards `run.max_bad_samples`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    what: Literal["actions", "pictures"]
+    uid: str
+    timestep: int
     error: str
 
 
@@ -83,10 +93,12 @@ class Mishaps:
         ranks: Ranks,
         bad: Sequence[BadSample] = (),
         skipped: Sequence[SkippedStep] = (),
+        unmeasured: Sequence[UnmeasuredSample] = (),
     ) -> None:
         self._out, self._settings, self._ranks = out, settings, ranks
         self._was_bad = {_place_of(each) for each in bad}
         self._was_skipped = {each.step for each in skipped}
+        self.was_unmeasured = {(each.what, each.uid, each.timestep) for each in unmeasured}
 
     @property
     def was_replaced(self) -> dict[tuple[int, int], int]:
@@ -124,6 +136,13 @@ class Mishaps:
                 Code.UNREADABLE, f"{problem}; {repair}", where=f"step {fresh[-1].step}"
             )
 
+    def unmeasured(self, samples: Sequence[UnmeasuredSample]) -> None:
+        """Every rank calls this with what it left out of its part of a measurement: a run that is given the file leaves out the same."""
+        texts = all_gather_str(json.dumps([each.model_dump() for each in samples]), self._ranks)
+        every = [UnmeasuredSample.model_validate(x) for text in texts for x in parse_json(text)]
+        if every:
+            self._write(UNMEASURED_FILE, every)
+
     def skipped(self, step: int, error: Diverged) -> None:
         """Every rank calls this for a step that was not finite, which all of them see.
 
@@ -160,14 +179,15 @@ def open_mishaps(out: Path, settings: RunSettings, ranks: Ranks) -> Mishaps:
     Raises:
         ConfigError: a line is damaged.
     """
-    pages = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE)]
-    bad, skipped = parse_json(all_gather_str(json.dumps(pages), ranks)[0])
+    pages = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE, UNMEASURED_FILE)]
+    bad, skipped, unmeasured = parse_json(all_gather_str(json.dumps(pages), ranks)[0])
     return Mishaps(
         out,
         settings,
         ranks,
         bad=_lines(bad, BadSample, out / BAD_FILE),
         skipped=_lines(skipped, SkippedStep, out / SKIPPED_FILE),
+        unmeasured=_lines(unmeasured, UnmeasuredSample, out / UNMEASURED_FILE),
     )
 
 
