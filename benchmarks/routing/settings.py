@@ -39,7 +39,7 @@ class Settings:
         return str(RECIPE) if self.recipe == "study" else self.recipe
 
     def as_dict(self) -> dict[str, Any]:
-        """What every figure depends on, and with it what the recipe says now."""
+        """What every figure depends on, and the digest of the recipe's file (not of what it extends)."""
         recipe = Path(self.recipe_file)
         digest = hashlib.sha256(recipe.read_bytes()).hexdigest() if recipe.is_file() else None
         return asdict(self) | {"recipe_sha256": digest}

@@ -27,7 +27,10 @@ from training.rollout.sawyer import (
 def start_errors_m(
     run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]], *, num_chunks: int = 1
 ) -> dict[str, float]:
-    """By task, the mean distance between the targets of the first chunk and those that the expert commanded, over episodes and timesteps."""
+    """By task, the mean distance between the targets of the first chunk and those that the expert commanded, over episodes and timesteps.
+
+    The first image is of the recorded video, and the encoder of a policy reduces its colour once more: latents differ a little from those of training.
+    """
     policy = policy_of(run, num_chunks)
     return {
         task: float(np.mean([_error_m(policy.act(_first(raw, take)), raw, take) for take in of]))

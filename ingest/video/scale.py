@@ -217,7 +217,8 @@ class Scaler:
 def as_stored(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """[H, W, 3] RGB to what a lossless codec would give back of it in a corpus: one colour for every four pixels, and even sizes.
 
-    A network that learned from a corpus's videos has seen nothing else; a live camera's picture has more colour than that.
+    A network that learned from a corpus's videos has seen nothing else; a live camera's picture has more colour than that. A corpus also shrinks
+    pictures whose shorter side is above `short_side_px` of its recipe, before it drops colour; that is not imitated. A second pass changes a picture again.
     """
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     scaler = Scaler(frame, short_side_px=min(frame.width, frame.height), where="a live picture")

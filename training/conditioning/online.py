@@ -193,12 +193,12 @@ class OnlineConditioner(Conditioner):
                 "mm_token_type_ids": by_text["is_picture"],
             }
         arguments = {"input_ids": ids, "attention_mask": has.long(), **shown, **more}
-        with nullcontext() if self.layers else _as_stored(ids.device.type):
+        with nullcontext() if self.layers else _frozen_run(ids.device.type):
             return model(**arguments, use_cache=False)
 
 
 @contextmanager
-def _as_stored(kind: str) -> Iterator[None]:
+def _frozen_run(kind: str) -> Iterator[None]:
     """For a model that is frozen: in the type of its weights, and nothing is kept."""
     with torch.no_grad(), torch.autocast(kind, enabled=False):
         yield
