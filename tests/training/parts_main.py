@@ -22,7 +22,7 @@ from training.run.optimiser import kept, trained
 from training.run.parallel import Ranks, full_tensor, joined, own_shard
 from training.run.session import Session
 
-WAYS = ("ddp", "fsdp2")
+PARALLEL = ("ddp", "fsdp2")
 BASE, EACH = 10**6, (10**6, 10**5)  # bytes of either rank, and of each of its samples
 DEVICE = (10**9, BASE + 25 * 10**5)  # either alone would take its four samples at once
 
@@ -60,8 +60,8 @@ def main() -> None:
     ranks = Ranks(rank=int(rank), world_size=int(world_size))
     torch.set_num_threads(1)
     with joined(ranks, CPU):
-        found = {how: tried(how, ranks, Path(folder)) for how in WAYS}
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+        actual = {how: tried(how, ranks, Path(folder)) for how in PARALLEL}
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(actual))
 
 
 if __name__ == "__main__":

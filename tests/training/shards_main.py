@@ -37,7 +37,7 @@ from training.run.parallel import Ranks, checkpoint_group, full_tensor, joined, 
 from training.run.restore import restore
 from training.run.trainer import Trainer
 
-WAYS = ("fsdp2", *HYBRIDS)
+PARALLEL = ("fsdp2", *HYBRIDS)
 NUM_BEFORE, NUM_STEPS = 2, 4
 
 
@@ -47,13 +47,13 @@ def recipe_by(how: str) -> TrainRecipe:
 
 def everything(made: Trainer) -> dict[str, Tensor]:
     """All that a checkpoint has, whole. Every rank must call this."""
-    found = {name: full_tensor(p) for name, p in kept(made.learner).items()}
+    actual = {name: full_tensor(p) for name, p in kept(made.learner).items()}
     for name, p in trained(made.learner).items():
         state = made.optimiser.state[p]
-        found |= {f"{what}.{name}": full_tensor(state[what]) for what in (*MOMENTS, "step")}
+        actual |= {f"{what}.{name}": full_tensor(state[what]) for what in (*MOMENTS, "step")}
     assert made.averages is not None
-    found |= {f"average.{name}": full_tensor(x) for name, x in made.averages.values.items()}
-    return {name: x.detach().clone().contiguous() for name, x in found.items()}
+    actual |= {f"average.{name}": full_tensor(x) for name, x in made.averages.values.items()}
+    return {name: x.detach().clone().contiguous() for name, x in actual.items()}
 
 
 def restored(how: str, ranks: Ranks, run: Path, step: int | None = None) -> Trainer:
@@ -147,8 +147,8 @@ def be_killed(ranks: Ranks, folder: Path) -> None:
     split = shards._Writer._split_by_storage_plan
 
     def half(*args: Any) -> Any:
-        found = split(*args)
-        return {number: found[number] for number in sorted(found)[:1]}
+        actual = split(*args)
+        return {number: actual[number] for number in sorted(actual)[:1]}
 
     if not ranks.is_first:
         shards._Writer._split_by_storage_plan = half  # type: ignore[method-assign,assignment]
@@ -169,7 +169,7 @@ def main() -> None:
     ranks, where = Ranks(rank=int(rank), world_size=int(world_size)), Path(folder)
     torch.set_num_threads(1)
     with joined(ranks, CPU):
-        for how in WAYS:
+        for how in PARALLEL:
             go_through_a_checkpoint(how, ranks, where)
         fail_on_one_rank(ranks, where)
         (where / f"done.{rank}").touch()

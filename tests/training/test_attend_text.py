@@ -70,13 +70,15 @@ def by_loops(query: Tensor, key_value: Tensor) -> Tensor:
     """[B * R, Q, H * W], one query at a time."""
     out = torch.empty_like(query)
     for draw in range(B * R):
-        told = key_value[draw // R][HAS[draw // R]]
+        stderr = key_value[draw // R][HAS[draw // R]]
         for h in range(H):
             mine, its = slice(h * W, (h + 1) * W), slice((H + h) * W, (H + h + 1) * W)
             for q in range(Q):
-                logits = torch.stack([query[draw, q, mine] @ x for x in told[:, mine]])
+                logits = torch.stack([query[draw, q, mine] @ x for x in stderr[:, mine]])
                 weights = torch.softmax(logits / math.sqrt(W), dim=0)
-                out[draw, q, mine] = sum(w * x for w, x in zip(weights, told[:, its], strict=True))
+                out[draw, q, mine] = sum(
+                    w * x for w, x in zip(weights, stderr[:, its], strict=True)
+                )
     return out
 
 
@@ -103,10 +105,10 @@ class Loops(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         saved = [x.detach().requires_grad_() for x in ctx.saved_tensors]
         with torch.enable_grad():
-            found = torch.autograd.grad(Loops.attended(*saved, *ctx.starts), saved, grad)
-        for x in found[1:]:
+            actual = torch.autograd.grad(Loops.attended(*saved, *ctx.starts), saved, grad)
+        for x in actual[1:]:
             x[ctx.starts[1][-1] :] = math.nan
-        return (*found, None, None, None, None)
+        return (*actual, None, None, None, None)
 
 
 SHARED = TextLayout(num_tokens=np.array([2, 0, 3]), text_of=np.array([2, 0, 2, 1]))
@@ -259,12 +261,12 @@ def test_torch_brings_a_kernel_that_takes_what_it_is_given() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT RUN: no GPU")
 def test_the_true_kernel_agrees_and_is_reported() -> None:
-    query, told = (x.detach() for x in given(device="cuda", dtype=torch.bfloat16))
-    found: list[Tensor] = []
-    ran = kernels_of(lambda: found.append(attended(query, told, varlen_kernel())))
+    query, stderr = (x.detach() for x in given(device="cuda", dtype=torch.bfloat16))
+    actual: list[Tensor] = []
+    ran = kernels_of(lambda: actual.append(attended(query, stderr, varlen_kernel())))
     assert any("varlen" in name for name in ran)
-    exact = by_loops(query.float().cpu(), told.float().cpu())
-    assert torch.allclose(found[0].float().cpu(), exact, atol=3e-2)
+    exact = by_loops(query.float().cpu(), stderr.float().cpu())
+    assert torch.allclose(actual[0].float().cpu(), exact, atol=3e-2)
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
@@ -276,11 +278,11 @@ def test_a_token_of_our_own_is_made_once_and_frozen_text_gets_no_gradient(is_pac
     wanted = torch.cat([heads(torch.cat([own, text[n]])) for n in SHARED.text_of.tolist()])
     own.requires_grad_()
     made = words_of(values, own, SHARED, is_packed=is_packed)
-    found = keys_and_values(heads, made)
-    found = found if made.has is None else found[made.has]
-    torch.testing.assert_close(found, wanted)
+    actual = keys_and_values(heads, made)
+    actual = actual if made.has is None else actual[made.has]
+    torch.testing.assert_close(actual, wanted)
     assert not made.values.requires_grad
-    found.sum().backward()  # type: ignore[no-untyped-call]
+    actual.sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(own.grad, 4 * heads.weight.sum(0)[None])
 
 

@@ -153,19 +153,19 @@ def test_a_network_takes_it_and_a_batch_in_another_order_gives_the_same(kind: st
     texts = ["open the box", "", "close it", "put the cup on the red plate"]
     rows = [row("u", text) for text in texts]
     order = torch.tensor([2, 0, 3, 1])
-    found = []
+    actual = []
     for at in (torch.arange(4), order):
         inputs = reader.read([rows[i] for i in at], np.zeros(4, dtype=np.int64))
         text = chosen(conditioner(inputs), at.argsort().tolist())
         t = torch.full((4,), 0.5)
-        found.append(made(b.known, text, b.action, b.has_action, b.future, t)[0])
-    assert torch.isfinite(found[0]).all()
-    assert torch.allclose(found[0], found[1], atol=1e-6)
+        actual.append(made(b.known, text, b.action, b.has_action, b.future, t)[0])
+    assert torch.isfinite(actual[0]).all()
+    assert torch.allclose(actual[0], actual[1], atol=1e-6)
     learner = Learner(made, conditioner)
     t, *noise = noise_of(b)
     inputs = reader.read(rows, np.zeros(4, dtype=np.int64))
-    told = dataclasses.replace(b, text_inputs=inputs)
-    terms = learner(told, t[None], *(x[None] for x in noise))
+    stderr = dataclasses.replace(b, text_inputs=inputs)
+    terms = learner(stderr, t[None], *(x[None] for x in noise))
     assert torch.isfinite(terms.sums).all()
 
 
@@ -196,12 +196,12 @@ def test_the_last_moment_of_the_text_at_or_before_now_is_read(
 
 def test_features_of_a_batch_lie_end_to_end_and_equal_ones_once(tmp_path: Path) -> None:
     """Of two moments of a text, of another one, and of the first again, in a file of another episode."""
-    mine, other = (written(tmp_path, uid) for uid in ("u", "v"))
-    other = dataclasses.replace(other, path=str(Path(mine.path).with_name("v.safetensors")))
-    (tmp_path / mine.path).rename(tmp_path / other.path)
-    mine = written(tmp_path)
+    own, other = (written(tmp_path, uid) for uid in ("u", "v"))
+    other = dataclasses.replace(other, path=str(Path(own.path).with_name("v.safetensors")))
+    (tmp_path / own.path).rename(tmp_path / other.path)
+    own = written(tmp_path)
     reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
-    rows = [row("u", TEXTS[k], (mine,)) for k in (0, 0, 1, 0)]
+    rows = [row("u", TEXTS[k], (own,)) for k in (0, 0, 1, 0)]
     rows.append(row("v", TEXTS[0], (other,)))
     now = np.array([5, 0, 5, 4, 6])
     inputs = reader.read(rows, now)
@@ -233,24 +233,24 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
     def refused(given: ManifestRow, content: bytes, match: str) -> None:
         path.write_bytes(content)
         reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
-        with pytest.raises(SourceError, match=match) as found:
+        with pytest.raises(SourceError, match=match) as actual:
             reader.read([given], np.array([7]))
-        assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
-        assert found.value.where == f"{latent.path}, episode {given.uid} [0, 9), timestep 7"
+        assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(actual.value)
+        assert actual.value.where == f"{latent.path}, episode {given.uid} [0, 9), timestep 7"
 
-    mine = row("u", TEXTS[0], (latent,))
-    refused(mine, whole[:-2], "sha256")
-    refused(mine, whole[:-8] + b"12345678", "sha256")
+    own = row("u", TEXTS[0], (latent,))
+    refused(own, whole[:-2], "sha256")
+    refused(own, whole[:-8] + b"12345678", "sha256")
     unchecked = "training.conditioning.cached.SMALL_BYTES"
     with pytest.MonkeyPatch.context() as patch:  # a file too large for its digest to be looked at
         patch.setattr(unchecked, 0)
-        refused(mine, whole[:-2], "damaged")
-        refused(mine, b"no safetensors", "damaged")
+        refused(own, whole[:-2], "damaged")
+        refused(own, b"no safetensors", "damaged")
         refused(row("other", TEXTS[0], (latent,)), whole, "its metadata names")
     refused(row("u", "shake the box", (latent,)), whole, "no text features for 'shake the box'")
     path.unlink()
     with pytest.raises(SourceError, match="cannot be read"):
-        CachedReader(corpus=tmp_path, encoder_id=ENCODER).read([mine], np.array([0]))
+        CachedReader(corpus=tmp_path, encoder_id=ENCODER).read([own], np.array([0]))
 
 
 def test_a_large_file_is_compared_when_it_is_asked_for(
@@ -259,16 +259,16 @@ def test_a_large_file_is_compared_when_it_is_asked_for(
     """A number that stays finite: nothing but the digest tells."""
     monkeypatch.setattr("training.conditioning.cached.SMALL_BYTES", 0)
     latent = written(tmp_path)
-    path, mine = tmp_path / latent.path, row("u", TEXTS[1], (latent,))
+    path, own = tmp_path / latent.path, row("u", TEXTS[1], (latent,))
     quiet = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
     strict = CachedReader(corpus=tmp_path, encoder_id=ENCODER, with_digest=True)
-    wanted = strict.read([mine], np.array([8])).by_token["features"]
+    wanted = strict.read([own], np.array([8])).by_token["features"]
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # of the last token
-    assert not torch.equal(quiet.read([mine], np.array([8])).by_token["features"], wanted)
+    assert not torch.equal(quiet.read([own], np.array([8])).by_token["features"], wanted)
     copy: CachedReader = travelled(strict)
     with pytest.raises(SourceError, match="sha256"):
-        copy.read([mine], np.array([8]))
+        copy.read([own], np.array([8]))
 
 
 def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
@@ -342,24 +342,24 @@ def test_a_place_that_does_not_lie_in_its_pack_is_refused_before_it_is_read(
 
 
 def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -> None:
-    mine = Latent(camera="", encoder_id=ENCODER, path="p", sha256="")
-    other = dataclasses.replace(mine, encoder_id="text_by_hand-000000000000")
-    picture = dataclasses.replace(mine, camera="front", encoder_id="dinov3_vits16-000000000000")
-    full = [row("a", "", (picture, mine)), row("b", "", (mine,))]
+    own = Latent(camera="", encoder_id=ENCODER, path="p", sha256="")
+    other = dataclasses.replace(own, encoder_id="text_by_hand-000000000000")
+    picture = dataclasses.replace(own, camera="front", encoder_id="dinov3_vits16-000000000000")
+    full = [row("a", "", (picture, own)), row("b", "", (own,))]
     for wanted in (ENCODER, "text_by_hand"):
         assert chosen_encoder(manifest_of(tmp_path, full), wanted) == ENCODER
     partly = manifest_of(tmp_path, [*full, row("c", "", (picture,))])
     with pytest.raises(
         ConfigError, match=r"1 of 3 segments have no text features .* for example c"
-    ) as found:
+    ) as actual:
         chosen_encoder(partly, ENCODER)
-    assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
+    assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(actual.value)
     for wanted in ("dinov3_vits16", "text_other", other.encoder_id):
         with pytest.raises(
             ConfigError, match=f"no text encoders of the manifest match '{wanted}'.*{ENCODER}"
         ):
             chosen_encoder(manifest_of(tmp_path, full), wanted)
-    both = manifest_of(tmp_path, [row("a", "", (mine, other))])
+    both = manifest_of(tmp_path, [row("a", "", (own, other))])
     with pytest.raises(ConfigError, match="2 text encoders"):
         chosen_encoder(both, "text_by_hand")
     with pytest.raises(ConfigError, match="it has none"):

@@ -94,9 +94,9 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     assert conditioner.width == WIDTH
     assert (conditioner.text_id, conditioner.text_settings) == (made.encoder_id, made.settings)
     for k, row in enumerate(rows):
-        found = tokens_of(text, k)
-        assert "".join(chr(round(float(x))) for x in found[:, 0]) == row.text
-        assert (found[:, 1] > 0).all()  # it was shown a picture
+        actual = tokens_of(text, k)
+        assert "".join(chr(round(float(x))) for x in actual[:, 0]) == row.text
+        assert (actual[:, 1] > 0).all()  # it was shown a picture
     everything = load(build_manifest(root, "all", with_statistics=False))
     with pytest.raises(
         ConfigError, match="segments have no text features from text_echo"
@@ -214,10 +214,10 @@ def test_what_is_no_number_fails_its_episode(trainable: Trainable, tmp_path: Pat
     good = made.vlm.features
 
     def spoiled(chats: Sequence[Sequence[Message]], **how: Any) -> list[npt.NDArray[np.uint16]]:
-        found = good(chats, **how)
+        actual = good(chats, **how)
         if chats[0][0].text.endswith("0"):
-            found[0][-1, -1] = 0x7FC0  # NaN
-        return found
+            actual[0][-1, -1] = 0x7FC0  # NaN
+        return actual
 
     made.vlm.features = spoiled  # type: ignore[method-assign]
     tally = encode(root, made, LocalStorage(), where="")

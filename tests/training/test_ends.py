@@ -77,12 +77,12 @@ def test_compiled_it_is_two_graphs_and_the_same_numbers(
     wanted = [step(learner, each, num_draws) for each in given]
     prepare_blocks(learner, checkpointed=False, compiled=True)
     for each, (terms, grads) in zip(given, wanted, strict=True):
-        found, found_grads = step(learner, each, num_draws)
-        assert torch.equal(found.sums, terms.sums)
-        assert torch.equal(found.counts, terms.counts)
-        assert torch.equal(found.sample_sums, terms.sample_sums)
-        assert len(found_grads) == len(grads)
-        for mine, right in zip(found_grads, grads, strict=True):
+        actual, actual_grads = step(learner, each, num_draws)
+        assert torch.equal(actual.sums, terms.sums)
+        assert torch.equal(actual.counts, terms.counts)
+        assert torch.equal(actual.sample_sums, terms.sample_sums)
+        assert len(actual_grads) == len(grads)
+        for mine, right in zip(actual_grads, grads, strict=True):
             assert torch.equal(mine, right)
     assert len(graphs) == 2
 

@@ -209,12 +209,12 @@ def test_a_package_is_asked_in_its_layout_and_answers_in_ours(
     flash = flash_kernel()
     assert flash is not None
     wanted = attend(*(wanted_leaves := given()))
-    leaves, found = given(), list[Tensor]()
-    assert kernels_of(lambda: found.append(attend(*leaves, flash=flash))) == {name: 1}
+    leaves, actual = given(), list[Tensor]()
+    assert kernels_of(lambda: actual.append(attend(*leaves, flash=flash))) == {name: 1}
     assert package.calls == [(B, L, H, W)] * 3
-    torch.testing.assert_close(found[0], wanted)
+    torch.testing.assert_close(actual[0], wanted)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
-    grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
+    grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((actual[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
     torch.testing.assert_close(*grads)
 
 
@@ -225,15 +225,15 @@ def test_text_of_any_length_goes_to_it_too(hopper: pytest.MonkeyPatch, name: str
     package = installed(hopper, name)
     kernel = varlen_kernel()
     wanted = of_text.attended(*(wanted_leaves := of_text.given()))
-    leaves, found = of_text.given(), list[Tensor]()
-    ran = kernels_of(lambda: found.append(of_text.attended(*leaves, kernel)))
+    leaves, actual = of_text.given(), list[Tensor]()
+    ran = kernels_of(lambda: actual.append(of_text.attended(*leaves, kernel)))
     assert ran == {f"varlen ({name})": 1}
     heads = (of_text.H, of_text.W)
     queries, texts = (wanted.numel() // math.prod(heads), *heads), (int(of_text.HAS.sum()), *heads)
     assert package.calls == [queries, texts, texts]
-    torch.testing.assert_close(found[0], wanted)
+    torch.testing.assert_close(actual[0], wanted)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
-    grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
+    grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((actual[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
     torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
 
 
@@ -429,8 +429,8 @@ def test_which_package_is_taken(hopper: pytest.MonkeyPatch) -> None:
     assert flash_kernel() is None
 
     def name() -> str | None:
-        found = flash_kernel()
-        return None if found is None else found.name
+        actual = flash_kernel()
+        return None if actual is None else actual.name
 
     installed(hopper, FA4)
     assert name() == FA4

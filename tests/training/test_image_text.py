@@ -127,9 +127,9 @@ def rows(inputs: dict[str, torch.Tensor]) -> list[list[int]]:
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
 def test_parts_of_a_batch_share_its_pairs(folder: Path, tmp_path: Path, num_parts: int) -> None:
     whole = source(folder, write_pairs(tmp_path, NUM), batch_size=3).beside(batch(), 0)
-    found = [part.image_text for part in parts(whole, num_parts)]
+    actual = [part.image_text for part in parts(whole, num_parts)]
     assert whole.image_text is not None
-    assert [row for part in found if part is not None for row in rows(part)] == rows(whole.image_text)  # fmt: skip
+    assert [row for part in actual if part is not None for row in rows(part)] == rows(whole.image_text)  # fmt: skip
 
 
 def png(width: int, height: int) -> bytes:

@@ -59,9 +59,9 @@ def test_launches_of_a_step_do_not_grow_with_the_batch(run: dict[str, Any]) -> N
 def test_what_is_counted_is_what_waits() -> None:
     """And the counting can fail."""
     x = torch.tensor([1.0, 0.0])
-    found = counted(lambda: (x.cpu(), x.tolist(), x.sum().item(), x[x > 0], x.nonzero(), x + 1))
-    assert found.waits == {"cpu": 1, "tolist": 1, "_local_scalar_dense": 1, "index": 1, "nonzero": 1}  # fmt: skip
-    assert found.by_op["add"] == 1
+    actual = counted(lambda: (x.cpu(), x.tolist(), x.sum().item(), x[x > 0], x.nonzero(), x + 1))
+    assert actual.waits == {"cpu": 1, "tolist": 1, "_local_scalar_dense": 1, "index": 1, "nonzero": 1}  # fmt: skip
+    assert actual.by_op["add"] == 1
 
 
 def test_a_step_reads_nothing_back_that_a_gpu_would_have_to_send(
@@ -100,17 +100,17 @@ def test_numbers_of_a_sample_are_normal_and_those_of_no_other() -> None:
     keys = sample_keys(3, 5, PURPOSE, first=10, num=64, device=cpu)
     wanted = [int(key_of(3, 5, PURPOSE, 10 + i)) for i in range(64)]
     assert [key % 2**64 for key in keys.tolist()] == wanted
-    found = normal_of(keys, 1, (5001,)).double()
-    assert found.shape == (64, 5001)
-    assert found.mean().abs() < 0.01
-    assert found.std().item() == pytest.approx(1.0, abs=0.01)
-    assert (found**4).mean().item() == pytest.approx(3.0, abs=0.1)
-    assert 4.0 < found.abs().max() < 6.8
-    off = torch.corrcoef(found) - torch.eye(64)
+    actual = normal_of(keys, 1, (5001,)).double()
+    assert actual.shape == (64, 5001)
+    assert actual.mean().abs() < 0.01
+    assert actual.std().item() == pytest.approx(1.0, abs=0.01)
+    assert (actual**4).mean().item() == pytest.approx(3.0, abs=0.1)
+    assert 4.0 < actual.abs().max() < 6.8
+    off = torch.corrcoef(actual) - torch.eye(64)
     assert off.abs().max() < 0.07  # 5 sigma
-    neighbours = torch.corrcoef(torch.stack([found[:, :-1].flatten(), found[:, 1:].flatten()]))
+    neighbours = torch.corrcoef(torch.stack([actual[:, :-1].flatten(), actual[:, 1:].flatten()]))
     assert neighbours[0, 1].abs() < 0.01
-    assert not torch.equal(normal_of(keys, 2, (5001,)).double(), found)
+    assert not torch.equal(normal_of(keys, 2, (5001,)).double(), actual)
 
 
 @pytest.mark.parametrize("at", [{0}, {2}, {1, 2, 5}])
@@ -135,7 +135,7 @@ def test_a_step_that_is_not_finite_is_left_out_though_it_is_read_late(
     assert late.averages is not None
     for name, value in plain.averages.values.items():
         torch.testing.assert_close(late.averages.values[name], value, rtol=0, atol=0)
-    for mine, theirs in zip(
+    for own, theirs in zip(
         late.optimiser.state.values(), plain.optimiser.state.values(), strict=True
     ):
-        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+        assert all(torch.equal(own[name], theirs[name]) for name in theirs)

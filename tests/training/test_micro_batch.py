@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import ConfigError
 from tests.training.corpus import Trainable
-from tests.training.parts_main import WAYS
+from tests.training.parts_main import PARALLEL
 from tests.training.running import (
     CPU,
     GLOBAL_BATCH,
@@ -146,14 +146,14 @@ def test_moments_and_the_next_batch_are_counted_beside_what_was_measured() -> No
 def test_two_ranks_try_and_choose_the_same(tmp_path: Path) -> None:
     """One needs more for a sample, the other has less; a step in these parts is that of one process in one."""
     programs = two_ranks("tests.training.parts_main", tmp_path)
-    told = [program.communicate(timeout=300)[1] for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], told
+    stderr = [program.communicate(timeout=300)[1] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], stderr
     for rank in range(2):
         chosen = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert chosen == {how: {"sizes": [1, 2], "parts": 2} for how in WAYS}
+        assert chosen == {how: {"sizes": [1, 2], "parts": 2} for how in PARALLEL}
     alone = trainer(recipe())
     alone.step(global_batch(0), 0)
-    for how in WAYS:
+    for how in PARALLEL:
         by_two = load_file(tmp_path / f"{how}.safetensors")
         for name, value in kept(alone.learner).items():
             torch.testing.assert_close(by_two[name], value, rtol=1e-3, atol=1e-5)
@@ -175,21 +175,21 @@ def test_a_run_goes_on_in_as_many_parts_as_it_began(
     trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the estimate for this machine, which has more memory when the run goes on."""
-    found = train(trainable.manifest, tmp_path / "run", "--dry-run")
-    assert found["accumulate"] == found["accumulate_of_80_gb"] == 1
-    assert found["accumulate_by"] == "estimate"
-    two = found["memory_by_parts"]["2"]
+    actual = train(trainable.manifest, tmp_path / "run", "--dry-run")
+    assert actual["accumulate"] == actual["accumulate_of_80_gb"] == 1
+    assert actual["accumulate_by"] == "estimate"
+    two = actual["memory_by_parts"]["2"]
     monkeypatch.setattr("training.run.build.host_bytes", lambda: round(two / 0.9) + 2)
     train(trainable.manifest, tmp_path / "run", "--until", "1")
     assert logged(tmp_path / "run", 1)["accumulate"] == 2
     assert checkpoint_of(tmp_path / "run").state.recipe["run"]["accumulate"] == 2
     monkeypatch.undo()
-    found = train(trainable.manifest, tmp_path / "run", "--until", "2", "--dry-run")
-    assert (found["accumulate"], found["accumulate_by"]) == (2, "checkpoint")
+    actual = train(trainable.manifest, tmp_path / "run", "--until", "2", "--dry-run")
+    assert (actual["accumulate"], actual["accumulate_by"]) == (2, "checkpoint")
     train(trainable.manifest, tmp_path / "run", "--until", "2")
     assert logged(tmp_path / "run", 2)["accumulate"] == 2
     train(trainable.manifest, tmp_path / "run", "--until", "3", "--set", "run.accumulate=4")
     assert logged(tmp_path / "run", 3)["accumulate"] == 4
     monkeypatch.setattr("training.run.build.host_bytes", lambda: 1)  # nothing fits, and it trains
-    found = train(trainable.manifest, tmp_path / "other", "--dry-run")
-    assert found["accumulate"] == max(map(int, found["memory_by_parts"]))
+    actual = train(trainable.manifest, tmp_path / "other", "--dry-run")
+    assert actual["accumulate"] == max(map(int, actual["memory_by_parts"]))

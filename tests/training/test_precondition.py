@@ -30,8 +30,8 @@ def test_it_is_what_regression_finds(t: float, std: float) -> None:
         like = torch.full_like(given, said)
         time = torch.tensor([t], dtype=torch.float64)
         s = torch.tensor([std], dtype=torch.float64)
-        found = velocity_from(like, given, torch.full_like(given, mean), time, s)
-        return found.numpy().ravel()
+        actual = velocity_from(like, given, torch.full_like(given, mean), time, s)
+        return actual.numpy().ravel()
 
     np.testing.assert_allclose(guess(0.0), slope * noisy[:1000] + offset, atol=0.03)
     left = mean + rest - noise - (slope * noisy + offset)

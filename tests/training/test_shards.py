@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from schemas.errors import ConfigError
 from tests.training.running import learner, recipe, snapshot_of, trainer, two_ranks
-from tests.training.shards_main import NUM_BEFORE, WAYS, everything, recipe_by, restored, stepped
+from tests.training.shards_main import (
+    NUM_BEFORE,
+    PARALLEL,
+    everything,
+    recipe_by,
+    restored,
+    stepped,
+)
 from training.run.checkpoint import (
     AVERAGES,
     NORMALISER,
@@ -52,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", PARALLEL)
 def test_two_ranks_and_one_read_each_others_to_the_bit(runs: Path, how: str) -> None:
     by_two, one = load_file(runs / f"{how}.safetensors"), load_file(runs / "one.safetensors")
     here = everything(restored("ddp", Ranks(), runs / how))
@@ -62,7 +69,7 @@ def test_two_ranks_and_one_read_each_others_to_the_bit(runs: Path, how: str) -> 
         assert torch.equal(one[name], by_two[f"from one {name}"]), name
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", PARALLEL)
 def test_each_rank_writes_its_part_and_nothing_is_a_pickle(runs: Path, how: str) -> None:
     found = checkpoint_of(runs / how)
     assert found.is_sharded

@@ -35,7 +35,7 @@ def test_batches_of_any_size_spread_alike(manifest: Manifest) -> None:
 
 def test_numpy_finds_the_same_in_every_sample(manifest: Manifest) -> None:
     made = loader(manifest)
-    found = measured_spreads(made, ONE, CPU)
+    actual = measured_spreads(made, ONE, CPU)
     changes = []
     actions = actions_of(made, Task.POLICY)
     for batch in made.every(Task.VISUAL_FORECASTING, batch_size=1):
@@ -46,7 +46,7 @@ def test_numpy_finds_the_same_in_every_sample(manifest: Manifest) -> None:
                 before, after = batch.known.past[0, -1, of_view], batch.future[0, of_view]
                 changes.append((after.double() - before.double()).numpy())
     wanted = np.sqrt(np.square(np.concatenate(changes)).mean(axis=0))
-    assert found.change_std == pytest.approx(wanted, rel=5e-3)
+    assert actual.change_std == pytest.approx(wanted, rel=5e-3)
     assert max(wanted) > 1.1 * min(wanted)
     whole = np.sqrt(np.nanmean(np.square(actions)))
     measured_elements = np.isfinite(actions).any(axis=0)
@@ -56,7 +56,7 @@ def test_numpy_finds_the_same_in_every_sample(manifest: Manifest) -> None:
     wanted[measured_elements] = np.sqrt(
         np.nanmean(np.square(actions[:, measured_elements]), axis=0)
     )
-    assert found.action_std == pytest.approx(np.maximum(wanted, 0.25 * whole), rel=5e-3)
+    assert actual.action_std == pytest.approx(np.maximum(wanted, 0.25 * whole), rel=5e-3)
 
 
 def actions_of(made: Loader, task: Task) -> np.ndarray:
@@ -71,8 +71,8 @@ def actions_of(made: Loader, task: Task) -> np.ndarray:
 def test_a_channel_that_no_sample_has_or_that_hardly_changes() -> None:
     """By hand: all together sqrt((400 + 1) / 8) = 7.08; 0.001 and a constant are raised to a tenth of it, what is unknown gets it."""
     squares, num = torch.tensor([400.0, 1e-6, 0.0, 0.0, 1.0]), torch.tensor([4.0, 1, 1, 0, 2])
-    found = data_scale._std(squares, num, least=0.1)
-    assert found == (10.0, 0.708, 0.708, 7.08, 0.708)
+    actual = data_scale._std(squares, num, least=0.1)
+    assert actual == (10.0, 0.708, 0.708, 7.08, 0.708)
     assert data_scale._std(squares, num, least=0.01)[4] == 0.707
     assert data_scale._std(torch.zeros(2), num[:2], least=0.1) == (1.0, 1.0)
     assert data_scale._std(torch.zeros(2), torch.zeros(2), least=0.1) == (1.0, 1.0)
@@ -132,19 +132,19 @@ def test_where_nothing_may_teach_the_policy_other_actions_are_measured(
     assert not len(made.places(Task.POLICY).now)
     actions = actions_of(made, Task.INVERSE_DYNAMICS)
     wanted = np.sqrt(np.nanmean(np.square(actions)))
-    found = np.array(measured_spreads(made, ONE, CPU).action_std)
+    actual = np.array(measured_spreads(made, ONE, CPU).action_std)
     unknown = np.isnan(actions).all(axis=0)
-    assert found[unknown] == pytest.approx(wanted, rel=5e-3)
-    assert np.sqrt(np.nanmean(found[~unknown] ** 2)) != 1.0
+    assert actual[unknown] == pytest.approx(wanted, rel=5e-3)
+    assert np.sqrt(np.nanmean(actual[~unknown] ** 2)) != 1.0
 
 
 def test_what_cannot_be_measured_is_one(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data_scale, "NUM_SAMPLES", 0)
-    found = measured_spreads(loader(manifest), ONE, CPU)
-    assert set(found.action_std) == set(found.change_std) == {1.0}
-    assert len(found.action_std) == ACTION_WIDTH
+    actual = measured_spreads(loader(manifest), ONE, CPU)
+    assert set(actual.action_std) == set(actual.change_std) == {1.0}
+    assert len(actual.action_std) == ACTION_WIDTH
 
 
 def test_a_few_far_moves_do_not_widen_it_for_all(

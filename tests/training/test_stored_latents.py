@@ -85,8 +85,8 @@ def test_batches_are_those_of_the_folder(
     bucket = Bucket(manifest.corpus)
     run = {"num_workers": num_workers}
     for ahead in (0, 4):
-        found = stored(manifest, bucket, tmp_path, run=run, cache_keys={"ahead_steps": ahead})
-        batches = found.batches()
+        actual = stored(manifest, bucket, tmp_path, run=run, cache_keys={"ahead_steps": ahead})
+        batches = actual.batches()
         assert all(same(a, b) for a, b in zip(reads, islice(batches, 6), strict=True))
         batches.close()  # type: ignore[attr-defined]
 
@@ -115,40 +115,40 @@ def test_what_was_fetched_is_not_fetched_again(manifest: Manifest, tmp_path: Pat
 
 def test_read_ahead_fetches_before_a_step_is_made(manifest: Manifest, tmp_path: Path) -> None:
     bucket = Bucket(manifest.corpus)
-    found = stored(manifest, bucket, tmp_path, cache_keys={"ahead_steps": 3})
-    batches = found.batches()
+    actual = stored(manifest, bucket, tmp_path, cache_keys={"ahead_steps": 3})
+    batches = actual.batches()
     next(batches)
     batches.close()  # type: ignore[attr-defined]  # waits for what is under way
-    ahead = found._read_ahead()
+    ahead = actual._read_ahead()
     assert ahead is not None
     ahead.reached(0)
     ahead._pool.shutdown(wait=True)
     num = bucket.num()
     for step in (1, 2, 3):
-        found.batch(step)
+        actual.batch(step)
     assert bucket.num() == num
-    found.batch(4)
+    actual.batch(4)
     assert bucket.num() > num
 
 
 def test_side_by_side_pictures_are_one_request(manifest: Manifest, tmp_path: Path) -> None:
     """t - 3, t and t + 6 are four neighbours at most: one request for each view of a sample."""
     bucket = Bucket(manifest.corpus)
-    found = stored(manifest, bucket, tmp_path)
-    drawn = found.draws.of_step(0)
-    found.source.load(drawn.part(slice(0, 1)))
+    actual = stored(manifest, bucket, tmp_path)
+    drawn = actual.draws.of_step(0)
+    actual.source.load(drawn.part(slice(0, 1)))
     num = bucket.num()
-    found.source.load(drawn.part(slice(0, 1)))
+    actual.source.load(drawn.part(slice(0, 1)))
     assert bucket.num() == num
-    views = sum(1 for _ in found.source.reads(0)[:2])
-    traffic = found.latent_traffic()
+    views = sum(1 for _ in actual.source.reads(0)[:2])
+    traffic = actual.latent_traffic()
     assert (traffic.pictures_per_sample, traffic.requests_per_sample) == (6, 2)
     assert traffic.requested_bytes_per_sample == 8 * traffic.picture_bytes
     assert traffic.picture_bytes == 7 * 8 * 2
     assert traffic.bytes_per_step == 12 * 6 * 7 * 8 * 2
     assert views
-    in_eight_bits = replace(found.latent_shape, dtype="int8")  # their scales lie by themselves
-    traffic = traffic_of(in_eight_bits, found.window, num_views=2, batch_size=12)
+    in_eight_bits = replace(actual.latent_shape, dtype="int8")  # their scales lie by themselves
+    traffic = traffic_of(in_eight_bits, actual.window, num_views=2, batch_size=12)
     assert (traffic.requests_per_sample, traffic.picture_bytes) == (4, 7 * (8 + 4))
 
 
@@ -157,8 +157,8 @@ def test_a_head_of_the_cache_that_is_none_is_fetched(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr(BlockCache, "get", lambda *_: np.frombuffer(head, np.uint8))
-    found = stored(manifest, Bucket(manifest.corpus), tmp_path)
-    assert same(found.batch(0), loader(manifest).batch(0))
+    actual = stored(manifest, Bucket(manifest.corpus), tmp_path)
+    assert same(actual.batch(0), loader(manifest).batch(0))
 
 
 def test_without_room_every_block_is_fetched(manifest: Manifest, tmp_path: Path) -> None:
@@ -168,14 +168,14 @@ def test_without_room_every_block_is_fetched(manifest: Manifest, tmp_path: Path)
 
 def test_a_lost_cache_changes_nothing(manifest: Manifest, tmp_path: Path) -> None:
     reads = [loader(manifest).batch(step) for step in range(3)]
-    found = stored(manifest, Bucket(manifest.corpus), tmp_path)
-    assert same(found.batch(0), reads[0])
+    actual = stored(manifest, Bucket(manifest.corpus), tmp_path)
+    assert same(actual.batch(0), reads[0])
     for path in tmp_path.glob("blocks-*"):
         path.write_bytes(b"")
-    assert same(found.batch(1), reads[1])
+    assert same(actual.batch(1), reads[1])
     for path in tmp_path.glob("blocks-*"):
         path.unlink()
-    assert same(found.batch(2), reads[2])
+    assert same(actual.batch(2), reads[2])
 
 
 def test_a_store_that_fails_for_a_moment_is_asked_again(
@@ -191,9 +191,9 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
         return data
 
     bucket = Bucket(manifest.corpus)
-    found = stored(manifest, bucket, tmp_path)
+    actual = stored(manifest, bucket, tmp_path)
     bucket.change = fails_twice
-    assert same(found.batch(0), loader(manifest).batch(0))
+    assert same(actual.batch(0), loader(manifest).batch(0))
     assert left == [0]
     bucket.change = _unchanged
     cold = stored(manifest, bucket, tmp_path / "cold")
@@ -205,17 +205,17 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
 
 def test_a_missing_object_and_an_absent_end_are_named(manifest: Manifest, tmp_path: Path) -> None:
     bucket = Bucket(manifest.corpus)
-    found = stored(manifest, bucket, tmp_path)
+    actual = stored(manifest, bucket, tmp_path)
     bucket.change = lambda key, start, data: data[: len(data) // 2]
     with pytest.raises(SourceError, match=r"the object ends at byte"):
-        found.batch(3)
+        actual.batch(3)
 
     def is_gone(key: str, start: int, data: bytes) -> bytes:
         raise SourceError(Code.MISSING_FILE, "the object is missing", where=key)
 
     bucket.change = is_gone
     with pytest.raises(SourceError, match=r"broken sample.*the object is missing"):
-        found.batch(5)
+        actual.batch(5)
 
 
 def test_a_damaged_block_is_fetched_again_and_then_replaced(
@@ -233,9 +233,9 @@ def test_a_damaged_block_is_fetched_again_and_then_replaced(
         return bytes([data[0] ^ 1]) + data[1:]
 
     bucket = Bucket(checked_manifest.corpus)
-    found = stored(checked_manifest, bucket, tmp_path, run={"max_bad_samples": 3})
+    actual = stored(checked_manifest, bucket, tmp_path, run={"max_bad_samples": 3})
     bucket.change = flips
-    assert all(same(found.batch(step), reads[step]) for step in range(3))
+    assert all(same(actual.batch(step), reads[step]) for step in range(3))
     assert max(left.values()) > 1
     bad.add(max(left))
     cold = stored(checked_manifest, bucket, tmp_path / "cold", run={"max_bad_samples": 3})
@@ -254,8 +254,8 @@ def test_whole_files_cannot_be_compared(manifest: Manifest, tmp_path: Path) -> N
 def test_a_cache_beside_a_folder_and_whole_copies(manifest: Manifest, tmp_path: Path) -> None:
     """A corpus on a network file system is read through the cache; files of a working copy are read where they are."""
     data = {"latent_cache": {**SMALL, "folder": str(tmp_path / "cache")}}
-    found = loader(manifest, recipe(data=data))
-    assert same(found.batch(0), loader(manifest).batch(0))
+    actual = loader(manifest, recipe(data=data))
+    assert same(actual.batch(0), loader(manifest).batch(0))
     assert list((tmp_path / "cache").glob("blocks-*"))
     bucket = Bucket(manifest.corpus)
     place = LatentPlace(store=bucket, name="b", folder=tmp_path / "x", copies=manifest.corpus)

@@ -34,11 +34,11 @@ from training.tasks import TASKS
 from training.trainable import ScoredRows
 
 
-def loop(made: Trainer, told: list[dict[str, Any]], saved: list[int], **hooks: Any) -> Loop:
+def loop(made: Trainer, stderr: list[dict[str, Any]], saved: list[int], **hooks: Any) -> Loop:
     ticks = iter(range(10**6))
     groupings = {"tier": Grouping.of(["high", "low"] * (GLOBAL_BATCH // 2))}
     given = {"clock_s": lambda: float(next(ticks)), "should_stop": lambda: False}
-    both = {"on_log": told.append, "save": saved.append, **given, **hooks}
+    both = {"on_log": stderr.append, "save": saved.append, **given, **hooks}
     return Loop(
         trainer=made, losses=Losses(groupings), flops_per_sample=2.0, peak=4.0, hooks=Hooks(**both)
     )
@@ -125,7 +125,7 @@ def spoiled(step: int, sample: int, value: float) -> Batch:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_what_is_not_finite_stops_the_run_before_the_weights_change(value: float) -> None:
     made = trainer(recipe(accumulate=2, checkpoint_every=1))
-    told: list[dict[str, Any]] = []
+    stderr: list[dict[str, Any]] = []
     saved: list[int] = []
     clean = trainer(recipe(accumulate=2))
     clean.step(global_batch(0), 0)
@@ -135,7 +135,7 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(value: float
         yield spoiled(1, 4, value)  # its tasks: 0 0 1 2 3 3 0 0
 
     with pytest.raises(Diverged, match=r"step 1: .* uid4 at timestep 12, visual_forecasting") as e:
-        loop(made, told, saved).run(given(), 0, 6)
+        loop(made, stderr, saved).run(given(), 0, 6)
     assert e.value.exit_code == 1
     assert "uid3" not in str(e.value)
     assert saved == [1]
@@ -153,13 +153,13 @@ def test_a_gradient_alone_that_is_not_finite_stops_too() -> None:
 
 
 def test_the_loop_tells_and_saves_when_it_should() -> None:
-    told: list[dict[str, Any]] = []
+    stderr: list[dict[str, Any]] = []
     saved: list[int] = []
     made = trainer(recipe(num_steps=5, log_every=2, checkpoint_every=3))
-    assert loop(made, told, saved).run(batches(0), 0, 5) == 5
-    assert [line["step"] for line in told] == [2, 4, 5]
+    assert loop(made, stderr, saved).run(batches(0), 0, 5) == 5
+    assert [line["step"] for line in stderr] == [2, 4, 5]
     assert saved == [3, 5]
-    first = told[0]
+    first = stderr[0]
     assert sum(first["num_by_task"].values()) == 2 * GLOBAL_BATCH
     assert first["loss_by_tier"].keys() == {"high", "low"}
     # The clock goes on by one at each look: at the start, before and after each wait, after each step, and at the line.
@@ -188,14 +188,14 @@ def test_a_checkpoint_is_written_when_the_last_is_too_long_ago(
 
 
 def test_a_stop_finishes_the_step_and_saves_it() -> None:
-    told: list[dict[str, Any]] = []
+    stderr: list[dict[str, Any]] = []
     saved: list[int] = []
     asked = iter([False, False, True, False])
     made = trainer(recipe(log_every=100, checkpoint_every=100))
-    ended = loop(made, told, saved, should_stop=lambda: next(asked)).run(batches(0), 0, 6)
+    ended = loop(made, stderr, saved, should_stop=lambda: next(asked)).run(batches(0), 0, 6)
     assert ended == 3
     assert saved == [3]
-    assert told[-1]["step"] == 3
+    assert stderr[-1]["step"] == 3
 
 
 def test_losses_by_group_are_means_over_elements_not_over_samples() -> None:
@@ -204,13 +204,13 @@ def test_losses_by_group_are_means_over_elements_not_over_samples() -> None:
     rows = rows_of([0, 0, 1])
     losses.add(origin, rows, torch.tensor([6.0, 2.0, 5.0]), torch.tensor([3, 1, 10]))
     losses.add(origin, rows, torch.tensor([0.0, 0.0, 5.0]), torch.tensor([1, 0, 10]))
-    found = losses.means(trainer(recipe()).ranks)
-    assert found["loss_by_task"] == {"policy": pytest.approx(8 / 5), "inverse_dynamics": 0.5}
-    assert found["loss_by_body"] == {
+    actual = losses.means(trainer(recipe()).ranks)
+    assert actual["loss_by_task"] == {"policy": pytest.approx(8 / 5), "inverse_dynamics": 0.5}
+    assert actual["loss_by_body"] == {
         "a": {"policy": 2.0},
         "b": {"policy": 1.5, "inverse_dynamics": 0.5},
     }
-    assert found["num_by_task"]["policy"] == 4
+    assert actual["num_by_task"]["policy"] == 4
 
 
 def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
@@ -225,8 +225,8 @@ def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
     losses, origin = Losses({}), batch([0, 0, 0]).origin
     for tasks in ([0, 0, 1], [0, 2, 2]):
         losses.add(origin, rows_of(tasks), torch.ones(3), torch.ones(3))
-    found = losses.means(Ranks())["least_by_task"]
-    assert list(found.values()) == [3, 1, 2, 0]
+    actual = losses.means(Ranks())["least_by_task"]
+    assert list(actual.values()) == [3, 1, 2, 0]
     losses.reset()
     losses.add(origin, rows_of([3, 3, 3]), torch.ones(3), torch.ones(3))
     assert losses.means(Ranks())["least_by_task"]["visual_forecasting"] == 6
@@ -234,8 +234,8 @@ def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
 
 def test_pace_by_hand() -> None:
     pace = Throughput(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
-    found = pace.summary(12.0, flops_per_sample=3.0, peak=60.0)
-    assert found == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
+    actual = pace.summary(12.0, flops_per_sample=3.0, peak=60.0)
+    assert actual == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
     pace.num_text = 30  # words beside the samples: 15 a second
     assert pace.summary(12.0, 3.0, 60.0, flops_per_text_token=2.0)["mfu"] == 1.0
 
@@ -248,8 +248,8 @@ def test_a_text_that_several_samples_have_is_useful_work_once() -> None:
     one = dataclasses.replace(
         given.text_inputs, layout=dataclasses.replace(layout, text_of=text_of)
     ).of_samples(slice(None))
-    found = made.step(dataclasses.replace(given, text_inputs=one), 0).num_text
-    assert found == layout.num_tokens[0] < layout.num_tokens.sum()
+    actual = made.step(dataclasses.replace(given, text_inputs=one), 0).num_text
+    assert actual == layout.num_tokens[0] < layout.num_tokens.sum()
 
 
 def test_dropout_and_averages_follow_from_seed_and_step() -> None:

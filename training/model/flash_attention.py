@@ -163,17 +163,8 @@ def flash_attention(
 
 
 @flash_attention.register_fake
-def _(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    kernels: str,
-    query_starts: Tensor | None = None,
-    key_starts: Tensor | None = None,
-    max_queries: int = 0,
-    max_keys: int = 0,
-) -> tuple[Tensor, Tensor]:
-    *rows, heads, _ = query.shape
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    *rows, heads, _width = query.shape
     batch, num = rows[:-1], rows[-1]
     lse = query.new_empty((*batch, heads, num), dtype=torch.float32)
     return query.new_empty((*query.shape[:-1], value.shape[-1])), lse
