@@ -273,15 +273,29 @@ def test_one_step_too_many_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_spreads_are_measured_on_what_can_be_read(
-    spoiled_file: tuple[Manifest, Path],
+    spoiled_file: tuple[Manifest, Path], manifest: Manifest, tmp_path: Path
 ) -> None:
+    """And a run on whole files that is given the record measures the same."""
     from training.run.data_scale import measured_spreads
 
-    manifest, _ = spoiled_file
+    broken, _ = spoiled_file
     device = torch.device("cpu")
     with pytest.raises(SourceError):
-        measured_spreads(loader(manifest), Ranks(), device)
-    assert min(measured_spreads(loader(manifest, bad_recipe()), Ranks(), device).change_std) > 0
+        measured_spreads(loader(broken), Ranks(), device)
+    made, out = loader(broken, bad_recipe()), tmp_path / "run"
+    mishaps = open_mishaps(out, made.recipe.run, Ranks())
+    measured = measured_spreads(made, Ranks(), device, mishaps)
+    assert min(measured.change_std) > 0
+    assert not out.exists(), "a plan writes nothing"
+    mishaps.begin()
+    again = open_mishaps(out, made.recipe.run, Ranks())
+    assert again.was_unmeasured
+    assert {what for what, _, _ in again.was_unmeasured} == {"pictures"}
+    whole = loader(manifest, bad_recipe())
+    assert measured_spreads(whole, Ranks(), device, again) == measured
+    assert measured_spreads(whole, Ranks(), device) != measured
+    again.begin()
+    assert open_mishaps(out, made.recipe.run, Ranks()).was_unmeasured == again.was_unmeasured
 
 
 def test_nothing_is_left_open(manifest: Manifest) -> None:

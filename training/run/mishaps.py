@@ -98,6 +98,7 @@ class Mishaps:
         self._out, self._settings, self._ranks = out, settings, ranks
         self._was_bad = {_place_of(each) for each in bad}
         self._was_skipped = {each.step for each in skipped}
+        self._to_write: list[UnmeasuredSample] = []
         self.was_unmeasured = {(each.what, each.uid, each.timestep) for each in unmeasured}
 
     @property
@@ -137,11 +138,17 @@ class Mishaps:
             )
 
     def unmeasured(self, samples: Sequence[UnmeasuredSample]) -> None:
-        """Every rank calls this with what it left out of its part of a measurement: a run that is given the file leaves out the same."""
+        """Every rank calls this with what it left out of its part of a measurement. `begin` writes it: a plan writes nothing."""
         texts = all_gather_str(json.dumps([each.model_dump() for each in samples]), self._ranks)
-        every = [UnmeasuredSample.model_validate(x) for text in texts for x in parse_json(text)]
-        if every:
-            self._write(UNMEASURED_FILE, every)
+        self._to_write = [
+            UnmeasuredSample.model_validate(x) for text in texts for x in parse_json(text)
+        ]
+
+    def begin(self) -> None:
+        """The run begins. One that is given `UNMEASURED_FILE` leaves out the same."""
+        if self._to_write:
+            self._write(UNMEASURED_FILE, self._to_write)
+            self._to_write = []
 
     def skipped(self, step: int, error: Diverged) -> None:
         """Every rank calls this for a step that was not finite, which all of them see.

@@ -177,6 +177,7 @@ class Session:
             sweep(request.out)
             write_run(request.out, self.facts, recipe, request.manifest)
             cut_log(request.out, self.first_step)
+        self.mishaps.begin()
         if self.first_step >= self.end:
             return self.first_step
         group = checkpoint_group(recipe.run.parallel, self.ranks)
