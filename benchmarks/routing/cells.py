@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import resource
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmarks.routing import commands
 from benchmarks.routing.plan import Play, Take, takes
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Settings
-from benchmarks.routing.starts import start_errors_m
+from benchmarks.routing.starts import starts_of
 from benchmarks.routing.trained import outcomes_of
 from schemas.errors import ConfigError
 
@@ -238,18 +239,31 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
     }
     first = settings.budget.expert
     held_out = {task: of[first:] for task, of in experts(settings).items()}
+    starts = starts_of(run, places.raw, held_out, num_chunks=cell.num_chunks)
     return {
         "success_at": {task: [one.success_at for one in of] for task, of in outcomes.items()},
-        "start_error_m": start_errors_m(run, places.raw, held_out, num_chunks=cell.num_chunks),
+        "start_error_m": starts.error_m,
+        "chunk_cpu_s": round(starts.chunk_cpu_s, 4),
         "loss_by_task": trained["loss_by_task"],
         **({} if value is None else {"value": {k: value[k] for k in ("counts", "scores")}}),
         "manifest_sha256": _digest_of(places.manifest(cell.manifest)),
+        "commit": _commit(),
         "core_minutes": round((_cpu_s() - before) / 60, 2),
     }
 
 
 def _digest_of(manifest: Path) -> str:
     return hashlib.sha256((manifest / "manifest.json").read_bytes()).hexdigest()
+
+
+def _commit() -> str | None:
+    """Of this code, with `-dirty` where a file differs; None outside a checkout or without git."""
+    asked = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def _cpu_s() -> float:

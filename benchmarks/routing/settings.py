@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.routing.plan import Budget
 from schemas.errors import ConfigError
+from training.recipe import load_recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "study.yaml"
 Scenes = Literal["validation", "final"]
@@ -39,10 +39,12 @@ class Settings:
         return str(RECIPE) if self.recipe == "study" else self.recipe
 
     def as_dict(self) -> dict[str, Any]:
-        """What every figure depends on, and the digest of the recipe's file (not of what it extends)."""
-        recipe = Path(self.recipe_file)
-        digest = hashlib.sha256(recipe.read_bytes()).hexdigest() if recipe.is_file() else None
-        return asdict(self) | {"recipe_sha256": digest}
+        """What every figure depends on, and the digest of the recipe with all that it extends, as a run of it would state.
+
+        Raises:
+            ConfigError: there is no such recipe.
+        """
+        return asdict(self) | {"recipe_sha256": load_recipe(self.recipe_file).digest()}
 
     def of_data(self) -> dict[str, Any]:
         """What is recorded and encoded: the part of a run that cells share, whatever they train."""
