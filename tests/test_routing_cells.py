@@ -17,6 +17,7 @@ from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two
 from benchmarks.routing.figures import draw
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget, Play, takes
+from benchmarks.routing.publish import FOLDERS, RESULTS, published
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Settings
 from schemas.errors import ConfigError
@@ -65,7 +66,7 @@ def test_only_cloning_imitates_what_was_played_badly(tmp_path: Path) -> None:
     }
     assert shares == {"clone": [1.0], "routed": [0.0], "pretrained": [0.0, 0.0]}
     first, second = stages(cell("pretrained"), 32)
-    assert (first.manifest, second.manifest) == ("experts-20-x8", "experts-20-x0"), (
+    assert (first.data.manifest, second.data.manifest) == ("experts-20-x8", "experts-20-x0"), (
         "the last stage sees experts alone"
     )
 
@@ -213,7 +214,7 @@ def test_planning_is_compared_with_the_same_network_that_does_not() -> None:
     assert {name: of["value"] for name, of in compared["contrasts"].items()} == pytest.approx(
         by_hand
     )
-    assert "| routed x8, best of 8 chunks |" in page({"study": {"20": compared}})
+    assert "| `routed x8, best of 8 chunks` |" in page({"study": {"20": compared}})
 
 
 def test_a_cell_that_plans_uses_the_training_of_the_one_that_does_not() -> None:
@@ -251,10 +252,38 @@ def test_the_page_and_the_figure_show_every_cell(tmp_path: Path) -> None:
     ]
     compared = {"study": compared_cells(done, seed=0)}
     text = page(compared)
-    assert text.count("| routed x8 |") == 2
+    assert text.count("| `routed x8` |") == 2
     assert "| (L2 - L1) - (B2 - B1) |" in text
     (path,) = draw(json.loads(json.dumps(compared)), tmp_path)
     assert path.read_text().count("experts a task") >= 1
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_what_is_published_is_made_of_the_cells(name: str) -> None:
+    """`python -m benchmarks.routing.publish` writes it."""
+    (stored,) = (
+        run
+        for run in json.loads((RESULTS / "data/routing.json").read_text())
+        if name in run["tables"]
+    )
+    assert published(name) == stored
+
+
+def test_a_plan_is_drawn_with_its_cost(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    done = [
+        (
+            cell("routed", scale, num_chunks=chunks),
+            answer(rng, 0.5) | {"chunk_cpu_s": 0.01 * chunks},
+        )
+        for scale, chunks in product((0, 8), (1, 4, 16))
+    ]
+    compared = compared_cells(done, seed=0)
+    cost = {row["num_chunks"]: row["chunk_cpu_s"] for row in compared["20"]["success"]}
+    assert cost == pytest.approx({1: 0.01, 4: 0.04, 16: 0.16})
+    assert "CPU time of a chunk, ms" in page({"study": compared})
+    (path,) = draw({"plan": json.loads(json.dumps(compared))}, tmp_path)
+    assert path.read_text().count("other data x") == 2
 
 
 def test_quick_settings_have_enough() -> None:

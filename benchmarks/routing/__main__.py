@@ -13,7 +13,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from benchmarks.routing.cells import METHODS, PLANNED, Cell, Store
+from benchmarks.routing.cells import CLONED, LABEL, METHODS, PLANNED, TIERS, Cell, Store
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
 from benchmarks.routing.settings import Places, Settings
@@ -40,6 +40,13 @@ def main() -> None:
         default=[1],
         help=f"of {PLANNED}, which plans with more than 1",
     )
+    parser.add_argument(
+        "--tiers",
+        nargs="+",
+        choices=TIERS,
+        default=[LABEL],
+        help=f"by which data is routed; {CLONED} asks none",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of trainings")
     parser.add_argument(
         "--scenes", choices=("final", "validation"), default=defaults.scenes, help="of rollouts"
@@ -63,15 +70,23 @@ def main() -> None:
     places = Places(out=args.out.absolute())
     try:
         cells = sorted(
-            Cell(seed=seed, num_experts=num, scale=scale, method=method, num_chunks=chunks)
-            for seed, num, scale, method, chunks in product(
+            Cell(
+                seed=seed,
+                num_experts=num,
+                scale=scale,
+                method=method,
+                num_chunks=chunks,
+                tiers=tiers,
+            )
+            for seed, num, scale, method, chunks, tiers in product(
                 [0] if args.quick else args.seeds,
                 [2] if args.quick else args.experts,
                 [0, 2] if args.quick else args.scales,
                 args.methods,
                 args.chunks,
+                args.tiers,
             )
-            if chunks == 1 or method == PLANNED
+            if (chunks == 1 or method == PLANNED) and (tiers == LABEL or method != CLONED)
         )
         answer = run(
             cells,

@@ -7,6 +7,9 @@ cloning of the experts. Every method takes as many policy samples and as many op
 `num_chunks` above 1 is planning (`training/policy/plan.py`) with the trained network of the cell that has 1: a value head is trained on all of
 the cell's data, and chooses among so many chunks. Only `routed` learns the forward dynamics that planning needs.
 
+`tiers` says what decides which timesteps are the expert's: labels, which tell how an episode was played, or the built-in policy with its measurements, as a
+user without labels has it. Cloning asks neither.
+
 `scale` is how much data of lower quality there is: `scale * Settings.unit` imperfect episodes and as many videos without actions of each task. At 0 there are experts
 alone, so the effect of data is the difference of scales within a method, and the effect of routing is how methods differ in it.
 """
@@ -17,7 +20,6 @@ import hashlib
 import json
 import os
 import resource
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import result
 from benchmarks.routing import commands
 from benchmarks.routing.plan import Play, Take, takes
 from benchmarks.routing.scenes import TRAINED
@@ -35,8 +38,24 @@ from schemas.errors import ConfigError
 
 METHODS = ("clone", "routed", "pretrained")
 PLANNED = "routed"  # learns forward dynamics and the policy together
+CLONED = "clone"  # learns from every tier
+LABEL, POLICY = TIERS = ("label", "policy")
 _OTHERS = {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1}
 Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What a manifest has; see `Cell`."""
+
+    num_experts: int
+    scale: int
+    tiers: str
+
+    @property
+    def manifest(self) -> str:
+        by = "" if self.tiers == LABEL else f"-by-{self.tiers}"
+        return f"experts-{self.num_experts}-x{self.scale}{by}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -48,6 +67,7 @@ class Cell:
     scale: int
     method: str
     num_chunks: int = 1
+    tiers: str = LABEL
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -56,19 +76,23 @@ class Cell:
         if self.num_chunks < 1 or (self.num_chunks > 1 and self.method != PLANNED):
             problem = f"{self.num_chunks} chunks with {self.method}: {PLANNED} alone can plan"
             raise ConfigError(problem, where="--chunks")
+        if self.tiers not in TIERS or (self.tiers != LABEL and self.method == CLONED):
+            problem = f"tiers by {self.tiers!r} with {self.method}: label or policy, and {CLONED} asks none"
+            raise ConfigError(problem, where="--tiers")
 
     @property
     def training(self) -> str:
         """The name of its training, which it shares with cells of other `num_chunks`."""
-        return f"{self.method}-{self.num_experts}-x{self.scale}-s{self.seed}"
+        by = "" if self.tiers == LABEL else f"-by-{self.tiers}"
+        return f"{self.method}-{self.num_experts}-x{self.scale}{by}-s{self.seed}"
 
     @property
     def name(self) -> str:
         return self.training if self.num_chunks == 1 else f"{self.training}-plan{self.num_chunks}"
 
-    @property
-    def manifest(self) -> str:
-        return manifest_name(self.num_experts, self.scale)
+    def data(self, scale: int) -> Data:
+        """As many experts and the same tiers, at a scale."""
+        return Data(num_experts=self.num_experts, scale=scale, tiers=self.tiers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +100,7 @@ class Stage:
     """One training. `shares` of every batch by task; `low_policy_share` as in a recipe."""
 
     name: str
-    manifest: str
+    data: Data
     shares: dict[str, int]
     batch_size: int
     low_policy_share: float = 0.0
@@ -86,32 +110,31 @@ def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
     """The trainings of a cell, one after the other; each begins with the averaged weights of the one before it."""
     cloning = Stage(
         name=cell.training,
-        manifest=cell.manifest,
+        data=cell.data(cell.scale),
         shares={"policy": 1},
         batch_size=policy_batch,
         low_policy_share=1.0,
     )
-    if cell.method == "clone":
+    if cell.method == CLONED:
         return (cloning,)
     if cell.method == "routed":
         shares = {"policy": len(_OTHERS)} | _OTHERS  # half of a batch
         routed = Stage(
-            name=cell.training, manifest=cell.manifest, shares=shares, batch_size=2 * policy_batch
+            name=cell.training,
+            data=cell.data(cell.scale),
+            shares=shares,
+            batch_size=2 * policy_batch,
         )
         return (routed,)
     first = Stage(
         name=f"{cell.training}-first",
-        manifest=cell.manifest,
+        data=cell.data(cell.scale),
         shares=_OTHERS,
         batch_size=policy_batch,
     )
-    few = manifest_name(cell.num_experts, 0)
-    second = Stage(name=cell.training, manifest=few, shares={"policy": 1}, batch_size=policy_batch)
+    few = cell.data(0)
+    second = Stage(name=cell.training, data=few, shares={"policy": 1}, batch_size=policy_batch)
     return first, second
-
-
-def manifest_name(num_experts: int, scale: int) -> str:
-    return f"experts-{num_experts}-x{scale}"
 
 
 def experts(settings: Settings, tasks: Sequence[str] = TRAINED) -> dict[str, list[Take]]:
@@ -223,7 +246,7 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
             () if last is None else ("--init-from", str(places.run(last.name)), "--init-averages")
         )
         trained = commands.train(
-            places, stage.name, places.manifest(stage.manifest), recipe, *begin
+            places, stage.name, places.manifest(stage.data.manifest), recipe, *begin
         )
         last = stage
     run = places.run(cell.training)
@@ -246,24 +269,15 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
         "chunk_cpu_s": round(starts.chunk_cpu_s, 4),
         "loss_by_task": trained["loss_by_task"],
         **({} if value is None else {"value": {k: value[k] for k in ("counts", "scores")}}),
-        "manifest_sha256": _digest_of(places.manifest(cell.manifest)),
-        "commit": _commit(),
+        "manifest_sha256": _digest_of(places.manifest(cell.data(cell.scale).manifest)),
+        "commit": result.commit(),
+        "machine": {k: v for k, v in result.machine().items() if k in ("cpu", "cores")},
         "core_minutes": round((_cpu_s() - before) / 60, 2),
     }
 
 
 def _digest_of(manifest: Path) -> str:
     return hashlib.sha256((manifest / "manifest.json").read_bytes()).hexdigest()
-
-
-def _commit() -> str | None:
-    """Of this code, with `-dirty` where a file differs; None outside a checkout or without git."""
-    asked = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
 
 
 def _cpu_s() -> float:

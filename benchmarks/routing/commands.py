@@ -82,10 +82,13 @@ def manifest(
     episodes: Sequence[str],
     workers: int,
     val_share: float = 0.0,
+    snapshot: int | None = None,
 ) -> dict[str, Any]:
-    """Of these episodes, by their ids; all that has actions is high, but for what a review says. The split is by episode."""
+    """Of these episodes, by their ids; the split is by episode. All that has actions is high, but for what a review says; or tiers are those of `snapshot`."""
     where = f"episode_id IN ({', '.join(map(repr, episodes))})"
     chosen = ("--policy", str(POLICIES / "everything.yaml"))
+    if snapshot is not None:
+        chosen = ("--snapshot", str(snapshot))
     shares = ("--split-by", "episode", "--val", str(val_share), "--test", "0")
     return eicorpus(
         places,

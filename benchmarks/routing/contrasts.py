@@ -1,7 +1,7 @@
 """The contrasts of the study, written down before any cell of the final scenes was run, and how sure they are.
 
 Names: B1 and B2 are `clone` on experts alone and with everything, L1 and L2 `routed`, T2 and T1 `pretrained`;
-P1 and P2 are L1 and L2 that plan. A contrast is a sum of cells of one seed and
+P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels. A contrast is a sum of cells of one seed and
 one number of experts with signs; the scenes of a seed are the same for all cells, so it is made scene by scene. Its interval resamples
 seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979; Davison and Hinkley 1997, 3.8).
 """
@@ -9,30 +9,58 @@ seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.routing.cells import Cell
-from benchmarks.routing.statistics import NUM_RESAMPLES, Estimate, wilson
+from benchmarks.routing.cells import LABEL, POLICY, Cell
+from benchmarks.routing.statistics import NUM_RESAMPLES, Estimate
 
-Key = tuple[str, int, int]  # method, scale, and number of chunks
 Outcomes = npt.NDArray[np.float64]  # [tasks, scenes], 1 where it succeeded
 # Of the largest scale, and of the largest number of chunks, that there is.
 MOST = -1
-CONTRASTS: Mapping[str, Mapping[Key, int]] = {
-    "(L2 - L1) - (B2 - B1)": {("routed", MOST, 1): 1, ("routed", 0, 1): -1, ("clone", MOST, 1): -1, ("clone", 0, 1): 1},
-    "T1 - T2": {("pretrained", MOST, 1): 1, ("pretrained", 0, 1): -1},
-    "L2 - L1": {("routed", MOST, 1): 1, ("routed", 0, 1): -1},
-    "B2 - B1": {("clone", MOST, 1): 1, ("clone", 0, 1): -1},
-    "L2 - B1": {("routed", MOST, 1): 1, ("clone", 0, 1): -1},
-    "T1 - B1": {("pretrained", MOST, 1): 1, ("clone", 0, 1): -1},
-    "L1 - B1": {("routed", 0, 1): 1, ("clone", 0, 1): -1},
-    "P2 - L2": {("routed", MOST, MOST): 1, ("routed", MOST, 1): -1},
-    "P1 - L1": {("routed", 0, MOST): 1, ("routed", 0, 1): -1},
-    "P2 - P1": {("routed", MOST, MOST): 1, ("routed", 0, MOST): -1},
-}  # fmt: skip
+
+
+class Arm(NamedTuple):
+    """Cells that differ in their seed alone."""
+
+    method: str
+    scale: int
+    num_chunks: int = 1
+    tiers: str = LABEL
+
+    @classmethod
+    def of(cls, cell: Cell) -> Arm:
+        return cls(cell.method, cell.scale, cell.num_chunks, cell.tiers)
+
+    def placed(self, scale: int, chunks: int) -> Arm:
+        """With numbers in place of `MOST`."""
+        return self._replace(
+            scale=scale if self.scale == MOST else self.scale,
+            num_chunks=chunks if self.num_chunks == MOST else self.num_chunks,
+        )
+
+
+_B1, _B2 = Arm("clone", 0), Arm("clone", MOST)
+_L1, _L2 = Arm("routed", 0), Arm("routed", MOST)
+_T1, _T2 = Arm("pretrained", MOST), Arm("pretrained", 0)
+_P1, _P2 = Arm("routed", 0, MOST), Arm("routed", MOST, MOST)
+_Q2 = Arm("routed", MOST, tiers=POLICY)
+CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
+    "(L2 - L1) - (B2 - B1)": {_L2: 1, _L1: -1, _B2: -1, _B1: 1},
+    "T1 - T2": {_T1: 1, _T2: -1},
+    "L2 - L1": {_L2: 1, _L1: -1},
+    "B2 - B1": {_B2: 1, _B1: -1},
+    "L2 - B1": {_L2: 1, _B1: -1},
+    "T1 - B1": {_T1: 1, _B1: -1},
+    "L1 - B1": {_L1: 1, _B1: -1},
+    "P2 - L2": {_P2: 1, _L2: -1},
+    "P1 - L1": {_P1: 1, _L1: -1},
+    "P2 - P1": {_P2: 1, _P1: -1},
+    "Q2 - L2": {_Q2: 1, _L2: -1},
+    "Q2 - B2": {_Q2: 1, _B2: -1},
+}
 PRIMARY = tuple(CONTRASTS)[:2]
 Done = Sequence[tuple[Cell, Mapping[str, Any]]]
 
@@ -46,36 +74,24 @@ def compared_cells(done: Done, *, seed: int) -> dict[str, Any]:
 
 
 def _of_experts(done: Done, seed: int) -> dict[str, Any]:
-    outcomes = {
-        (cell.method, cell.scale, cell.num_chunks, cell.seed): succeeded(answer["success_at"])
-        for cell, answer in done
-    }
+    outcomes = {(Arm.of(cell), cell.seed): succeeded(answer["success_at"]) for cell, answer in done}
     scale = max(cell.scale for cell, _ in done)
     chunks = max(cell.num_chunks for cell, _ in done)
     rng = np.random.default_rng([seed, 5])
     contrasts = {}
     for name, signs in CONTRASTS.items():
-        if chunks == 1 and any(num == MOST for _, _, num in signs):
+        if chunks == 1 and any(arm.num_chunks == MOST for arm in signs):
             continue
-        by_seed = _by_seed(outcomes, {_placed(key, scale, chunks): s for key, s in signs.items()})
+        by_seed = _by_seed(outcomes, {arm.placed(scale, chunks): s for arm, s in signs.items()})
         if by_seed:
             contrasts[name] = two_level(by_seed, rng).as_dict() | {"num_seeds": len(by_seed)}
     return {
         "scale": scale,
         "num_chunks": chunks,
-        "success": _success(outcomes, done),
+        "success": _success(outcomes, done, np.random.default_rng([seed, 6])),
         "contrasts": contrasts,
         "core_minutes": round(sum(answer["core_minutes"] for _, answer in done), 1),
     }
-
-
-def _placed(key: Key, scale: int, chunks: int) -> Key:
-    method, of_scale, of_chunks = key
-    return (
-        method,
-        scale if of_scale == MOST else of_scale,
-        chunks if of_chunks == MOST else of_chunks,
-    )
 
 
 def succeeded(success_at: Mapping[str, Sequence[int | None]]) -> Outcomes:
@@ -84,14 +100,13 @@ def succeeded(success_at: Mapping[str, Sequence[int | None]]) -> Outcomes:
 
 
 def _by_seed(
-    outcomes: Mapping[tuple[str, int, int, int], Outcomes], signs: Mapping[Key, int]
+    outcomes: Mapping[tuple[Arm, int], Outcomes], signs: Mapping[Arm, int]
 ) -> list[Outcomes]:
     """[tasks, scenes] of each seed that has every cell: the contrast in each scene."""
-    seeds = sorted({seed for *_, seed in outcomes})
     return [
-        np.sum([sign * outcomes[(*key, seed)] for key, sign in signs.items()], axis=0)
-        for seed in seeds
-        if all((*key, seed) in outcomes for key in signs)
+        np.sum([sign * outcomes[arm, seed] for arm, sign in signs.items()], axis=0)
+        for seed in sorted({seed for _, seed in outcomes})
+        if all((arm, seed) in outcomes for arm in signs)
     ]
 
 
@@ -111,27 +126,25 @@ def two_level(by_seed: Sequence[Outcomes], rng: np.random.Generator) -> Estimate
 
 
 def _success(
-    outcomes: Mapping[tuple[str, int, int, int], Outcomes], done: Done
+    outcomes: Mapping[tuple[Arm, int], Outcomes], done: Done, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Of each method, scale and number of chunks: pooled with Wilson's interval, by seed, by task, and the error at the start."""
+    """Of each arm: the mean, by seed, by task, the error at the start, and what a chunk costs."""
     rows = []
-    for key in sorted({(method, chunks, scale) for method, scale, chunks, _ in outcomes}):
-        method, chunks, scale = key
-        of = {s: o for (*k, s), o in sorted(outcomes.items()) if k == [method, scale, chunks]}
-        answers = [a for c, a in done if (c.method, c.num_chunks, c.scale) == key]
+    for arm in sorted({arm for arm, _ in outcomes}, key=lambda a: (a[0], a[3], a[2], a[1])):
+        of = {seed: o for (each, seed), o in sorted(outcomes.items()) if each == arm}
+        answers = [answer for cell, answer in done if Arm.of(cell) == arm]
         tasks = sorted(answers[0]["success_at"])
         whole = np.stack(list(of.values()))
+        cpu_s = [a["chunk_cpu_s"] for a in answers if "chunk_cpu_s" in a]
+        errors_m = [list(a["start_error_m"].values()) for a in answers]
         rows.append(
-            {
-                "method": method,
-                "scale": scale,
-                "num_chunks": chunks,
-                "success": wilson(int(whole.sum()), whole.size).as_dict(),
+            arm._asdict()
+            | {
+                "success": two_level(list(of.values()), rng).as_dict(),
                 "by_seed": {str(s): float(o.mean()) for s, o in of.items()},
                 "by_task": dict(zip(tasks, whole.mean(axis=(0, 2)).tolist(), strict=True)),
-                "start_error_m": float(
-                    np.mean([list(a["start_error_m"].values()) for a in answers])
-                ),
+                "start_error_m": float(np.mean(errors_m)),
+                "chunk_cpu_s": float(np.median(cpu_s)) if cpu_s else None,
             }
         )
     return rows

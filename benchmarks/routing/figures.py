@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "excluded": "#b03a48"}
-
-METHODS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
+TIER_COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "excluded": "#b03a48"}
+METHOD_COLOURS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
+SCALE_COLOURS = ("#3b6ea8", "#2a7f62", "#d98c2b", "#b03a48", "#7a7f87")
 
 
 def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -22,6 +22,8 @@ def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
         paths.append(_saved(tiers(answer["judge"]), folder / "routing_tiers.svg"))
     if answer.get("study"):
         paths.append(_saved(study(answer["study"]), folder / "routing_study.svg"))
+    if answer.get("plan"):
+        paths.append(_saved(plan(answer["plan"]), folder / "routing_plan.svg"))
     return paths
 
 
@@ -38,7 +40,7 @@ def tiers(judge: Mapping[str, Any]) -> Figure:
     axes = figure.add_subplot()
     left = [0] * len(keys)
     names = [f"{play}, {'succeeded' if is_success else 'failed'}" for play, is_success in keys]
-    for tier, colour in COLOURS.items():
+    for tier, colour in TIER_COLOURS.items():
         widths = [rows[key].get(tier, 0) for key in keys]
         if any(widths):
             axes.barh(names, widths, left=left, color=colour, label=tier)
@@ -53,11 +55,11 @@ def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(3.6 * len(by_experts), 3.2), layout="constrained")
     all_axes = figure.subplots(1, len(by_experts), sharey=True, squeeze=False)[0]
     for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
-        lines: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+        lines: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
         for row in of["success"]:
-            lines.setdefault((row["method"], row["num_chunks"]), []).append(row)
-        for (method, chunks), rows in lines.items():
-            _line(axes, method, chunks, rows)
+            lines.setdefault((row["method"], row["num_chunks"], row["tiers"]), []).append(row)
+        for rows in lines.values():
+            _line(axes, rows)
         axes.set_title(f"{num} experts a task", fontsize=10)
         axes.set_xlabel("data of lower quality (x 20 episodes, 20 videos)")
         axes.set_ylim(0, 1)
@@ -66,8 +68,39 @@ def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, method: str, chunks: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Of one method; dashed where it plans."""
+def plan(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Success, and what a chunk costs, against the number of chunks that a routed network chooses among; a line for each scale."""
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    success_axes, cost_axes = figure.subplots(1, 2)
+    rows = [row for of in by_experts.values() for row in of["success"]]
+    scales = sorted({row["scale"] for row in rows})
+    for scale, colour in zip(scales, SCALE_COLOURS, strict=False):
+        of = sorted((r for r in rows if r["scale"] == scale), key=lambda row: row["num_chunks"])
+        chunks = [row["num_chunks"] for row in of]
+        values = [row["success"]["value"] for row in of]
+        ends = [
+            [abs(r["success"][end] - r["success"]["value"]) for r in of] for end in ("low", "high")
+        ]
+        label = f"other data x {scale}"
+        success_axes.errorbar(chunks, values, yerr=ends, capsize=3, color=colour, label=label)
+        cost_axes.plot(
+            chunks, [1e3 * row["chunk_cpu_s"] for row in of], "o-", color=colour, label=label
+        )
+    for axes in (success_axes, cost_axes):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({row["num_chunks"] for row in rows}))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set_xlabel("chunks that the policy chooses among")
+    success_axes.set_ylim(0, 1)
+    success_axes.set_ylabel("success in the simulator")
+    success_axes.legend(frameon=False)
+    cost_axes.set_ylim(bottom=0)
+    cost_axes.set_ylabel("CPU time of a chunk, ms")
+    return figure
+
+
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Of one method; dashed where it plans, dotted where tiers are the policy's."""
     rows = sorted(rows, key=lambda row: row["scale"])
     scales = [row["scale"] for row in rows]
     values = [row["success"]["value"] for row in rows]
@@ -75,19 +108,22 @@ def _line(axes: Axes, method: str, chunks: int, rows: Sequence[Mapping[str, Any]
         [abs(row["success"][end] - row["success"]["value"]) for row in rows]
         for end in ("low", "high")
     ]
+    method, chunks, tiers = (rows[0][key] for key in ("method", "num_chunks", "tiers"))
     label = method if chunks == 1 else f"{method}, best of {chunks} chunks"
+    label += "" if tiers == "label" else f", tiers by {tiers}"
+    style = "--" if chunks > 1 else "-" if tiers == "label" else ":"
     axes.errorbar(
         scales,
         values,
         yerr=ends,
         capsize=3,
-        color=METHODS[method],
-        linestyle="-" if chunks == 1 else "--",
+        color=METHOD_COLOURS[method],
+        linestyle=style,
         label=label,
     )
     for row in rows:
         seeds = list(row["by_seed"].values())
-        axes.plot([row["scale"]] * len(seeds), seeds, ".", color=METHODS[method], alpha=0.5)
+        axes.plot([row["scale"]] * len(seeds), seeds, ".", color=METHOD_COLOURS[method], alpha=0.5)
 
 
 def _saved(figure: Figure, path: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+Table = tuple[list[str], list[list[object]]]
+
 
 def page(answer: Mapping[str, Any]) -> str:
     """What there is so far, step by step."""
@@ -12,7 +14,7 @@ def page(answer: Mapping[str, Any]) -> str:
         _recorded(answer["record"]) if "record" in answer else (),
         _tiers(answer["judge"]) if "judge" in answer else (),
         _replay(answer["replay"]) if "replay" in answer else (),
-        *(_study(num, of) for num, of in answer.get("study", {}).items()),
+        _study(answer["study"]) if answer.get("study") else (),
     ]
     return "\n".join(line for part in parts for line in part)
 
@@ -25,11 +27,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[st
     yield ""
 
 
-def _interval(estimate: Mapping[str, Any], *, digits: int = 3) -> str:
+def _interval(
+    estimate: Mapping[str, Any], *, is_bold: bool = False, is_signed: bool = False
+) -> str:
     if estimate["value"] is None:
         return "–"
-    value, low, high = (f"{estimate[k]:.{digits}f}" for k in ("value", "low", "high"))
-    return f"{value} ({low} to {high}), n = {estimate['count']}"
+    form = "+.3f" if is_signed else ".3f"
+    value, low, high = (format(estimate[k], form) for k in ("value", "low", "high"))
+    mark = "**" if is_bold else ""
+    return f"{mark}{value}{mark} ({low} to {high})"
 
 
 def _recorded(record: Mapping[str, Any]) -> Iterator[str]:
@@ -38,10 +44,11 @@ def _recorded(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tiers(judge: Mapping[str, Any]) -> Iterator[str]:
-    rows = [["success, all tasks", _interval(judge["success_auroc"])]]
-    rows += [[f"success, {t}", _interval(e)] for t, e in judge["success_auroc_by_task"].items()]
-    rows += [[f"expert against {k}", _interval(e)] for k, e in judge["expert_against"].items()]
-    yield from _table(["share of timesteps that are high, AUROC", "(95 % interval)"], rows)
+    estimates = {"success, all tasks": judge["success_auroc"]}
+    estimates |= {f"success, {task}": e for task, e in judge["success_auroc_by_task"].items()}
+    estimates |= {f"expert against {kind}": e for kind, e in judge["expert_against"].items()}
+    rows = [[name, _interval(e), e["count"]] for name, e in estimates.items()]
+    yield from _table(["share of timesteps that are high, AUROC", "(95 % interval)", "n"], rows)
     rows = [
         [c["play"], c["is_success"], c["tier"], c["rules"], c["episodes"]] for c in judge["counts"]
     ]
@@ -65,25 +72,49 @@ def _replay(replay: Mapping[str, Any]) -> Iterator[str]:
 def name_of(row: Mapping[str, Any]) -> str:
     """Of a row of `compared_cells`."""
     plan = f", best of {row['num_chunks']} chunks" if row["num_chunks"] > 1 else ""
-    return f"{row['method']} x{row['scale']}{plan}"
+    by = "" if row["tiers"] == "label" else f", tiers by {row['tiers']}"
+    return f"{row['method']} x{row['scale']}{plan}{by}"
 
 
-def _study(num_experts: str, of: Mapping[str, Any]) -> Iterator[str]:
-    tasks = list(of["success"][0]["by_task"])
-    head = [f"{num_experts} experts a task", "success", *tasks, "by seed", "error at the start, mm"]
-    rows = [
-        [
-            name_of(each),
-            _interval(each["success"]),
-            *(f"{each['by_task'][task]:.2f}" for task in tasks),
-            " ".join(f"{value:.2f}" for value in each["by_seed"].values()),
-            f"{1e3 * each['start_error_m']:.1f}",
-        ]
-        for each in of["success"]
-    ]
-    yield from _table(head, rows)
-    rows = [[name, _interval(each), each["num_seeds"]] for name, each in of["contrasts"].items()]
-    head = [f"difference of success, scale {of['scale']}", "mean (95 % bootstrap)", "seeds"]
-    yield from _table(head, rows)
-    yield f"{of['core_minutes']} core-minutes."
+def _study(by_experts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield from _table(*success_table(by_experts))
+    yield from _table(*contrast_table(by_experts))
+    yield f"{sum(of['core_minutes'] for of in by_experts.values()):.0f} core-minutes."
     yield ""
+
+
+def success_table(by_experts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Of what `compared_cells` gives. What a chunk costs is shown where some plan."""
+    every = [(num, row) for num, of in by_experts.items() for row in of["success"]]
+    tasks = list(every[0][1]["by_task"])
+    has_plans = any(row["num_chunks"] > 1 for _, row in every)
+    head = ["experts a task", "cell", "success", *map(_code, tasks), "by seed", "rollouts"]
+    head += ["error of the first chunk, mm", *(["CPU time of a chunk, ms"] * has_plans)]
+    rows = []
+    for num, row in every:
+        cost = [_thousandths(row["chunk_cpu_s"])] if has_plans else []
+        by_task = [f"{row['by_task'][task]:.2f}" for task in tasks]
+        by_seed = " ".join(f"{value:.2f}" for value in row["by_seed"].values())
+        means = [_interval(row["success"], is_bold=True), *by_task, by_seed]
+        error = _thousandths(row["start_error_m"])
+        rows.append([num, _code(name_of(row)), *means, row["success"]["count"], error, *cost])
+    return head, rows
+
+
+def contrast_table(by_experts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Of what `compared_cells` gives."""
+    head = ["experts a task", "difference of success", "scales", "mean", "seeds"]
+    rows = [
+        [num, name, f"{of['scale']} and 0", _interval(each, is_signed=True), each["num_seeds"]]
+        for num, of in by_experts.items()
+        for name, each in of["contrasts"].items()
+    ]
+    return head, rows
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _thousandths(value: float | None) -> str:
+    return "–" if value is None else f"{1e3 * value:.0f}"

@@ -68,7 +68,10 @@ def run(
     once("record", lambda: _recorded(planned, places))
     once("ingest", lambda: commands.ingest(places, 1))
     once("latents", lambda: commands.latents(places, settings))
-    once("manifest", lambda: commands.manifest(places, cell.manifest, episodes=names, workers=1))
+    once(
+        "manifest",
+        lambda: commands.manifest(places, cell.data(0).manifest, episodes=names, workers=1),
+    )
     once("train", lambda: _trained(cell, settings, places))
     for task in tasks:
         once(f"rollout {task}", partial(_rolled, cell, settings, places, task))
@@ -95,7 +98,7 @@ def _trained(cell: Cell, settings: Settings, places: Places) -> Answer:
     recipe = places.recipe(stage.name)
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(yaml.safe_dump(recipe_of(stage, cell, settings), sort_keys=False))
-    return commands.train(places, stage.name, places.manifest(stage.manifest), recipe)
+    return commands.train(places, stage.name, places.manifest(stage.data.manifest), recipe)
 
 
 def _rolled(cell: Cell, settings: Settings, places: Places, task: str) -> Answer:

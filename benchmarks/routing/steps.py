@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.routing import commands
-from benchmarks.routing.cells import Cell, Store, episodes_of, is_low, run_cell
+from benchmarks.routing.cells import LABEL, Cell, Data, Store, episodes_of, is_low, run_cell, stages
 from benchmarks.routing.contrasts import compared_cells
 from benchmarks.routing.plan import Take, takes
 from benchmarks.routing.record import record_all
@@ -23,8 +23,8 @@ from benchmarks.routing.stored import judged, label_of, uids_of
 from benchmarks.routing.tiers import report
 
 # What the study trains on, and what shows that tiers and actions of the same recordings are right.
-DATA = ("record", "ingest", "latents", "label")
-CHECKS = ("measure", "tier", "judge", "replay")
+DATA = ("record", "ingest", "latents", "measure", "tier", "label")
+CHECKS = ("judge", "replay")
 Answer = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ def prepare(
     with_checks: bool,
     say: Callable[[str], None],
 ) -> State:
-    """A corpus that cells can be trained on. Checks come before the labels, which tiers would follow.
+    """A corpus that cells can be trained on. Tiers by the policy and checks come before the labels, which tiers would follow.
 
     Raises:
         ConfigError: a command of the pipeline did not end well, or the folder holds a run with other data.
@@ -56,7 +56,7 @@ def prepare(
     if "label" in state.done and not set(checks) <= set(state.done):
         checks = ()
         say("checks are left out: labels are in the corpus already")
-    for step in ("record", "ingest", *checks, "latents", "label"):
+    for step in (*DATA[:-1], *checks, DATA[-1]):
         is_new = step not in state.done
         answer = state.once(step, partial(timed, work[step]))
         if is_new:
@@ -83,10 +83,11 @@ def run(
     answer: Answer = {}
     if missing or with_checks:
         state = prepare(settings, places, workers=workers, with_checks=with_checks, say=say)
-        for cell in missing:
-            state.once(
-                f"manifest {cell.manifest}", partial(manifest, cell, settings, places, workers)
-            )
+        stages_of = (stages(cell, settings.policy_batch) for cell in missing)
+        for data in dict.fromkeys(stage.data for each in stages_of for stage in each):
+            snapshot = None if data.tiers == LABEL else state.done["tier"]["snapshot"]
+            make = partial(manifest, data, settings, places, snapshot=snapshot, workers=workers)
+            state.once(f"manifest {data.manifest}", make)
         answer = dict(state.done)
     # Cells of one training go to one process, one after the other. A process for each: a simulator and a network are slow to forget.
     groups = [list(group) for _, group in groupby(missing, key=lambda cell: cell.training)]
@@ -115,10 +116,18 @@ def _successes(success_at: Sequence[int | None]) -> int:
     return sum(at is not None for at in success_at)
 
 
-def manifest(cell: Cell, settings: Settings, places: Places, workers: int) -> Answer:
-    """What a cell is trained on."""
-    episodes = episodes_of(settings, cell.num_experts, cell.scale)
-    return commands.manifest(places, cell.manifest, episodes=episodes, workers=workers)
+def manifest(
+    data: Data, settings: Settings, places: Places, *, snapshot: int | None, workers: int
+) -> Answer:
+    """What a training reads.
+
+    Args:
+        snapshot: of the corpus, from before labels, whose tiers are the policy's; None: the labels decide.
+    """
+    episodes = episodes_of(settings, data.num_experts, data.scale)
+    return commands.manifest(
+        places, data.manifest, episodes=episodes, workers=workers, snapshot=snapshot
+    )
 
 
 def label(settings: Settings, places: Places) -> Answer:
