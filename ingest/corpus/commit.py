@@ -34,7 +34,7 @@ from ingest.corpus.tombstones import (
     stats_of,
     tombstones,
 )
-from ingest.corpus.working_copy import each_at_once
+from ingest.corpus.transfers import each_at_once
 from ingest.storage.local import LocalStorage
 from schemas.catalog_rows import CatalogRow, as_dict
 from schemas.committed_rows import ArtifactRow, EpisodeRow, VerdictRow

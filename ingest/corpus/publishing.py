@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from ingest.corpus import snapshot
+from ingest.corpus import bucket_commit, snapshot
 from ingest.corpus.remote_link import read_link
+from ingest.corpus.shared_store import SharedStore
 from ingest.corpus.snapshot import Part, Snapshot
-from ingest.corpus.working_copy import SharedStore, WorkingCopy
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.storage.local import LocalStorage
 from ingest.storage.object_store import ObjectStore
 from ingest.storage.store_uri import object_store_uri
@@ -82,7 +83,7 @@ def publish_tables(
     disk.sync()
     copy = working_copy(corpus)
     if copy is not None:
-        return copy.commit(parent, tables, run_id, copies=copies)
+        return bucket_commit.commit(copy, parent, tables, run_id, copies=copies)
     published = Snapshot(
         number=parent.number + 1,
         run_id=run_id,
@@ -102,7 +103,7 @@ def newest(corpus: Path, parent: Snapshot) -> Snapshot:
     """
     copy = working_copy(corpus)
     if copy is not None:
-        return copy.behind(parent)
+        return bucket_commit.behind(copy, parent)
     if parent.number + 1 in snapshot.numbers(corpus):
         raise overtaken(parent.number + 1, corpus)
     return parent

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus import lanes, lerobot_meta, snapshot
 from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_episodes
 from ingest.corpus.erasure import finish_erasures
 from ingest.corpus.latent_packs import orphan_packs
@@ -319,6 +319,6 @@ def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Nothing that a cut of the power could take back is left: `.unfinished` may go."""
     disk.sync()
     copy = working_copy(corpus.root)
-    while copy is not None and copy.finish():
+    while copy is not None and lanes.finish(copy):
         _recovered(corpus, disk)  # an erasure has removed `meta/`
     disk.remove(corpus.root / UNFINISHED)

@@ -35,7 +35,7 @@ from schemas.errors import PipelineError, UnknownOutcome, system_error_text
 from schemas.regular_file import open_regular
 
 if TYPE_CHECKING:
-    from ingest.corpus.working_copy import SharedStore
+    from ingest.corpus.shared_store import SharedStore
 
 PREFIX = ".nodes."  # of the folder of a run, in the corpus' staging
 NONCE = "nonce"

@@ -38,12 +38,15 @@ from ingest.corpus.commit_log import (
 from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.erasure import files_in_places, scrub_logs
 from ingest.corpus.erasure_page import FOLDER, PAGE, ErasurePage, begun_erasures, read_page
+from ingest.corpus.lanes import LOGS
 from ingest.corpus.latent_packs import erase_members
 from ingest.corpus.layout import REPORT, CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
+from ingest.corpus.shared_manifests import fetch_manifests, share_redactions
+from ingest.corpus.shared_store import MOST_PACK_BYTES
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import tombstones
-from ingest.corpus.working_copy import LOGS, MOST_PACK_BYTES, WorkingCopy
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.corpus.writer import rebuild, recover
 from ingest.maintenance.erasure_plan import (
     AffectedPart,
@@ -98,7 +101,7 @@ def forget_in_bucket(
     for _ in range(MOST_TRIES):
         copy.refresh()
         finish_erasures(copy, disk)
-        copy.fetch_manifests()
+        fetch_manifests(copy)
         state = copy.refresh()
         attempt = _Attempt(copy=copy, disk=disk, request=request)
         try:
@@ -447,9 +450,9 @@ def _erase_objects(
     staged = copy.store.list(remote_staging.FOLDER)
     _delete(copy, [key for key in staged if remote_staging.uid_in(key) in uids])
     _scrub_logs(copy, disk, uids)
-    copy.fetch_manifests()
+    fetch_manifests(copy)
     copy.erase_copies(state)
-    copy.share_redactions()
+    share_redactions(copy)
     state = snapshot.load(copy.root)  # newer where another erasure has landed
     datasets = datasets_of(copy.root, state)
     for dataset_path in own_datasets:

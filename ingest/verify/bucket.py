@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.corpus.working_copy import MOST_PACK_BYTES, SharedStore
+from ingest.corpus.shared_store import MOST_PACK_BYTES, SharedStore
 from ingest.storage.local import within
 from schemas.errors import Code, SourceError
 

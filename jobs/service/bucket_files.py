@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus.bucket_copies import DamagedCopy
 from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.dataset_info import INFO, read_info
-from ingest.corpus.working_copy import MOST_PACK_BYTES, DamagedCopy, WorkingCopy
+from ingest.corpus.shared_manifests import fetch_manifests
+from ingest.corpus.shared_store import MOST_PACK_BYTES
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.storage.store import Store
 from jobs.service.errors import ApiError
 from schemas.errors import Code, PipelineError, SourceError
@@ -123,7 +126,7 @@ class BucketFiles:
         while not stop.wait(REFRESH_S):
             try:
                 self._copy.refresh()
-                self._copy.fetch_manifests()
+                fetch_manifests(self._copy)
                 reported = ""
             except Exception as error:  # noqa: BLE001  the service would show old states without this thread
                 is_known = isinstance(error, PipelineError | OSError)

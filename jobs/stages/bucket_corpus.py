@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest.corpus import snapshot
 from ingest.corpus.layout import LINK, open_or_create
 from ingest.corpus.publishing import store_of, working_copy
+from ingest.corpus.shared_manifests import fetch_manifests
 from ingest.corpus.working_copy import COPYING, WorkingCopy, attach
 from ingest.corpus.writer import complete, writing
 from ingest.storage.file_tree import paths_below
@@ -70,7 +71,7 @@ def _bring(copy: WorkingCopy, use: BucketUse, states: Sequence[int]) -> None:
     if use is BucketUse.CREATES:
         return
     with_files = use not in (BucketUse.CATALOG, BucketUse.BUILDS)
-    copy.fetch_manifests()
+    fetch_manifests(copy)
     for number in states:
         copy.keep_state(number)
     if with_files:
@@ -110,7 +111,7 @@ def copied(uri: str, folder: Path, threads: int, *, dry_run: bool) -> Pulled:
     copy = attach(folder, str(store.uri), store, is_pull=True)
     with progress_of("copying the corpus"):
         complete(copy, copy.refresh())
-        copy.fetch_manifests()
+        fetch_manifests(copy)
     disk = LocalStorage(folder)
     pulled = _pulled(folder, threads, "corpus")
     if not pulled.findings:

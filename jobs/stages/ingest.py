@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ingest.corpus import snapshot
+from ingest.corpus import lanes, snapshot
 from ingest.corpus.commit_log import Conflict
 from ingest.corpus.layout import MARKER, open_corpus, open_or_create
 from ingest.corpus.publishing import working_copy
@@ -119,7 +119,7 @@ def _run_ingest(
         with IngestProgress(plan) as live:
             context = new_context(live.update)
             if copy is not None and plan.todo:
-                current = copy.claim(context.run_id)
+                current = lanes.claim(copy, context.run_id)
                 plan = make_plan(request, corpus, current)
             tally = ingest(
                 request,

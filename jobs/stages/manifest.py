@@ -25,6 +25,7 @@ from ingest.corpus.manifest_folders import (
     version_of,
 )
 from ingest.corpus.publishing import working_copy
+from ingest.corpus.shared_manifests import share_manifest
 from ingest.curation.duplicates.leakage import LeakageReport, leakage_report
 from ingest.curation.manifests.action_stats import Selection, num_missing, selection, statistics
 from ingest.curation.manifests.building import building
@@ -185,7 +186,7 @@ def _share(corpus: CorpusLayout, facts: ManifestFacts, folder: Path) -> None:
     """Into the bucket, where the corpus is in one."""
     copy = working_copy(corpus.root)
     if copy is not None:
-        copy.share_manifest(folder, facts.snapshot)
+        share_manifest(copy, folder, facts.snapshot)
 
 
 def _with_statistics(

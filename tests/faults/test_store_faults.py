@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 
 from benchmarks.overhead import Instant
-from ingest.corpus import commit_log, publishing, snapshot, working_copy
+from ingest.corpus import commit_log, publishing, snapshot, transfers
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete, writing
@@ -130,7 +130,7 @@ def work(root: Path, store: FaultyStore, template: Instant) -> None:
     """Three commands, each of which looks first for what there is to do."""
     with (
         mock.patch.object(publishing, "store_of", return_value=store),
-        mock.patch.object(working_copy, "AT_ONCE", 1),
+        mock.patch.object(transfers, "AT_ONCE", 1),
         mock.patch.object(commit_log, "AT_ONCE", 1),
         mock.patch.object(stage, "IngestProgress", Quiet),
         mock.patch.object(run, "BATCH_EPISODES", 1),  # so that there is something to merge

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
+from ingest.corpus import lanes, snapshot
 from ingest.corpus.layout import open_or_create
+from ingest.corpus.shared_manifests import fetch_manifests
+from ingest.corpus.working_copy import WorkingCopy
 from ingest.corpus.writer import writing
 from ingest.export import part as part_module
 from ingest.export.part import CorpusPart, part_of, write_part_of
@@ -68,10 +70,9 @@ def pulled(
 ) -> tuple[CorpusPart, Path, Counting]:
     store = Counting(world.uri)
     store.files = {}
-    copy = world.machine("machine")
-    copy.store = store
+    copy = WorkingCopy(world.machine("machine").root, store)
     copy.refresh()
-    copy.fetch_manifests()
+    fetch_manifests(copy)
     part = part_of(copy, copy.refresh(), manifest=manifest, where=where)
     root = world.folder / to
     disk = LocalStorage(root)
@@ -215,7 +216,7 @@ def test_a_working_copy_is_brought_up_to_date_when_a_command_names_its_folder(
     """As a job of `eicorpus serve` does."""
     one, other = world.machine("one"), world.machine("other")
     one.refresh()
-    number = other.claim("run").number
+    number = lanes.claim(other, "run").number
     done = CliRunner().invoke(app, ["snapshot", "list", str(one.root), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["result"]["snapshots"][-1]["number"] == number

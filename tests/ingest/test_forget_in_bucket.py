@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.synthetic import write_part
-from ingest.corpus import commit_log, publishing, snapshot
+from ingest.corpus import bucket_commit, commit_log, lanes, publishing, snapshot
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry
 from ingest.corpus.erasure_page import FOLDER, unfinished_erasures
 from ingest.corpus.layout import CorpusLayout, open_or_create
+from ingest.corpus.shared_manifests import fetch_manifests, share_manifest
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.corpus.writer import complete, writing
@@ -146,13 +147,13 @@ def world(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     one = world.machine("one")
     disk = LocalStorage(one.root)
     open_or_create(one.root, uid="corpus", recipe_digest="", disk=disk)
-    one.claim("first")
+    lanes.claim(one, "first")
     run(write_toy(tmp_path / "raw", EPISODES), one.root, run_id="first")
     one.refresh()
     annotate(one.root, uids(one.root), "curation-1")
     merge(one.root, disk, "compact")
     folder = publish_manifest(one.root)
-    one.share_manifest(folder, snapshot.load(one.root).number)
+    share_manifest(one, folder, snapshot.load(one.root).number)
     (one.root / "ledger").mkdir(exist_ok=True)
     world.uid = uids(one.root)["c"]
     (one.root / "ledger/first.jsonl").write_text(
@@ -200,7 +201,7 @@ def test_no_object_says_anything_of_the_episode_but_its_tombstone(world: World) 
         assert there_now == before[number] - {world.uid}, number
         buried = [row["uid"] for row in rows_of(later.root, "tombstones", number)]
         assert buried == ([world.uid] if world.uid in before[number] else []), number
-    later.fetch_manifests()
+    fetch_manifests(later)
     rows = pq.read_table(later.root / "manifests/m/manifest.parquet").to_pylist()
     assert len(rows) == 2
     for path in (world.folder / "one").rglob("*"):
@@ -290,13 +291,13 @@ def test_rows_of_an_erased_episode_do_not_come_back(world: World) -> None:
     """Another machine has worked on the episode since before the erasure; so has a session that would add episodes to its lane."""
     other, one = world.machine("other"), world.machine("one")
     before = other.refresh()
-    parent = one.claim("again")
+    parent = lanes.claim(one, "again")
     world.forget("cleaner")
     with pytest.raises(Conflict, match="erased"):
         measured(other, [world.uid], before)
     with pytest.raises(LaneLost):
-        one.behind(parent)
-    one.finish()  # neither its logs nor its `meta/` come back
+        bucket_commit.behind(one, parent)
+    lanes.finish(one)  # neither its logs nor its `meta/` come back
     check(world)
 
 
@@ -306,12 +307,12 @@ def test_an_episode_that_was_committed_and_erased_meanwhile_is_left_out(
     """A session has planned it before another machine committed it."""
     raw = write_toy(tmp_path / "more", {"g": "fine", "y": "fine"})
     slow = world.machine("slow")
-    slow.claim("slow")
+    lanes.claim(slow, "slow")
 
     class Meanwhile(InlineExecutor):
         def run(self, next_work: Any, body: Any) -> Iterator[Any]:
             fast = world.machine("fast")
-            fast.claim("fast")
+            lanes.claim(fast, "fast")
             run(write_toy(tmp_path / "only", {"g": "fine"}), fast.root, run_id="fast")
             world.forget("cleaner", of="g", run_id="of g")
             yield from super().run(next_work, body)
@@ -326,10 +327,10 @@ def test_an_episode_that_was_committed_and_erased_meanwhile_is_left_out(
 def test_other_machines_lose_their_copies(world: World) -> None:
     other = world.machine("other")
     complete(other, other.refresh())
-    other.fetch_manifests()
+    fetch_manifests(other)
     world.forget("cleaner")
     other.refresh()
-    other.fetch_manifests()
+    fetch_manifests(other)
     for path in other.root.rglob("*"):
         if path.is_file() and "tombstones" not in path.parts:
             heard = said(path.name, path.read_bytes())

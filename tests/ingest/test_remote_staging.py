@@ -19,7 +19,8 @@ from ingest.corpus.commit_log import Conflict
 from ingest.corpus.remote_link import read_link
 from ingest.corpus.remote_staging import RemoteStaging
 from ingest.corpus.staging import STAGED, write_staged
-from ingest.corpus.working_copy import attach, each_at_once
+from ingest.corpus.transfers import each_at_once
+from ingest.corpus.working_copy import attach
 from ingest.corpus.writer import complete
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.node_proof import TRIES, SharedView, difference, is_answered

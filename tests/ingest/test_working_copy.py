@@ -19,13 +19,15 @@ import pytest
 
 from benchmarks.overhead import Instant
 from benchmarks.synthetic import write_part
-from ingest.corpus import commit_log, publishing, snapshot, snapshot_list
+from ingest.corpus import bucket_commit, commit_log, lanes, publishing, snapshot, snapshot_list
+from ingest.corpus.bucket_copies import DamagedCopy
 from ingest.corpus.commit_log import CommitLog, Conflict, LaneLost, LogEntry, OtherHistory
 from ingest.corpus.committed_files import CommittedFile
 from ingest.corpus.layout import LINK, CorpusLayout, open_or_create
 from ingest.corpus.remote_link import read_link
+from ingest.corpus.shared_manifests import fetch_manifests, share_manifest
 from ingest.corpus.snapshot import Part, Snapshot
-from ingest.corpus.working_copy import COPYING, DamagedCopy, WorkingCopy, attach
+from ingest.corpus.working_copy import COPYING, WorkingCopy, attach
 from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.sweep import sweep
@@ -176,7 +178,7 @@ def test_media_are_uploaded_before_the_commit_and_leave_the_disk(
     machine: Attach, store: ObjectStore
 ) -> None:
     one = machine("one")
-    parent = one.claim("run")
+    parent = lanes.claim(one, "run")
     path = lane_path(one)
     state = commit(one, parent, "artifacts", media(one, path, b"rows"))
     assert store.get(path, max_bytes=9) == b"rows"
@@ -192,13 +194,13 @@ def test_what_a_stopped_run_left_in_the_lane_is_kept_and_the_session_gets_anothe
 ) -> None:
     """Nothing is ever replaced, so a request of the stopped run that is still under way cannot matter."""
     one = machine("one")
-    parent, path = one.claim("run"), lane_path(one)
+    parent, path = lanes.claim(one, "run"), lane_path(one)
     store.put(path, b"of a stopped run")
     with pytest.raises(LaneLost, match="new lane"):
         commit(one, parent, "artifacts", media(one, path, b"rows"))
     assert store.get(path, max_bytes=99) == b"of a stopped run"
     again = WorkingCopy(one.root, store)
-    parent = again.claim("next")
+    parent = lanes.claim(again, "next")
     assert again.link.lane == "lane-2"
     commit(again, parent, "artifacts", media(again, lane_path(again), b"rows"))
     assert store.get(lane_path(again), max_bytes=9) == b"rows"
@@ -206,7 +208,7 @@ def test_what_a_stopped_run_left_in_the_lane_is_kept_and_the_session_gets_anothe
 
 def test_equal_bytes_of_a_stopped_run_are_taken(machine: Attach, store: ObjectStore) -> None:
     one = machine("one")
-    parent = one.claim("run")
+    parent = lanes.claim(one, "run")
     store.put(lane_path(one), b"rows")
     assert commit(one, parent, "artifacts", media(one, lane_path(one), b"rows")).number == 2
 
@@ -223,7 +225,7 @@ def test_what_is_not_of_the_own_lane_is_never_replaced(
     machine: Attach, store: ObjectStore, path: str
 ) -> None:
     one = machine("one")
-    parent = one.claim("run")
+    parent = lanes.claim(one, "run")
     path = path.replace("LANE", one.link.lane)
     store.put(path, b"of another writer")
     with pytest.raises(Conflict, match="other bytes"):
@@ -235,14 +237,14 @@ def test_a_folder_keeps_its_lane_and_a_copy_of_it_gets_another(
     machine: Attach, tmp_path: Path, store: ObjectStore
 ) -> None:
     one = machine("one")
-    one.claim("first")
+    lanes.claim(one, "first")
     lane = one.link.lane
     shutil.copytree(one.root, tmp_path / "twin")
     again = WorkingCopy(one.root, store)
-    again.claim("second")
+    lanes.claim(again, "second")
     assert (again.link.lane, again.link.token) == (lane, 2)
     twin = WorkingCopy(tmp_path / "twin", store)
-    twin.claim("third")
+    lanes.claim(twin, "third")
     assert twin.link.lane != lane
 
 
@@ -250,12 +252,12 @@ def test_a_session_whose_lane_was_claimed_again_is_fenced(
     machine: Attach, store: ObjectStore
 ) -> None:
     one = machine("one")
-    parent = one.claim("first")
-    WorkingCopy(one.root, store).claim("second")
+    parent = lanes.claim(one, "first")
+    lanes.claim(WorkingCopy(one.root, store), "second")
     with pytest.raises(LaneLost):
-        one.behind(parent)
+        bucket_commit.behind(one, parent)
     with pytest.raises(LaneLost):
-        one.commit(parent, {"segments": ()}, "run")
+        bucket_commit.commit(one, parent, {"segments": ()}, "run")
     log = CommitLog(store=store)
     assert [entry.kind for entry in log.after(0)] == ["claim", "claim"]
 
@@ -264,9 +266,9 @@ def test_a_late_entry_of_the_session_before_finds_its_number_taken(
     machine: Attach, store: ObjectStore
 ) -> None:
     one = machine("one")
-    one.claim("first")
+    lanes.claim(one, "first")
     late = LogEntry(number=2, run_id="first", lane=one.link.lane, token=1, parent="")
-    WorkingCopy(one.root, store).claim("second")
+    lanes.claim(WorkingCopy(one.root, store), "second")
     assert CommitLog(store=store).append(late).kind == "claim"
 
 
@@ -335,7 +337,7 @@ def test_a_sweep_deletes_what_no_commit_names_and_a_stale_lane_is_sealed(
     machine: Attach, store: ObjectStore
 ) -> None:
     one = machine("one")
-    parent = one.claim("run")
+    parent = lanes.claim(one, "run")
     commit(one, parent, "artifacts", media(one, lane_path(one), b"rows"))
     store.put(lane_path(one, 1), b"uploaded, not committed")
     store.put("catalog/segments/part-1.parquet", b"uploaded, not committed")
@@ -348,9 +350,9 @@ def test_a_sweep_deletes_what_no_commit_names_and_a_stale_lane_is_sealed(
     assert store.get(lane_path(one), max_bytes=9) == b"rows"
     sealed = one.link.lane
     with pytest.raises(LaneLost):
-        one.behind(parent)
+        bucket_commit.behind(one, parent)
     again = WorkingCopy(one.root, store)
-    again.claim("again")
+    lanes.claim(again, "again")
     assert again.link.lane != sealed
 
 
@@ -359,7 +361,7 @@ def test_a_commit_beside_the_entry_of_a_sweep_is_seen(
 ) -> None:
     """Another writer takes the number that the sweep tries first: what it names stays, and its lane is alive."""
     one, other = machine("one"), machine("other")
-    parent = other.claim("run")
+    parent = lanes.claim(other, "run")
     append, tried = CommitLog.append, []
 
     def slower(self: CommitLog, entry: LogEntry) -> LogEntry:
@@ -408,13 +410,13 @@ def test_a_manifest_has_one_publisher(machine: Attach, store: ObjectStore) -> No
     for copy, text in ((one, b"one"), (other, b"other")):
         for name in ("manifest.parquet", "manifest.json"):
             LocalStorage(copy.root).put(f"manifests/m/{name}", text)
-    one.share_manifest(one.root / "manifests/m", state.number)
-    one.share_manifest(one.root / "manifests/m", state.number)
+    share_manifest(one, one.root / "manifests/m", state.number)
+    share_manifest(one, one.root / "manifests/m", state.number)
     with pytest.raises(Conflict, match="another manifest"):
-        other.share_manifest(other.root / "manifests/m", state.number)
+        share_manifest(other, other.root / "manifests/m", state.number)
     third = machine("third")
     third.refresh()
-    third.fetch_manifests()
+    fetch_manifests(third)
     assert (third.root / "manifests/m/manifest.json").read_bytes() == b"one"
 
 
@@ -422,7 +424,7 @@ def test_a_seal_just_before_a_claim_is_seen(
     machine: Attach, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, cleaner = machine("one"), machine("cleaner")
-    one.claim("first")
+    lanes.claim(one, "first")
     lane, refresh = one.link.lane, WorkingCopy.refresh
 
     def sealed_meanwhile(self: WorkingCopy) -> Snapshot:
@@ -432,7 +434,7 @@ def test_a_seal_just_before_a_claim_is_seen(
 
     monkeypatch.setattr(WorkingCopy, "refresh", sealed_meanwhile)
     again = WorkingCopy(one.root, store)
-    again.claim("second")
+    lanes.claim(again, "second")
     assert again.link.lane != lane
 
 
@@ -467,7 +469,7 @@ def test_a_bucket_that_went_back_is_noticed(machine: Attach, store: ObjectStore)
     newer = commit(other, other.refresh(), "segments", row("segments", uid="c", start=0))
     assert newer.number == 2
     with pytest.raises(OtherHistory, match="commit 2"):
-        one.claim("run")
+        lanes.claim(one, "run")
 
 
 def test_a_recovery_leaves_what_another_process_copies(machine: Attach) -> None:
@@ -491,12 +493,12 @@ def test_a_recovery_leaves_what_another_process_copies(machine: Attach) -> None:
 
 def test_files_of_a_lane_that_was_left_are_removed(machine: Attach, store: ObjectStore) -> None:
     one = machine("one")
-    parent, path = one.claim("run"), lane_path(one)
+    parent, path = lanes.claim(one, "run"), lane_path(one)
     store.put(path, b"of a stopped run")
     with pytest.raises(LaneLost):
         commit(one, parent, "artifacts", media(one, path, b"rows"))
     again = WorkingCopy(one.root, store)
-    again.claim("next")
+    lanes.claim(again, "next")
     assert (again.link.lane, again.link.left) == ("lane-2", ("lane-1",))
     with writing(CorpusLayout(one.root), LocalStorage(one.root), always_recovers=True):
         assert not (one.root / path).exists()
@@ -520,7 +522,7 @@ def test_two_commands_may_make_one_working_copy(machine: Attach, tmp_path: Path)
 
     class Slow(ObjectStore):
         def get(self, key: str, *, max_bytes: int) -> bytes:
-            attach(root, uri, ObjectStore(uri)).claim("first")
+            lanes.claim(attach(root, uri, ObjectStore(uri)), "first")
             return super().get(key, max_bytes=max_bytes)
 
     copy = attach(root, uri, Slow(uri))
@@ -541,7 +543,7 @@ def test_logs_are_sent_once(
 ) -> None:
     one = machine("one")
     LocalStorage(one.root).put("ledger/run-1.jsonl", b"{}")
-    one.finish()
+    lanes.finish(one)
     sent: list[str] = []
     put_file = ObjectStore.put_file
 
@@ -551,7 +553,7 @@ def test_logs_are_sent_once(
 
     monkeypatch.setattr(ObjectStore, "put_file", sending)
     LocalStorage(one.root).put("ledger/run-2.jsonl", b"{}")
-    one.finish()
+    lanes.finish(one)
     assert sent == ["ledger/run-2.jsonl"]
 
 
@@ -614,7 +616,7 @@ def test_a_pull_that_is_not_finished_commits_nothing(
     with pytest.raises(ConfigError, match="has not finished"):
         commit(pulled, pulled.refresh(), "segments", row("segments", uid="a", start=0))
     with pytest.raises(ConfigError, match="has not finished"):
-        pulled.claim("run")
+        lanes.claim(pulled, "run")
 
 
 HOSTILE_FILES: dict[str, dict[str, Any]] = {
@@ -646,7 +648,7 @@ def test_a_row_that_names_no_file_of_a_dataset_is_refused(machine: Attach, case:
 
 def test_an_object_larger_than_committed_is_not_copied(machine: Attach, store: ObjectStore) -> None:
     one = machine("one")
-    state = commit(one, one.claim("run"), "artifacts", media(one, lane_path(one), b"rows"))
+    state = commit(one, lanes.claim(one, "run"), "artifacts", media(one, lane_path(one), b"rows"))
     store.put(lane_path(one), b"rows and more")
     with pytest.raises(SourceError, match="expected at most 4"):
         one.fetch(state)
@@ -730,7 +732,7 @@ def test_catalog_files_that_only_old_states_name_go_with_them(machine: Attach) -
     )
     for number in range(1, 14):
         os.utime(one.root / snapshot.key_of(number), (1e9 + 3600 * number,) * 2)
-    machine("other").claim("run")
+    lanes.claim(machine("other"), "run")
     one.refresh()
     assert snapshot.numbers(one.root) == [*range(5, 15)]
     assert [(one.root / part.path).exists() for part in old] == [False] * 4 + [True] * 9

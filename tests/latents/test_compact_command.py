@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ingest.corpus.layout import LINK
-from ingest.corpus.working_copy import Link
+from ingest.corpus.remote_link import Link
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
 from schemas.errors import ConfigError

@@ -19,7 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus import snapshot
+from ingest.corpus import lanes, snapshot
 from ingest.corpus.commit_log import Change, CommitLog, LogEntry, Replacement, key_of
 from ingest.corpus.layout import MARKER
 from ingest.corpus.state_list import list_states
@@ -150,8 +150,8 @@ def test_threads_use_disks_of_their_own(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(look, range(4)))
     threads = {thread for thread, _ in used}
-    assert len({id(each._disk) for _, each in used}) == len(threads) > 1
-    assert all(each._disk is not copy._disk for _, each in used)
+    assert len({id(each.disk) for _, each in used}) == len(threads) > 1
+    assert all(each.disk is not copy.disk for _, each in used)
 
 
 def test_a_damaged_or_missing_object_is_said_to_be_one(
@@ -186,7 +186,7 @@ def test_a_commit_of_another_machine_comes_by_itself(
     watch.start()
     try:
         before = snapshot.numbers(copy.root)[-1]
-        attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)).claim("run")
+        lanes.claim(attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)), "run")
         wait_for(lambda: snapshot.numbers(copy.root)[-1] == before + 1)
         marker = store.get(MARKER, max_bytes=9999)
         store.put(MARKER, b"{}")
@@ -218,7 +218,7 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_watch(
         wait_for(lambda: len(reported) == 1 or not watch.is_alive())
         fails.clear()
         before = snapshot.numbers(copy.root)[-1]
-        attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)).claim("run")
+        lanes.claim(attach(tmp_path / "other", str(store.uri), ObjectStore(store.uri)), "run")
         wait_for(lambda: snapshot.numbers(copy.root)[-1] == before + 1 or not watch.is_alive())
         assert watch.is_alive()
     finally:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingest.corpus import publishing, snapshot
+from ingest.corpus import publishing, shared_manifests, snapshot
 from ingest.corpus.latent_packs import PackWriter
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import existing, manifest_folder, publish
+from ingest.corpus.shared_manifests import fetch_manifests
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.working_copy import WorkingCopy
 from ingest.corpus.writer import writing
@@ -38,7 +39,7 @@ ENCODER, CAMERA = "enc", "front"
 def curate(copy: WorkingCopy, random: Random, run_id: str) -> None:
     """One command. Raises what it raises."""
     copy.refresh()
-    copy.fetch_manifests()
+    fetch_manifests(copy)
     act = random.choice((merge, merge, add_latents, publish_manifest))
     act(copy, random, run_id)
 
@@ -126,7 +127,7 @@ def publish_manifest(copy: WorkingCopy, random: Random, run_id: str) -> None:
     published = existing(copy.root, facts)
     if published is None:
         publish(copy.root, facts, rows, LocalStorage(copy.root))
-    copy.share_manifest(folder, (published or facts).snapshot)
+    shared_manifests.share_manifest(copy, folder, (published or facts).snapshot)
 
 
 def _manifest(root: Path, current: Snapshot, name: str) -> tuple[ManifestFacts, pa.Table]:

@@ -11,7 +11,16 @@ from typing import Any
 from unittest import mock
 from zlib import crc32
 
-from ingest.corpus import commit_log, working_copy
+from ingest.corpus import (
+    bucket_commit,
+    commit_log,
+    concurrent_commits,
+    lanes,
+    media_upload,
+    shared_manifests,
+    working_copy,
+)
+from ingest.corpus.bucket_copies import BucketCopies
 from ingest.corpus.commit import Committer
 from ingest.corpus.commit_log import Change, CommitLog, Conflict, LogEntry
 from ingest.corpus.committed_files import CommittedFile
@@ -27,12 +36,12 @@ from schemas.outcome import Outcome
 from tests.simulation.store import SimStore
 
 
-def _claims_without_an_entry(self: WorkingCopy, run_id: str) -> Snapshot:
+def _claims_without_an_entry(copy: WorkingCopy, run_id: str) -> Snapshot:
     """No fencing: a session begins without taking the number that the one before may still create."""
-    state = self.refresh()
-    lane = self.link.lane or f"lane-{crc32(self.link.uri.encode()) % 10**6 + 1}"
-    self.link = replace(self.link, lane=lane, token=1)
-    self._disk.put(".remote.json", self.link.data, is_durable=True)
+    state = copy.refresh()
+    lane = copy.link.lane or f"lane-{crc32(copy.link.uri.encode()) % 10**6 + 1}"
+    copy.link = replace(copy.link, lane=lane, token=1)
+    copy.disk.put(".remote.json", copy.link.data, is_durable=True)
     return state
 
 
@@ -48,14 +57,14 @@ def _believes(self: CommitLog, entry: LogEntry) -> LogEntry:
     return standing
 
 
-def _put_over(self: WorkingCopy, file: CommittedFile, source: str | None) -> None:
+def _put_over(copy: WorkingCopy, file: CommittedFile, source: str | None) -> None:
     """Media are put, whatever lies there: a late request of a dead process replaces what was committed."""
     data = (
-        self.store.get(source, max_bytes=1 << 20)
+        copy.store.get(source, max_bytes=1 << 20)
         if source
-        else (self.root / file.path).read_bytes()
+        else (copy.root / file.path).read_bytes()
     )
-    self.store.put(file.path, data)
+    copy.store.put(file.path, data)
 
 
 def _any_attempt(self: RemoteStaging, folder: Path, outcome: Outcome, disk: LocalStorage) -> None:
@@ -79,11 +88,11 @@ def _believes_staged(self: RemoteStaging, folder: Path, outcome: Outcome) -> Out
     return outcome
 
 
-def _does_not_look(self: WorkingCopy, change: Change, other: LogEntry) -> None:
+def _does_not_look(copy: WorkingCopy, change: Change, other: LogEntry) -> None:
     """Rows of an episode that another writer has committed are added again."""
 
 
-def _keeps_the_number(self: WorkingCopy, change: Change, before: int, number: int) -> Change:
+def _keeps_the_number(copy: WorkingCopy, change: Change, before: int, number: int) -> Change:
     """A commit that moves to a later number keeps rows that say the earlier one."""
     return change
 
@@ -95,20 +104,20 @@ def _says_nothing(
     return state
 
 
-def _ignores_seals(self: WorkingCopy, entry: LogEntry) -> None:
+def _ignores_seals(copy: WorkingCopy, entry: LogEntry) -> None:
     """A session goes on although its lane was sealed or claimed."""
 
 
-def _one_lane(self: WorkingCopy, run_id: str) -> Snapshot:
+def _one_lane(copy: WorkingCopy, run_id: str) -> Snapshot:
     """All working copies write to the same datasets."""
-    self._relink(lane="lane-1", token=1)
-    state = _CLAIM(self, run_id)
-    self._relink(lane="lane-1")
+    copy.relink(lane="lane-1", token=1)
+    state = _CLAIM(copy, run_id)
+    copy.relink(lane="lane-1")
     return state
 
 
-_CLAIM, _APPEND, _CHANGE_APPLIED = WorkingCopy.claim, sweeping._append, Change.applied
-_UPLOADED = WorkingCopy._uploaded
+_CLAIM, _APPEND, _CHANGE_APPLIED = lanes.claim, sweeping._append, Change.applied
+_UPLOADED = bucket_commit._uploaded
 _COMMITTED_SINCE = Committer._committed_since
 
 
@@ -119,9 +128,9 @@ def _seals_in_silence(
     return state if new.kind == "seal" else _APPEND(copy, state, entries, new)
 
 
-def _keeps_its_names(self: WorkingCopy, entry: LogEntry, *, after_sweep: bool = False) -> LogEntry:
+def _keeps_its_names(copy: WorkingCopy, entry: LogEntry, *, after_sweep: bool = False) -> LogEntry:
     """A writer that meets a sweep commits what it had uploaded before."""
-    return _UPLOADED(self, entry)
+    return _UPLOADED(copy, entry)
 
 
 def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
@@ -130,7 +139,7 @@ def _forgets_what_came_between(self: Committer, before: Snapshot) -> Set[str]:
     return set() if is_after_own else _COMMITTED_SINCE(self, before)
 
 
-def _takes_what_lies_there(self: WorkingCopy, file: CommittedFile) -> bool:
+def _takes_what_lies_there(copy: WorkingCopy, file: CommittedFile) -> bool:
     """An object that is there already is taken for the one that was to be made."""
     return True
 
@@ -145,21 +154,21 @@ def _replaces_blindly(self: Change, tables: Any) -> dict[str, tuple[Part, ...]]:
     return _CHANGE_APPLIED(replace(self, replaced=gone), tables)
 
 
-def _believes_bytes(self: WorkingCopy, file: CommittedFile) -> None:
+def _believes_bytes(self: BucketCopies, file: CommittedFile) -> None:
     """What was copied is not compared with what was committed."""
     self.store.get_file(file.path, self.root / file.path)
 
 
-def _share_page_first(self: WorkingCopy, folder: Path, built_from: int) -> None:
+def _share_page_first(copy: WorkingCopy, folder: Path, built_from: int) -> None:
     """The page of a manifest is published before its rows."""
     for path in sorted(folder.iterdir(), key=lambda each: each.name != FACTS_FILE):
-        key = path.relative_to(self.root).as_posix()
-        self._share(key, self._disk.get(key, max_bytes=1 << 30))
+        key = path.relative_to(copy.root).as_posix()
+        shared_manifests._share(copy, key, copy.disk.get(key, max_bytes=1 << 30))
 
 
-def _share_over(self: WorkingCopy, key: str, data: bytes) -> None:
+def _share_over(copy: WorkingCopy, key: str, data: bytes) -> None:
     """A manifest of the same name is replaced."""
-    self.store.put(key, data)
+    copy.store.put(key, data)
 
 
 @contextmanager
@@ -171,7 +180,7 @@ def _any_history() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(CommitLog, "_check_history"))
-        for module in (commit_log, working_copy, sweeping):
+        for module in (commit_log, bucket_commit, lanes, sweeping):
             stack.enter_context(mock.patch.object(module, "following", following))
         yield
 
@@ -197,22 +206,22 @@ def _no_conditions() -> Iterator[None]:
 @contextmanager
 def _commit_before_upload() -> Iterator[None]:
     """The entry is made first, and media follow."""
-    commit, place = WorkingCopy.commit, WorkingCopy._place
+    commit, place = bucket_commit.commit, media_upload.place
     waiting: dict[int, list[Any]] = {}  # of the thread that commits
 
-    def commit_first(self: WorkingCopy, *words: Any, **copies: Any) -> Snapshot:
+    def commit_first(*words: Any, **copies: Any) -> Snapshot:
         waiting[get_ident()] = []
-        state = commit(self, *words, **copies)
+        state = commit(*words, **copies)
         for file in waiting.pop(get_ident()):
-            place(self, *file)
+            place(*file)
         return state
 
-    def place_later(self: WorkingCopy, *file: Any) -> None:
+    def place_later(*file: Any) -> None:
         waiting[get_ident()].append(file)
 
     with (
-        mock.patch.object(WorkingCopy, "commit", commit_first),
-        mock.patch.object(WorkingCopy, "_place", place_later),
+        mock.patch.object(bucket_commit, "commit", commit_first),
+        mock.patch.object(media_upload, "place", place_later),
     ):
         yield
 
@@ -232,24 +241,24 @@ def _patch(owner: Any, name: str, mistake: Callable[..., Any]) -> Callable[[], A
 
 
 PLANTS: dict[str, Callable[[], Any]] = {
-    "no_fencing": _patch(WorkingCopy, "claim", _claims_without_an_entry),
+    "no_fencing": _patch(lanes, "claim", _claims_without_an_entry),
     "no_read_back": _patch(CommitLog, "append", _believes),
     "sweep_by_listing": _patch(sweeping, "_append", _says_nothing),
     "commit_before_upload": _commit_before_upload,
-    "media_put_over": _patch(WorkingCopy, "_place", _put_over),
+    "media_put_over": _patch(media_upload, "place", _put_over),
     "rows_of_any_attempt": _two_mistakes,
-    "no_look_for_the_same_episodes": _patch(WorkingCopy, "_check_disjoint", _does_not_look),
-    "old_number_kept": _patch(WorkingCopy, "_renumbered", _keeps_the_number),
-    "seals_ignored": _patch(WorkingCopy, "_check_lane", _ignores_seals),
-    "one_lane": _patch(WorkingCopy, "claim", _one_lane),
+    "no_look_for_the_same_episodes": _patch(concurrent_commits, "check_disjoint", _does_not_look),
+    "old_number_kept": _patch(concurrent_commits, "renumbered", _keeps_the_number),
+    "seals_ignored": _patch(lanes, "check_lane", _ignores_seals),
+    "one_lane": _patch(lanes, "claim", _one_lane),
     "seals_in_silence": _patch(sweeping, "_append", _seals_in_silence),
-    "names_kept_after_a_sweep": _patch(WorkingCopy, "_uploaded", _keeps_its_names),
-    "media_not_compared": _patch(WorkingCopy, "_is_stored", _takes_what_lies_there),
+    "names_kept_after_a_sweep": _patch(bucket_commit, "_uploaded", _keeps_its_names),
+    "media_not_compared": _patch(media_upload, "_is_stored", _takes_what_lies_there),
     "commits_between_forgotten": _patch(Committer, "_committed_since", _forgets_what_came_between),
     "replaced_blindly": _patch(Change, "applied", _replaces_blindly),
-    "copies_not_compared": _patch(WorkingCopy, "_get_file", _believes_bytes),
-    "manifest_before_its_rows": _patch(WorkingCopy, "share_manifest", _share_page_first),
-    "manifest_put_over": _patch(WorkingCopy, "_share", _share_over),
+    "copies_not_compared": _patch(BucketCopies, "_get_file", _believes_bytes),
+    "manifest_before_its_rows": _patch(shared_manifests, "share_manifest", _share_page_first),
+    "manifest_put_over": _patch(shared_manifests, "_share", _share_over),
     "any_history": _any_history,
     "no_conditions": _no_conditions,
 }

@@ -18,11 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from ingest.corpus import commit_log, publishing, snapshot, working_copy
+from ingest.corpus import commit_log, publishing, snapshot, transfers
+from ingest.corpus.bucket_copies import DamagedCopy
 from ingest.corpus.commit_log import OtherHistory
 from ingest.corpus.digest import corpus_digest
 from ingest.corpus.remote_link import read_link
-from ingest.corpus.working_copy import DamagedCopy, WorkingCopy, attach
+from ingest.corpus.working_copy import WorkingCopy, attach
 from ingest.maintenance.sweep import sweep
 from ingest.pipeline.plan import Request
 from ingest.pipeline.process import Work
@@ -135,7 +136,7 @@ def play(seed: int) -> Played:
     with (
         _scratch() as folder,
         mock.patch.object(publishing, "store_of", world.store_of),
-        mock.patch.object(working_copy, "AT_ONCE", 1),
+        mock.patch.object(transfers, "AT_ONCE", 1),
         mock.patch.object(commit_log, "AT_ONCE", 1),
         mock.patch.object(commit_log, "CHECKPOINT_EVERY", 3),
         mock.patch.object(stage, "IngestProgress", Quiet),
