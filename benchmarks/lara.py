@@ -32,7 +32,7 @@ from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Scenes
 from benchmarks.routing.state import State, timed
 from benchmarks.routing.statistics import paired_difference
-from benchmarks.routing.trained import outcomes_of, rollout_report
+from benchmarks.routing.trained import Asked, outcomes_of, rollout_report
 from schemas.errors import PipelineError
 from training.evaluation.motion_probe import FEATURES
 
@@ -231,7 +231,7 @@ class LaraRun:
         return rollout_report(
             outcome
             for task in TRAINED
-            for outcome in outcomes_of(run, key, test.num_rollouts, EXECUTE, task)
+            for outcome in outcomes_of(run, key, test.num_rollouts, EXECUTE, task, Asked())
         )
 
 

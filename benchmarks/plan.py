@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import result
 from benchmarks.routing.settings import Scenes
+from benchmarks.routing.trained import Asked, policy_of
 from schemas.errors import ConfigError
 from training.conditioning.hashed_words import WordsConditioner, WordsReader
 from training.data.action_layout import ACTION_WIDTH, slots_of
@@ -30,9 +31,8 @@ from training.learner import Learner
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.policy.observation import Observation
-from training.policy.policy import Policy, PolicySettings
+from training.policy.policy import Policy
 from training.recipe import TrainRecipe, WordsText, load_recipe
-from training.run.checkpoint import checkpoint_of, recipe_of
 from training.value.head import ValueHead
 from training.value.settings import ValueSettings, ValueShape
 
@@ -48,37 +48,6 @@ BODY, PARTS = "umi", ("left.delta_position_m", "left.delta_rotvec_rad", "left.gr
 EXECUTE = 4  # timesteps of a chunk that are carried out
 PATCHES, LATENT_WIDTH = 64, 112  # of `efficientnet_lite0`
 Figures = dict[str, Any]
-
-
-def planned_policy(
-    run: Path,
-    weights: Path | None = None,
-    *,
-    num_chunks: int,
-    num_steps: int | None = None,
-    seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> Policy:
-    """The policy of a run's last checkpoint that chooses among `num_chunks`, with averaged weights where the recipe has them: as
-    `benchmarks.routing.trained.policy_of`, which it equals at one chunk.
-
-    Args:
-        weights: folder of the encoder's weights; None where they were only seeded.
-
-    Raises:
-        ConfigError: no whole checkpoint, no value head of these weights (`eicorpus train-value RUN --ema`), or no forward dynamics.
-    """
-    from jobs.commands.policy_encoder import encoder_for
-
-    checkpoint = checkpoint_of(run, None)
-    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device=device)
-    settings = PolicySettings(
-        use_averages=recipe_of(checkpoint).optimiser.ema is not None,
-        num_steps=num_steps,
-        seed=seed,
-        num_chunks=num_chunks,
-    )
-    return Policy.load(run, encode, settings, device=device)
 
 
 def untrained_policy(recipe: TrainRecipe, *, num_chunks: int) -> Policy:
@@ -254,7 +223,10 @@ def main(
         settings = load_recipe(recipe, changes)
         policies = {n: untrained_policy(settings, num_chunks=n) for n in numbers}
     else:
-        policies = {n: planned_policy(run, weights, num_chunks=n, num_steps=steps) for n in numbers}
+        policies = {
+            n: policy_of(run, Asked(num_chunks=n, sampling_steps=steps), weights=weights)
+            for n in numbers
+        }
     one = policies[1]
     figures: Figures = {
         "sampling_steps": one.sampler.num_steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two
 from benchmarks.routing.figures import draw
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget, Play, takes
-from benchmarks.routing.publish import FOLDERS, RESULTS, published
+from benchmarks.routing.publish import RESULTS, STUDIES, published
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Settings
+from benchmarks.routing.statistics import t_interval
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from training.data.routing import counts_of_batch
@@ -189,7 +191,7 @@ def test_contrasts_are_sums_of_cells_scene_by_scene() -> None:
     }
     for name, value in by_hand.items():
         assert compared["contrasts"][name]["value"] == pytest.approx(value), name
-        assert compared["contrasts"][name]["num_seeds"] == 2
+        assert len(compared["contrasts"][name]["by_seed"]) == 2
     (cloned,) = (
         row for row in compared["success"] if (row["method"], row["scale"]) == ("clone", 0)
     )
@@ -238,6 +240,12 @@ def test_an_interval_knows_that_scenes_of_a_seed_share_a_network() -> None:
     assert narrow.high < 0.05
 
 
+def test_students_interval_of_a_textbook() -> None:
+    """Mean 5, s 2.582 of four values: 5 ± 3.182 * 2.582 / 2."""
+    assert t_interval([2, 4, 6, 8]) == pytest.approx((0.892, 9.108), abs=1e-3)
+    assert all(math.isnan(end) for end in t_interval([0.3]))
+
+
 def test_a_scene_counts_once() -> None:
     np.testing.assert_array_equal(
         succeeded({"b": [None, 3], "a": [0, None]}), [[1.0, 0.0], [0.0, 1.0]]
@@ -258,7 +266,7 @@ def test_the_page_and_the_figure_show_every_cell(tmp_path: Path) -> None:
     assert path.read_text().count("experts a task") >= 1
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", STUDIES)
 def test_what_is_published_is_made_of_the_cells(name: str) -> None:
     """`python -m benchmarks.routing.publish` writes it."""
     (stored,) = (

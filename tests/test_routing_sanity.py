@@ -15,6 +15,7 @@ from benchmarks.routing.plan import Budget, Play, takes
 from benchmarks.routing.sanity import run, sanity_settings, takes_of
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places
+from benchmarks.routing.trained import Asked
 from schemas.errors import ConfigError
 from training.recipe import load_recipe
 from training.rollout.loop import RolloutOutcome
@@ -65,7 +66,9 @@ class Pipeline:
 
         return work
 
-    def _outcomes(self, run: Path, key: Any, count: int, execute: int, task: str) -> Any:
+    def _outcomes(
+        self, run: Path, key: Any, count: int, execute: int, task: str, asked: Asked
+    ) -> Any:
         self.calls.append(f"rollout {task}")
         return [
             RolloutOutcome(

@@ -53,6 +53,11 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=defaults.num_steps, help="of every training")
     parser.add_argument("--rollouts", type=int, default=defaults.num_rollouts, help="of a task")
+    parser.add_argument(
+        "--sampling-steps",
+        type=int,
+        help="of Euler when a policy acts; planning needs several. Default: the recipe's",
+    )
     parser.add_argument("--recipe", default=defaults.recipe, help="that the cells' recipes extend")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw SVG files there")
@@ -65,6 +70,7 @@ def main() -> None:
         num_rollouts=1 if args.quick else args.rollouts,
         num_steps=20 if args.quick else args.steps,
         scenes=args.scenes,
+        sampling_steps=args.sampling_steps,
         recipe=args.recipe,
     )
     places = Places(out=args.out.absolute())

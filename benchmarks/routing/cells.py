@@ -33,7 +33,7 @@ from benchmarks.routing.plan import Play, Take, takes
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Settings
 from benchmarks.routing.starts import starts_of
-from benchmarks.routing.trained import outcomes_of
+from benchmarks.routing.trained import Asked, outcomes_of
 from schemas.errors import ConfigError
 
 METHODS = ("clone", "routed", "pretrained")
@@ -254,15 +254,14 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
     if cell.num_chunks > 1:
         value = commands.train_value(places, cell.training, cell.seed)
     key = (settings.scenes, cell.seed)
+    asked = Asked(num_chunks=cell.num_chunks, sampling_steps=settings.sampling_steps)
     outcomes = {
-        task: outcomes_of(
-            run, key, settings.num_rollouts, settings.execute, task, num_chunks=cell.num_chunks
-        )
+        task: outcomes_of(run, key, settings.num_rollouts, settings.execute, task, asked)
         for task in TRAINED
     }
     first = settings.budget.expert
     held_out = {task: of[first:] for task, of in experts(settings).items()}
-    starts = starts_of(run, places.raw, held_out, num_chunks=cell.num_chunks)
+    starts = starts_of(run, places.raw, held_out, asked)
     return {
         "success_at": {task: [one.success_at for one in of] for task, of in outcomes.items()},
         "start_error_m": starts.error_m,

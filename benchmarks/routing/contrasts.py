@@ -1,9 +1,11 @@
-"""The contrasts of the study, written down before any cell of the final scenes was run, and how sure they are.
+"""The contrasts of the study and how sure they are. The two of `PRIMARY` were written down before any cell of the final scenes was run, those of P
+before any cell of P, and those of Q before any cell of Q and after those of L and B.
 
 Names: B1 and B2 are `clone` on experts alone and with everything, L1 and L2 `routed`, T2 and T1 `pretrained`;
 P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels. A contrast is a sum of cells of one seed and
 one number of experts with signs; the scenes of a seed are the same for all cells, so it is made scene by scene. Its interval resamples
-seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979; Davison and Hinkley 1997, 3.8).
+seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979; Davison and Hinkley 1997, 3.8). Over four seeds that differ it covers 90 %
+where it says 95, so Student's interval of the means of seeds stands beside it. All seeds train on the same recordings: neither knows how much other experts would change.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.routing.cells import LABEL, POLICY, Cell
-from benchmarks.routing.statistics import NUM_RESAMPLES, Estimate
+from benchmarks.routing.statistics import NUM_RESAMPLES, Estimate, t_interval
 
 Outcomes = npt.NDArray[np.float64]  # [tasks, scenes], 1 where it succeeded
 # Of the largest scale, and of the largest number of chunks, that there is.
@@ -84,7 +86,11 @@ def _of_experts(done: Done, seed: int) -> dict[str, Any]:
             continue
         by_seed = _by_seed(outcomes, {arm.placed(scale, chunks): s for arm, s in signs.items()})
         if by_seed:
-            contrasts[name] = two_level(by_seed, rng).as_dict() | {"num_seeds": len(by_seed)}
+            means = [float(each.mean()) for each in by_seed]
+            contrasts[name] = two_level(by_seed, rng).as_dict() | {
+                "by_seed": means,
+                "t_interval": None if len(means) < 2 else t_interval(means),
+            }
     return {
         "scale": scale,
         "num_chunks": chunks,

@@ -103,9 +103,18 @@ def success_table(by_experts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def contrast_table(by_experts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Of what `compared_cells` gives."""
-    head = ["experts a task", "difference of success", "scales", "mean", "seeds"]
+    head = ["experts a task", "difference of success", "scales", "mean", "t interval", "by seed"]
     rows = [
-        [num, name, f"{of['scale']} and 0", _interval(each, is_signed=True), each["num_seeds"]]
+        [
+            num,
+            name,
+            f"{of['scale']} and 0",
+            _interval(each, is_signed=True),
+            "–"
+            if each["t_interval"] is None
+            else " to ".join(f"{x:+.3f}" for x in each["t_interval"]),
+            " ".join(f"{value:+.2f}" for value in each["by_seed"]),
+        ]
         for num, of in by_experts.items()
         for name, each in of["contrasts"].items()
     ]

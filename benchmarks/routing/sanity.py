@@ -25,7 +25,7 @@ from benchmarks.routing.record import record_all
 from benchmarks.routing.scenes import TRAINED
 from benchmarks.routing.settings import Places, Settings
 from benchmarks.routing.state import State, timed
-from benchmarks.routing.trained import outcomes_of, rollout_report
+from benchmarks.routing.trained import Asked, outcomes_of, rollout_report
 from schemas.errors import ConfigError, PipelineError
 
 REACH, AIM = "reach-v3", 0.7
@@ -104,7 +104,7 @@ def _trained(cell: Cell, settings: Settings, places: Places) -> Answer:
 def _rolled(cell: Cell, settings: Settings, places: Places, task: str) -> Answer:
     key, run_folder = (settings.scenes, settings.seed), places.run(cell.training)
     return rollout_report(
-        outcomes_of(run_folder, key, settings.num_rollouts, settings.execute, task)
+        outcomes_of(run_folder, key, settings.num_rollouts, settings.execute, task, Asked())
     )
 
 

@@ -26,6 +26,7 @@ class Settings:
     # Rollouts of each task in a cell: the same scenes for all cells of a seed.
     num_rollouts: int = 25
     execute: int = 4  # timesteps of a chunk of 16 that are carried out
+    sampling_steps: int | None = None  # of Euler when a policy acts; None is the recipe's
     scenes: Scenes = "final"  # settings are chosen on "validation"; no scene is in both
     encoder: str = "efficientnet_lite0_coarse"
     recipe: str = "study"  # what the cells' recipes extend: `recipes/study.yaml`, one that comes with eicorpus, or a file

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.routing.plan import Take
 from benchmarks.routing.scenes import task_named
-from benchmarks.routing.trained import policy_of
+from benchmarks.routing.trained import Asked, policy_of
 from schemas.metaworld import opening_of
 from training.policy.observation import ActionChunk, Observation
 from training.rollout.sawyer import (
@@ -37,14 +37,12 @@ class Starts:
     chunk_cpu_s: float
 
 
-def starts_of(
-    run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]], *, num_chunks: int = 1
-) -> Starts:
+def starts_of(run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]], asked: Asked) -> Starts:
     """The first chunk of every held-out episode.
 
     The first image is of the recorded video, and the encoder of a policy reduces its colour once more: latents differ a little from those of training.
     """
-    policy = policy_of(run, num_chunks)
+    policy = policy_of(run, asked)
     error_m: dict[str, float] = {}
     cpu_s: list[float] = []
     for task, of in held_out.items():

@@ -2,7 +2,7 @@
 
 Wilson, "Probable inference, the law of succession, and statistical inference" (1927); Hanley and McNeil, "The meaning and use of the area
 under a ROC curve" (1982), whose area is the chance that a good one scores above a bad one, ties counting half; Efron, "Bootstrap
-methods" (1979), percentile intervals.
+methods" (1979), percentile intervals; Student, "The probable error of a mean" (1908).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 NUM_RESAMPLES = 10_000
 Array = npt.NDArray[np.float64]
@@ -70,6 +71,15 @@ def auroc_estimate(
     again = (ranks - len(better) * (len(better) + 1) / 2) / (len(better) * len(worse))
     low, high = np.quantile(again, (0.025, 0.975))
     return Estimate(value=value, low=float(low), high=float(high), count=len(values))
+
+
+def t_interval(values: npt.ArrayLike, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Of the mean of a few independent values, by Student's t: resampling so few is too sure. NaN for one value."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return float("nan"), float("nan")
+    half = float(student.ppf(0.5 + confidence / 2, len(x) - 1)) * x.std(ddof=1) / np.sqrt(len(x))
+    return float(x.mean() - half), float(x.mean() + half)
 
 
 def paired_difference(

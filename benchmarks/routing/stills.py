@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.routing.scenes import TASKS, Task
 from benchmarks.routing.settings import Settings
-from benchmarks.routing.trained import horizon_of, policy_of, scenes
+from benchmarks.routing.trained import Asked, horizon_of, policy_of, scenes
 from training.policy.observation import Pixels
 from training.rollout.loop import Acting, Horizon, closed_loop
 from training.rollout.sawyer import CAMERA, SawyerHand, World
@@ -61,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "osmesa")  # draws without a display and without a GPU
     horizon = horizon_of(args.run, Settings().execute)
-    strips = [np.hstack(images) for _, images in rows(policy_of(args.run), horizon)]
+    strips = [np.hstack(images) for _, images in rows(policy_of(args.run, Asked()), horizon)]
     sheet = cv2.cvtColor(np.vstack(strips), cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(args.out), sheet, [cv2.IMWRITE_JPEG_QUALITY, 85]):
         raise OSError(f"{args.out} was not written")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.routing.rollout import rollout
 from benchmarks.routing.scenes import TASKS, Task
@@ -15,32 +15,48 @@ from benchmarks.routing.statistics import wilson
 from training.rollout.loop import Acting, Horizon, RolloutOutcome, scene_seed
 from training.rollout.sawyer import TIMESTEP_S, World
 
+if TYPE_CHECKING:
+    from training.policy.policy import Policy
+
 # Of scenes that no recording has; those that settings are chosen on are not those of the figures.
 KEYS: dict[Scenes, int] = {"final": 3_000, "validation": 1_000}
 
 
-@lru_cache(maxsize=1)  # a process tries one policy after the other
-def policy_of(run: Path, num_chunks: int = 1) -> Acting:
-    """The policy of a training run's last checkpoint, with averaged weights where the recipe has them. Its encoder's weights are a package's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How a policy is asked: `num_chunks` above 1 plans with the checkpoint's value head; `sampling_steps` of Euler, None is the recipe's."""
 
-    `num_chunks` above 1: it plans, with the value head of the checkpoint.
+    num_chunks: int = 1
+    sampling_steps: int | None = None
+
+
+@lru_cache(maxsize=1)  # a process tries one policy after the other
+def policy_of(
+    run: Path,
+    asked: Asked,
+    *,
+    weights: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Policy:
+    """The policy of a training run's last checkpoint, with averaged weights where the recipe has them.
+
+    Args:
+        weights: folder of the encoder's weights; None where they are a package's.
 
     Raises:
-        ConfigError: no whole checkpoint, or other weights than its latents were made with.
+        ConfigError: no whole checkpoint, other weights than its latents were made with, or nothing to plan with.
     """
-    import torch
-
     from jobs.commands.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
     from training.run.checkpoint import checkpoint_of, recipe_of
 
-    # One sample at a time gains nothing from threads, and loses much where others work on the same cores.
-    torch.set_num_threads(1)
     checkpoint = checkpoint_of(run, None)
-    encode = encoder_for(checkpoint.state.encoder_id, weights=None, hub_id=None, device="auto")
+    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device=device)
     has_averages = recipe_of(checkpoint).optimiser.ema is not None
-    settings = PolicySettings(use_averages=has_averages, num_chunks=num_chunks)
-    return Policy.load(run, encode, settings)
+    settings = PolicySettings(
+        use_averages=has_averages, num_chunks=asked.num_chunks, num_steps=asked.sampling_steps
+    )
+    return Policy.load(run, encode, settings, device=device)
 
 
 def outcomes_of(
@@ -49,17 +65,20 @@ def outcomes_of(
     count: int,
     execute: int,
     task: str,
-    *,
-    num_chunks: int = 1,
+    asked: Asked,
 ) -> list[RolloutOutcome]:
     """Rollouts of one run in one task.
 
     Args:
-        key: which scenes: those of a purpose and of a seed. execute: timesteps of a chunk that are carried out. num_chunks: see `policy_of`.
+        key: which scenes: those of a purpose and of a seed. execute: timesteps of a chunk that are carried out.
     """
     tasks = [each for each in TASKS if each.name == task]
     horizon = horizon_of(run, execute)
-    policy = policy_of(run, num_chunks)
+    import torch
+
+    # One sample at a time gains nothing from threads, and loses much where others work on the same cores.
+    torch.set_num_threads(1)
+    policy = policy_of(run, asked)
     return list(rolled_out(policy, key=key, count=count, horizon=horizon, tasks=tasks))
 
 

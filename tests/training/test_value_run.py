@@ -260,16 +260,16 @@ def test_facts_of_a_server_that_plans_are_checked(run: Path) -> None:
 def test_a_study_plays_the_same_policy_with_one_chunk_and_a_chosen_one_with_more(
     run: Path, labelled: Trainable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`benchmarks.plan.planned_policy` takes averaged weights where there are any, as a study's `policy_of`."""
-    from benchmarks.plan import planned_policy
+    """`policy_of` of the study takes averaged weights where there are any."""
+    from benchmarks.routing.trained import Asked, policy_of
 
     monkeypatch.setattr("jobs.commands.policy_encoder.encoder_for", lambda *_, **__: None)
     mine, _ = copied(run, tmp_path / "run")
     with pytest.raises(ConfigError, match="no value head"):  # `tiny` averages its weights
-        planned_policy(mine, num_chunks=4, device="cpu")
+        policy_of(mine, Asked(num_chunks=4), device="cpu")
     invoke("train-value", str(mine), "--ema", "--steps", "2", "--device", "cpu", "--json")
-    planned = planned_policy(mine, num_chunks=4, num_steps=4, device="cpu")
+    planned = policy_of(mine, Asked(num_chunks=4, sampling_steps=4), device="cpu")
     assert planned.act(observation()).plan_values is not None
-    one = planned_policy(mine, num_chunks=1, device="cpu").act(observation())
+    one = policy_of(mine, Asked(), device="cpu").act(observation())
     plain = opened(mine, use_averages=True).act(observation())
     assert one.targets.tobytes() == plain.targets.tobytes()
