@@ -72,10 +72,10 @@ def _as_json(table: Table) -> Answer:
 
 def main() -> None:
     path = RESULTS / "data/routing.json"
-    made = [published(name) for name in STUDIES]
-    own = {key for run in made for key in run["tables"]}
+    fresh = [published(name) for name in STUDIES]
+    own = {key for run in fresh for key in run["tables"]}
     kept = [run for run in json.loads(path.read_text()) if not own & run["tables"].keys()]
-    path.write_text(json.dumps([*kept, *made], indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps([*kept, *fresh], indent=1, ensure_ascii=False) + "\n")
     for name in STUDIES:
         compared = compared_cells(cells_of(name), seed=Settings().seed)
         draw({name: compared}, RESULTS / "figures")
