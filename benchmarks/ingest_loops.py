@@ -31,9 +31,9 @@ from ingest.pipeline.run import ingest
 from ingest.recipe import Limits, Recipe, VideoSettings
 from ingest.storage.local import LocalStorage
 from ingest.video.encode import x264_options
-from ingest.video.scale import output_size
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, Stream, VideoWindow, pose_channel
 from schemas.rate import instants_ns
+from schemas.stored_size import output_size
 
 RATE_HZ = Fraction(10)
 STRIDE = 3  # a 30 Hz source

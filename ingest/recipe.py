@@ -10,13 +10,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 from schemas.rate import rate_from
+from schemas.stored_size import SHORT_SIDE_PX
 
 
 class VideoSettings(BaseModel):
     """How canonical video is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    short_side_px: int = Field(256, ge=16, le=4096)
+    short_side_px: int = Field(SHORT_SIDE_PX, ge=16, le=4096)
     crf: int = Field(23, ge=0, le=51)
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"

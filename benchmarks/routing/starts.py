@@ -40,7 +40,7 @@ class Starts:
 def starts_of(run: Path, raw: Path, held_out: Mapping[str, Sequence[Take]], asked: Asked) -> Starts:
     """The first chunk of every held-out episode.
 
-    The first image is of the recorded video, and the encoder of a policy reduces its colour once more: latents differ a little from those of training.
+    The first image is of the recorded video, which the corpus copied: latents are those of training.
     """
     policy = policy_of(run, asked)
     error_m: dict[str, float] = {}
@@ -73,6 +73,7 @@ def _first(raw: Path, take: Take) -> Observation:
         pictures={CAMERA: picture[None]},
         history=as_target(T_hand, 1.0)[None],
         state=as_target(T_hand, float(opening_of(float(gap_m)))),
+        is_stored=True,
     )
 
 

@@ -19,8 +19,8 @@ from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
 from ingest.video.camera_video import frame_clock, frame_size
-from ingest.video.scale import output_size
 from schemas.episode import EpisodeRef
+from schemas.stored_size import output_size
 
 DECODE_PX_PER_S = 272e6
 ENCODE_PX_PER_S = 57e6

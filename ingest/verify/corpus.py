@@ -46,10 +46,18 @@ from ingest.verify.rows import (
     texts_of,
 )
 from ingest.verify.values import stats_findings, value_findings
-from ingest.verify.video import video_findings
+from ingest.verify.video import profile_not_played, video_findings
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedEpisode:
+    """`not_played`: H.264 profile and path of each video that browsers do not play, which is no finding."""
+
+    findings: list[Finding]
+    not_played: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +67,21 @@ class EpisodeCheck:
     corpus: Path
     deep: bool = False
 
-    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> list[Finding]:
+    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> CheckedEpisode:
         stored, place = item
         findings: list[Finding] = []
+        not_played: list[tuple[str, str]] = []
         for camera in stored.cameras:
             if f"observation.images.{camera}" in place.dataset.video_keys:
                 findings += video_findings(self.corpus, stored, camera, place, deep=self.deep)
+                path = stored.video_path(camera)
+                if profile := profile_not_played(self.corpus, path):
+                    not_played.append((profile, path))
         table, problems = self._rows(stored, place)
         findings += problems
         if table is not None:
             findings += self._table_findings(table, stored, place, is_sound=not findings)
-        return findings
+        return CheckedEpisode(findings=findings, not_played=not_played)
 
     def _rows(
         self, stored: CommittedEpisode, place: EpisodePlace
@@ -111,7 +123,7 @@ class FetchedEpisodeCheck:
     check: EpisodeCheck
     objects: FetchedObjects
 
-    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> list[Finding]:
+    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> CheckedEpisode:
         stored, _ = item
         sizes = {each.path: each.num_bytes for each in stored.artifacts}
         paths = [stored.data_path, *map(stored.video_path, stored.cameras)]
@@ -123,6 +135,14 @@ MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped ru
 
 
 @dataclass(kw_only=True)
+class NotPlayed:
+    """Videos of one profile. `first`: the path of one of them."""
+
+    first: str
+    videos: int = 0
+
+
+@dataclass(kw_only=True)
 class VerifyProgress:
     """How far it is, and in the end how much was looked at."""
 
@@ -131,6 +151,7 @@ class VerifyProgress:
     frames: int = 0
     datasets: list[str] = field(default_factory=list)
     snapshot: int = 0
+    not_played: dict[str, NotPlayed] = field(default_factory=dict)  # by H.264 profile
 
 
 Progress = Callable[[VerifyProgress], None]
@@ -291,12 +312,14 @@ class _Verification:
             if self.objects is None
             else FetchedEpisodeCheck(check=self.check, objects=self.objects)
         )
-        for (stored, _), findings in zip(work, self.pool.map(check, work), strict=True):
+        for (stored, _), checked in zip(work, self.pool.map(check, work), strict=True):
             if not stored.is_erased:
                 self.seen.episodes += 1
                 self.seen.frames += stored.row.length
+            for profile, path in checked.not_played:
+                self.seen.not_played.setdefault(profile, NotPlayed(first=path)).videos += 1
             self.progress(self.seen)
-            yield from findings
+            yield from checked.findings
 
 
 def _half_done_there(bucket: WorkingCopy) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
 from ingest.verify.rows import EpisodePlace
+from ingest.video.h264_profile import unplayed_profile
 from ingest.video.source import Video, decoded, open_video, pts_of, span_packets
 from schemas.errors import SourceError, TransientError
 
@@ -68,6 +69,18 @@ def video_findings(
         yield finding(
             CheckCode.VIDEO_UNREADABLE, path, error.message, "a video that can be decoded"
         )
+
+
+def profile_not_played(corpus: Path, path: str) -> str:
+    """The name of its H.264 profile, where browsers do not play that; "" of all others, and of a file that `video_findings` reports."""
+    if problem_opening(corpus, path) is not None:
+        return ""
+    try:
+        with open_video(str(within(corpus, path)), num_threads=1) as video:
+            context = video.stream.codec_context
+            return unplayed_profile(context.extradata) if context.name == "h264" else ""
+    except (SourceError, TransientError):
+        return ""
 
 
 def listed(video: Video, *, at_most: int) -> Listing:

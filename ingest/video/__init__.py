@@ -6,6 +6,7 @@ __all__ = [
     "camera_video",
     "cut",
     "encode",
+    "h264_profile",
     "join",
     "scale",
     "source",

@@ -8,10 +8,6 @@ Colour rules
 - JPEG is full-range BT.601 (JFIF §7). RGB and grey become BT.601, because readers that ignore tags assume it.
 - Other matrices (BT.2020, SMPTE 240M, FCC) are converted to BT.709; transfer curves are carried as tags, not applied.
 
-Scaling is swscale's bilinear, whose kernel widens with the ratio, so it averages when it shrinks. Measured on 1080p
-to 456 x 256: whole loop 1.40 s bilinear, 1.42 area, 1.54 bicubic; files 522, 685, 656 kB at one crf.
-ACCURATE_RND and BITEXACT cost nothing measurable and make the pixels the same on every CPU.
-
 A display matrix of 90, 180 or 270 degrees (phones, EXIF) is applied: players, the ffmpeg tool and OpenCV show such a
 picture upright, and so annotations refer to it. Pixels are taken as square: K_cam is in stored pixels.
 """
@@ -23,15 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from schemas.errors import Code, SourceError
+from schemas.stored_picture import EXACT, to_420, to_rgb
+from schemas.stored_size import output_size
 
-_HOW = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-# For statistics: the conversion that PyAV's and torchcodec's readers get by default, so that the numbers describe what a
-# loader sees. It is about 1 level of 255 darker than the formula; the exact one (ACCURATE_RND | FULL_CHR_H_INT) takes
-# 0.39 ms a picture of 256 x 256 instead of 0.03, a fifth of all the work.
-_HOW_RGB = Interpolation.BILINEAR | Interpolation.BITEXACT
 _HD_LINES = 720
 _UNSPECIFIED = 2  # AVCOL_SPC, AVCOL_PRI and AVCOL_TRC agree on it
 # AVColorSpace (ITU-T H.273 matrix coefficients) -> swscale's name
@@ -60,15 +53,6 @@ class Colour:
     def tags(self) -> tuple[str, str]:
         """(matrix, range) of the output, in ffmpeg's words."""
         return ("bt709" if self.target == _BT709 else "smpte170m", "tv")
-
-
-def output_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
-    """(width, height) of the output: aspect kept, short side at most `short_side_px`, even, never larger.
-
-    640 x 480 at 256 gives 342 x 256; 225 x 225 gives 224 x 224.
-    """
-    scale = min(1.0, short_side_px / min(width, height))
-    return _even(width, scale), _even(height, scale)
 
 
 def colour_of(frame: VideoFrame, where: str) -> Colour:
@@ -147,18 +131,7 @@ class Scaler:
 
     def rgb(self, scaled: VideoFrame) -> npt.NDArray[np.uint8]:
         """[H, W, 3] uint8 view of a picture that `scale` returned; valid while that picture lives."""
-        frame = self._to_rgb.reformat(
-            scaled,
-            format="rgb24",
-            src_colorspace=_MATRICES[self.colour.target],
-            src_color_range=ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=_HOW_RGB,
-            threads=1,
-        )
-        plane = frame.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-        return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+        return to_rgb(self._to_rgb, scaled, _MATRICES[self.colour.target])
 
     def _check(self, frame: VideoFrame) -> None:
         if (frame.width, frame.height) != self._source_size:
@@ -171,16 +144,12 @@ class Scaler:
             raise SourceError(Code.CONTRACT_BROKEN, problem, where=self._where)
 
     def _scaled(self, frame: VideoFrame) -> VideoFrame:
-        return self._scale.reformat(
+        return to_420(
+            self._scale,
             frame,
-            *self._scaled_size,
-            "yuv420p",
-            src_colorspace=self.colour.source_matrix,
-            dst_colorspace=_MATRICES[self.colour.target],
-            src_color_range=self.colour.source_range,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_HOW,
-            threads=1,
+            self._scaled_size,
+            source=(self.colour.source_matrix, self.colour.source_range),
+            target=_MATRICES[self.colour.target],
         )
 
     def _swapped(self, frame: VideoFrame) -> VideoFrame:
@@ -192,17 +161,16 @@ class Scaler:
             src_colorspace=self.colour.source_matrix,
             src_color_range=self.colour.source_range,
             dst_color_range=ColorRange.JPEG,
-            interpolation=_HOW,
+            interpolation=EXACT,
             threads=1,
         )
-        return self._to_yuv.reformat(
-            VideoFrame.from_ndarray(rgb.to_ndarray(), format="bgr24"),
-            format="yuv420p",
-            dst_colorspace=_MATRICES[self.colour.target],
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_HOW,
-            threads=1,
+        swapped = VideoFrame.from_ndarray(rgb.to_ndarray(), format="bgr24")
+        return to_420(
+            self._to_yuv,
+            swapped,
+            (swapped.width, swapped.height),
+            source=(None, ColorRange.JPEG),
+            target=_MATRICES[self.colour.target],
         )
 
     def _turned(self, frame: VideoFrame) -> VideoFrame:
@@ -212,21 +180,6 @@ class Scaler:
         planes = [np.rot90(p, self.turns) for p in (luma, *chroma)]
         turned = np.concatenate([p.ravel() for p in planes]).reshape(-1, self.size[0])
         return VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="yuv420p")
-
-
-def as_stored(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """[H, W, 3] RGB to what a lossless codec would give back of it in a corpus: one colour for every four pixels, and even sizes.
-
-    A network that learned from a corpus's videos has seen nothing else; a live camera's picture has more colour than that. A corpus also shrinks
-    pictures whose shorter side is above `short_side_px` of its recipe, before it drops colour; that is not imitated. A second pass changes a picture again.
-    """
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    scaler = Scaler(frame, short_side_px=min(frame.width, frame.height), where="a live picture")
-    return np.array(scaler.rgb(scaler.scale(frame)))
-
-
-def _even(length: int, scale: float) -> int:
-    return max(2, min(2 * round(length * scale / 2), length // 2 * 2))
 
 
 def _tag_or_unspecified(tag: int) -> int:

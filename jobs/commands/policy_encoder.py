@@ -15,7 +15,6 @@ from ingest.latents.frame_grid import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder, encoder_id
 from ingest.models.encoder_weights import WeightSource
 from ingest.models.encoders import Fit, encoder_spec
-from ingest.video.scale import as_stored
 from schemas.errors import ConfigError
 from schemas.latents import UNTRAINED, Storage
 
@@ -32,7 +31,7 @@ def encoder_for(
 ) -> Encode | None:
     """From pictures [n, H, W, 3] to tokens [n, T, D] as the latents of that id have them; None where no weights are given and some are needed.
 
-    Pictures lose the colour that a corpus's 4:2:0 videos do not keep: small coloured things look otherwise than in training (docs/results/routing.md).
+    Pictures are those of a corpus: a policy reduces live ones before (`schemas.stored_picture.as_stored`).
 
     Raises:
         ConfigError: the weights are others than those of the id.
@@ -58,9 +57,7 @@ def encoder_for(
     encoder = ImageEncoder.open(choice)
 
     def encode(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        square = np.stack(
-            [fitted(as_stored(picture), choice.preprocessing) for picture in pictures]
-        )
+        square = np.stack([fitted(picture, choice.preprocessing) for picture in pictures])
         tokens: npt.NDArray[Any] = encoder.encode(square).float().cpu().numpy()
         return tokens
 

@@ -14,6 +14,7 @@ from ingest.corpus.publishing import working_copy
 from ingest.corpus.remote_link import address_of
 from ingest.corpus.writer import complete
 from ingest.export.format_names import ExportFormat
+from ingest.verify.corpus import VerifyProgress
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
@@ -65,6 +66,7 @@ def command(
         "episodes": seen.episodes,
         "frames": seen.frames,
         "findings": [asdict(each) for each in findings],
+        "notices": notices_of(seen),
         "peer": summary,
     }
     failure = failure_of(findings)
@@ -122,8 +124,19 @@ def read_by_peer(
     }
 
 
+def notices_of(seen: VerifyProgress) -> list[str]:
+    """What holds, and a user should know."""
+    return [
+        f"{each.videos:,} videos have the H.264 profile {profile}, which Firefox and Safari do not play (one is {each.first}). "
+        "Training reads them, and nothing was lost by encoding them again. Where a browser does not play them, `eicorpus serve` shows single frames."
+        for profile, each in sorted(seen.not_played.items())
+    ]
+
+
 def show(answer: dict[str, Any], findings: list[Finding]) -> None:
-    """A table of findings with their remedies, or one line."""
+    """A table of findings with their remedies, or one line. Notices come first."""
+    for notice in answer["notices"]:
+        stdout.print(f"Note: {notice}", markup=False, highlight=False, soft_wrap=True)
     size = (
         f"{answer['episodes']:,} episodes, {answer['frames']:,} timesteps, "
         f"{answer['datasets']:,} datasets of snapshot {answer['snapshot']}"

@@ -96,7 +96,7 @@ def _channel(channel: Channel) -> models.ChannelAnswer:
     responses={200: {"content": {"video/mp4": {}}}},
 )
 def video(request: Request, uid: str, camera: str, number: Number = None) -> Response:
-    """The video of a camera, whole or in part (Range), with validators (ETag, Last-Modified)."""
+    """The video of a camera, whole or in part (Range), with validators (ETag, Last-Modified). Its media type names the codec."""
     path, _ = _video(request, uid, camera, number)
     file, stamp = media.open_video_file(path)
     conditions = request.headers
@@ -128,10 +128,11 @@ def video(request: Request, uid: str, camera: str, number: Number = None) -> Res
     headers["Content-Length"] = str(part.end - part.start)
     if status == 206:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{stamp.size}"
+    media_type = media.media_type(path, stamp.etag)
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type="video/mp4")
+        return Response(status_code=status, headers=headers, media_type=media_type)
     content = media.blocks(file, part.start, part.end)
-    return StreamingResponse(content, status_code=status, headers=headers, media_type="video/mp4")
+    return StreamingResponse(content, status_code=status, headers=headers, media_type=media_type)
 
 
 @router.get(

@@ -6,16 +6,20 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import av
 import cv2
 
 from ingest.corpus.layout import video_file
 from ingest.curation.captions.sheet import SheetPlan, segment_sheet
+from ingest.video import h264_profile
 from ingest.video.timestep_pictures import pictures_at
 from jobs.service.errors import ApiError, not_here
 from jobs.service.ranges import FileStamp
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
 from schemas.paths import OutsideCorpus, within
 from schemas.regular_file import open_regular
@@ -63,6 +67,20 @@ def stamp_of(file: BinaryIO) -> FileStamp:
     own = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
     tag = hashlib.sha256(own.encode()).hexdigest()[:32]
     return FileStamp(size=status.st_size, etag=f'"{tag}"', modified_s=int(status.st_mtime))
+
+
+@lru_cache(maxsize=4096)
+def media_type(path: Path, etag: str) -> str:
+    """What the file says of its codec, as a browser is asked whether it plays that. `etag`: of the file, another of which has another.
+
+    A file that cannot be opened has the type of any MP4: the request itself is what fails then.
+    """
+    try:
+        with open_video(path, format_name="mp4") as container:
+            context = container.streams.video[0].codec_context
+            return h264_profile.media_type(context.extradata if context.name == "h264" else None)
+    except (SourceError, av.FFmpegError, OSError, IndexError):
+        return h264_profile.media_type(None)
 
 
 def blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

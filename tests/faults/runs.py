@@ -37,7 +37,7 @@ def run(
         source=request.pop("source", TOY),
         root=raw,
         options=request.pop("options", {}),
-        recipe=Recipe(),
+        recipe=request.pop("recipe", Recipe()),
         **request,
     )
     corpus = open_or_create(out, uid="corpus", recipe_digest=asked.recipe.digest, disk=disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import VideoFacts, frame_clock, write_video
+from ingest.video.h264_profile import media_type, unplayed_profile
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import number_of, numbered, read_back, textured, write_source
@@ -49,6 +51,34 @@ def test_ten_hz_source_is_copied_bit_for_bit(tmp_path, options, suffix):
         assert "encoder" not in container.metadata
     mean = np.mean(before, axis=(0, 1, 2)) / 255
     np.testing.assert_allclose(facts.image_stats["mean"].ravel(), mean, atol=2e-3)
+
+
+def test_a_lossless_file_stays_lossless_and_says_that_browsers_do_not_play_it(tmp_path):
+    """x264 writes 4:2:0 without loss in a profile of 4:4:4. Encoding it again would lose, so it is copied."""
+    pictures = [textured(i, 320, 240) for i in range(20)]
+    source, usual = tmp_path / "lossless.mp4", tmp_path / "usual.mp4"
+    write_source(source, pictures, rate=TEN, options=CLOSED | {"qp": "0"})
+    write_source(usual, pictures, rate=TEN, options=CLOSED)
+    out = tmp_path / "out.mp4"
+    assert ingest(source, out, 20).was_copied
+    assert np.array_equal(read_back(out)[0], read_back(source)[0])
+    found = {}
+    for path in (out, usual):
+        with av.open(str(path)) as container:
+            extradata = container.streams.video[0].codec_context.extradata
+        found[path] = unplayed_profile(extradata), media_type(extradata)
+    profile, named = found[out]
+    assert profile == "High 4:4:4 Predictive"
+    assert re.fullmatch(r'video/mp4; codecs="avc1\.F4[0-9A-F]{4}"', named)
+    profile, named = found[usual]
+    assert profile == ""
+    assert re.fullmatch(r'video/mp4; codecs="avc1\.64[0-9A-F]{4}"', named)
+
+
+def test_a_stream_that_says_no_profile_is_any_video():
+    for extradata in (None, b"", b"\x00\x00\x00\x01\x67\xf4\x00\x0a"):
+        assert unplayed_profile(extradata) == ""
+        assert media_type(extradata) == "video/mp4"
 
 
 def test_copy_of_a_part_starts_at_its_keyframe(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from ingest.recipe import Recipe, VideoSettings
 from ingest.verify.digest import digest
 from ingest.verify.finding import CheckCode
 from ingest.verify.peer import Peer
@@ -235,3 +236,24 @@ class TestWithLeRobot:
         found = {(f["check"], f["path"]) for f in answer["findings"]}
         assert ("peer", toy) in found
         assert ("data_timestamp", f"{toy}/data/chunk-000/episode_000001.parquet") in found
+
+
+def test_videos_that_browsers_do_not_play_are_a_notice(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are what a recipe without loss makes, and nothing is wrong with them."""
+    lossless = Recipe(video=VideoSettings(crf=0))
+    corpus = build_toy(tmp_path / "toy", tmp_path / "corpus", recipe=lossless)
+    assert call("verify", str(corpus), "--json") == 0
+    answer = answer_of(capsys)
+    assert answer["ok"]
+    assert answer["findings"] == []
+    (notice,) = answer["notices"]
+    assert notice.startswith(
+        "4 videos have the H.264 profile High 4:4:4 Predictive, which Firefox and Safari do not play"
+    )
+    assert video_file(corpus, episode=0).relative_to(corpus).as_posix() in notice
+    assert call("verify", str(corpus)) == 0
+    assert f"Note: {notice}" in capsys.readouterr().out
+    assert call("verify", str(sound), "--json") == 0
+    assert answer_of(capsys)["notices"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from ingest.catalog.catalog import Catalog
+from ingest.recipe import Recipe, VideoSettings
 from ingest.stored_episode import StoredEpisode
 from jobs.service import api_media
 from jobs.service.series import min_max
 from tests.curation.lifecycle_corpus import rows_of, uids
+from tests.faults.runs import run
+from tests.faults.toy import write_toy
 from tests.service.corpora import client_of
 
 API = "/api/v1"
@@ -55,6 +59,35 @@ def test_a_frame_is_the_picture_of_its_timestep(toy: Path, toy_client: TestClien
     assert again.status_code == 304
     other = toy_client.get(f"{API}/episodes/{uid}/frames/1/front", headers={"If-None-Match": tag})
     assert other.status_code == 200
+
+
+def test_a_video_says_its_codec(toy: Path, toy_client: TestClient, tmp_path: Path) -> None:
+    """A page asks the browser whether it plays that; many do not play what has no loss."""
+    lossless = tmp_path / "corpus"
+    recipe = Recipe(video=VideoSettings(crf=0))
+    run(write_toy(tmp_path / "raw", {"a": "good"}), lossless, recipe=recipe)
+    types = {}
+    for corpus, client in ((toy, toy_client), (lossless, client_of(lossless, tmp_path / "state"))):
+        address = f"{API}/episodes/{uids(corpus)['a']}/videos/front"
+        head, whole = client.head(address), client.get(address)
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        part = client.get(address, headers={"Range": "bytes=0-0"})
+        assert (part.status_code, part.headers["content-type"]) == (
+            206,
+            head.headers["content-type"],
+        )
+        types[corpus] = head.headers["content-type"]
+    assert re.fullmatch(r'video/mp4; codecs="avc1\.64[0-9A-F]{4}"', types[toy])
+    assert re.fullmatch(r'video/mp4; codecs="avc1\.F4[0-9A-F]{4}"', types[lossless])
+
+
+def test_a_video_that_is_none_has_the_type_of_any(copy: Path, tmp_path: Path) -> None:
+    client, uid = client_of(copy, tmp_path / "state"), uids(copy)["a"]
+    for video in copy.rglob("*.mp4"):
+        video.unlink()
+        video.write_bytes(b"no video")
+    answer = client.head(f"{API}/episodes/{uid}/videos/front")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
 
 
 def test_a_sheet_is_a_picture(toy: Path, toy_client: TestClient) -> None:

@@ -14,6 +14,7 @@ import torch
 from websockets.asyncio.client import ClientConnection, connect
 
 from schemas.errors import ConfigError
+from schemas.stored_picture import as_stored
 from tests.training.causal_cases import network
 from training.causal.learner import CausalLearner
 from training.causal.policy import CausalPolicy
@@ -138,6 +139,22 @@ def test_what_was_seen_and_done_changes_what_comes_next() -> None:
     assert not np.array_equal(base, after(2, 1.0))
     assert not np.array_equal(base, after(1, 0.5))
     assert not np.array_equal(base, after(1, 1.0, "stop"))
+
+
+def test_the_encoder_gets_frames_as_a_corpus_stores_them() -> None:
+    shown: list[np.ndarray] = []
+
+    def encode(pictures: np.ndarray) -> Floats:
+        shown.append(pictures)
+        return np.zeros((1, 4, 3), np.float32)
+
+    made = policy()
+    made.encode, made.short_side_px = encode, 32
+    talk = made.conversation()
+    talk.reset("go", "umi")
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    talk.infer({"front": picture})
+    np.testing.assert_array_equal(shown[0], as_stored(picture, 32)[None])
 
 
 def test_actions_travel_in_their_units_and_come_back_as_they_were() -> None:

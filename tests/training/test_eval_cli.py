@@ -26,7 +26,6 @@ from benchmarks.annotated_corpus import build_manifest
 from ingest.latents.frame_grid import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
-from ingest.video.scale import as_stored
 from jobs.cli import app
 from jobs.commands.eval import not_beaten
 from jobs.commands.policy_encoder import encoder_for, model_of
@@ -435,7 +434,7 @@ def test_the_encoder_of_a_run_is_found_by_its_id() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (2, 90, 120, 3), dtype=np.uint8)
     encode = encoder_for(opened.id, weights=None, hub_id=None, device="cpu")
     assert encode is not None
-    square = np.stack([fitted(as_stored(each), choice.preprocessing) for each in picture])
+    square = np.stack([fitted(each, choice.preprocessing) for each in picture])
     np.testing.assert_array_equal(encode(picture), opened.encode(square).float().numpy())
     with pytest.raises(ConfigError, match="are not those of"):
         encoder_for("dinov3_tiny_untrained3-0123456789ab", weights=None, hub_id=None, device="cpu")

@@ -17,6 +17,8 @@ from schemas import manifest as manifests
 from schemas.embodiment import embodiment_for
 from schemas.errors import ConfigError
 from schemas.geometry import rot6d_cols_from_rotmat
+from schemas.stored_picture import as_stored
+from schemas.stored_size import SHORT_SIDE_PX
 from schemas.supervision import Task
 from tests.ingest.verify_corpus import rewrite_column
 from tests.training.corpus import (
@@ -229,7 +231,10 @@ def test_pictures_go_through_the_encoder(trainable: Trainable, loader: Loader) -
     assert len(seen[0]) == 2  # as many as the recipe looks at, the last ones
     assert network.known is not None
     past = network.known.past[0].view(2, 2, 6, 8)[:, 1, :, 0]  # the second view is the wrist
-    assert past.tolist() == [[20 + i for i in range(1, 7)], [40 + i for i in range(1, 7)]]
+    stored = [as_stored(each, SHORT_SIDE_PX) for each in pictures[1:]]
+    np.testing.assert_array_equal(seen[0], stored)
+    want = [[float(each.mean()) + i for i in range(1, 7)] for each in stored]
+    np.testing.assert_allclose(past, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

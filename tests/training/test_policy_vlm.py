@@ -20,6 +20,7 @@ from ingest.models.vlm import LocalVlm
 from jobs.cli import app
 from schemas.errors import ConfigError
 from schemas.manifest import Latent, ManifestRow
+from schemas.stored_picture import as_stored
 from schemas.text_features import (
     NO_CAMERA,
     NO_PICTURE,
@@ -49,6 +50,7 @@ from training.run.optimiser import adamw
 from training.run.parallel import Ranks
 
 WIDTH, CPU = 64, torch.device("cpu")
+SIDE_PX = 64  # of stored pictures
 TEXTS = ("close the box", "open it", "put all that lies on the table into the box")
 ALONE = FeatureSettings(layer=2, prompt="Do this: {text}", max_text_tokens=24)
 SHOWN = FeatureSettings(layer=1, picture_every_s=1.0)
@@ -164,8 +166,8 @@ def test_it_answers_as_it_would_with_what_was_stored(folder: Path, tmp_path: Pat
 @warm
 def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8)
-    reader, mine = stored(tmp_path, encoder_of(folder, SHOWN), picture)
-    telling = VlmTextEncoder(folder, online_text_of(SHOWN, folder), CPU)
+    reader, mine = stored(tmp_path, encoder_of(folder, SHOWN), as_stored(picture, SIDE_PX))
+    telling = VlmTextEncoder(folder, online_text_of(SHOWN, folder), CPU, SIDE_PX)
     cameras = {"wrist": picture[None] * 0, "front": np.stack([picture * 0, picture])}
     seen = [Observation(text=text, embodiment="umi", pictures=cameras) for text in TEXTS]
     found = telling(seen)
@@ -261,4 +263,4 @@ def test_how_it_was_asked_there_and_back() -> None:
 def test_what_is_no_picture_is_not_shown(picture: np.ndarray) -> None:
     pictures = {"front": picture if picture.dtype == np.float32 else picture.astype(np.uint8)}
     with pytest.raises(ConfigError, match="images of camera 'front'"):
-        image_for_text(Observation(text="", embodiment="umi", pictures=pictures), "*")
+        image_for_text(Observation(text="", embodiment="umi", pictures=pictures), "*", SIDE_PX)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from schemas.errors import ConfigError
+from training.policy.observation import Observation
 from training.server import messages
+from training.server.client import message_of
 from training.server.wire import MAX_ITEMS, packed, unpacked
 
 
@@ -151,6 +153,21 @@ def test_a_message_is_an_observation_or_refused(said: dict[str, Any]) -> None:
         messages.observation_of({"embodiment": "arm", **request}, ("arm", "hand"))
     except ConfigError as error:
         packed(messages.refused(request, str(error)))
+
+
+def test_stored_pictures_are_said_to_be_stored() -> None:
+    """Else the server would reduce them again."""
+    shown = Observation(
+        text="go",
+        embodiment="arm",
+        pictures={"front": np.zeros((1, 4, 4, 3), np.uint8)},
+        is_stored=True,
+    )
+    message = unpacked(packed(message_of(shown)))
+    assert messages.observation_of(message, ("arm",)).is_stored
+    assert not messages.observation_of(message | {"is_stored": False}, ("arm",)).is_stored
+    with pytest.raises(ConfigError, match="is_stored is a str; expected true or false"):
+        messages.observation_of(message | {"is_stored": "yes"}, ("arm",))
 
 
 def test_only_numbers_travel() -> None:

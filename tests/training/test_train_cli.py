@@ -27,6 +27,7 @@ from jobs.commands.train import changes_from
 from jobs.ui import output, train_report
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
+from schemas.stored_size import SHORT_SIDE_PX
 from tests.training.corpus import ENCODER, Trainable
 from training.conditioning.hashed_words import WordsConditioner
 from training.data.action_layout import ACTION_WIDTH
@@ -126,6 +127,19 @@ def test_a_checkpoint_says_which_of_the_state_was_measured(
     assert Policy.load(tmp_path / "run", device="cpu").bodies["umi"].not_measured == frozenset()
     train(trainable.manifest, tmp_path / "run", *with_state, "--until", "2")
     assert checkpoint_of(tmp_path / "run").state.measured_state == measured
+
+
+def test_a_checkpoint_says_how_large_stored_pictures_were(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """Pictures of the corpus are 48 x 32; one that does not say it was trained on those of the default."""
+    train(trainable.manifest, tmp_path / "run", "--until", "1")
+    found = checkpoint_of(tmp_path / "run")
+    assert found.state.short_side_px == 32
+    assert Policy.load(tmp_path / "run", device="cpu").short_side_px == 32
+    state = found.folder / "state.json"
+    state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "short_side_px"}))  # fmt: skip
+    assert Policy.load(tmp_path / "run", device="cpu").short_side_px == SHORT_SIDE_PX
 
 
 @pytest.mark.smoke

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from schemas.errors import ConfigError
+from schemas.stored_picture import as_stored
+from schemas.stored_size import SHORT_SIDE_PX
 from training.causal.learner import CausalLearner
 from training.causal.sampler import CausalSampler, ChunkNoise, KnownFrames
 from training.conditioning.protocol import Conditioner
@@ -56,6 +58,7 @@ class CausalPolicy:
         *,
         encode: Encode | None = None,
         rate_hz: float = 10.0,
+        short_side_px: int = SHORT_SIDE_PX,
         step: int = 0,
         seed: int = 0,
     ) -> None:
@@ -65,7 +68,7 @@ class CausalPolicy:
         """
         self.learner, self.tell, self.normaliser = learner.eval(), tell, normaliser
         self.recipe, self.encode, self.rate_hz = recipe, encode, rate_hz
-        self.step, self.seed = step, seed
+        self.step, self.seed, self.short_side_px = step, seed, short_side_px
         self.settings = learner.network.settings
         if self.settings.sampling.chunk < LEAST_CHUNK:
             problem = "a chunk of 1 frame is the known one at first, and has no action to answer"
@@ -114,6 +117,7 @@ class CausalPolicy:
             recipe_of(checkpoint),
             encode=encode,
             rate_hz=checkpoint.state.rate_hz,
+            short_side_px=checkpoint.short_side_px,
             step=checkpoint.state.step,
             seed=settings.seed,
         )
@@ -321,7 +325,8 @@ class CausalConversation:
                 raise ConfigError(
                     problem, remedy="add --encoder-weights, or send latents", where=_WHERE
                 )
-            tokens = self._policy.encode(checked_images(values[None], camera))[0]
+            picture = checked_images(values[None], camera)[0]
+            tokens = self._policy.encode(as_stored(picture, self._policy.short_side_px)[None])[0]
         out = torch.from_numpy(
             np.array(tokens, dtype=np.float32)
         )  # what came over a wire is not ours to change

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,7 @@ class PositionalFile:
 
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
 INFO = "meta/info.json"
+Taken = TypeVar("Taken")
 
 
 def inside(root: Path, relative: str, *, repair: str = "") -> Path:
@@ -97,13 +98,37 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
     Raises:
         ConfigError: its `meta/info.json` is missing or damaged.
     """
-    relative = f"{dataset_path}/{INFO}"
-    try:
-        features = read_json(inside(corpus, relative), limits=INFO_LIMITS)["features"]
+
+    def names_in(features: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
         if any(name not in features for name in FEATURES):
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
-    except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
+
+    return _of_features(corpus, dataset_path, names_in)
+
+
+def short_side_px(corpus: Path, dataset_paths: Iterable[str]) -> int | None:
+    """The shorter side of the largest picture that data sets store of any camera; None where they have no videos.
+
+    Raises:
+        ConfigError: a `meta/info.json` is missing or damaged.
+    """
+
+    def sides_in(features: Mapping[str, Any]) -> list[int]:
+        shapes = [each["shape"] for each in features.values() if each["dtype"] == "video"]
+        return [min(int(height), int(width)) for height, width, _ in shapes]
+
+    sides = (side for path in dataset_paths for side in _of_features(corpus, path, sides_in))
+    return max(sides, default=None)
+
+
+def _of_features(
+    corpus: Path, dataset_path: str, take: Callable[[Mapping[str, Any]], Taken]
+) -> Taken:
+    relative = f"{dataset_path}/{INFO}"
+    try:
+        return take(read_json(inside(corpus, relative), limits=INFO_LIMITS)["features"])
+    except (SourceError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"damaged ({error!r})"
         raise ConfigError(
             problem, remedy=f"run `eicorpus verify {corpus}`", where=relative

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from schemas.action import ActionSpec
 from schemas.errors import ConfigError
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
+from schemas.stored_picture import as_stored
 from schemas.vlm import MAX_ASPECT
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,7 +27,7 @@ class Observation:
     fewer than the recipe's pictures at the start of an episode, missing ones are masked in the network. latents: camera -> [p, N, D]
     in place of pictures. history: [h, A] absolute targets at 10 Hz in the layout of `ActionSpec`, the last is the one in force now (where the hand is,
     when nothing was commanded yet); more than the recipe's history is not looked at, None is none. state: [A] as measured now, for networks that were
-    trained with it.
+    trained with it. is_stored: the pictures were decoded from videos of a corpus, or as it would store them; others are reduced to what it would store.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Observation:
     latents: Mapping[str, Values] = field(default_factory=dict)
     history: npt.NDArray[Any] | None = None
     state: npt.NDArray[Any] | None = None
+    is_stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +59,23 @@ class ActionChunk:
         """[K, 4, 4] of the hand, `hand_xfz`."""
         rotmat = rotmat_from_rot6d_cols(self.part(f"{side}.rot6d_cols"))
         return transform(rotmat, self.part(f"{side}.position_m"))
+
+
+def stored_images(
+    observation: Observation, camera: str, short_side_px: int, *, last: int
+) -> Pixels:
+    """[last or fewer, h, w, 3] of a camera: what a corpus would give back of the newest.
+
+    Args:
+        short_side_px: of the corpus.
+
+    Raises:
+        ConfigError: they are no pictures.
+    """
+    newest = checked_images(observation.pictures[camera], camera)[-last:]
+    if observation.is_stored:
+        return newest
+    return np.stack([as_stored(picture, short_side_px) for picture in newest])
 
 
 def checked_images(pictures: Pixels, camera: str) -> Pixels:

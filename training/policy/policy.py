@@ -5,7 +5,8 @@
     chunk.T_ref_hand("right")        # [K, 4, 4], reached chunk.t_s seconds from now
 
 The image encoder comes from outside as a function, because training knows none: `encode` takes [n, H, W, 3] uint8 RGB and gives [n, T, D]
-tokens as `eicorpus latents images` stores them, patches last. The noise is drawn once, so the same observation gives the same chunk.
+tokens as `eicorpus latents images` stores them, patches last. It gets what a corpus would store of the pictures (`stored_images`): training saw
+nothing else. The noise is drawn once, so the same observation gives the same chunk.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from schemas.action import ActionSpec
 from schemas.errors import ConfigError
+from schemas.stored_size import SHORT_SIDE_PX
 from schemas.supervision import Task
 from training.data.action_layout import ACTION_WIDTH
 from training.data.camera_views import views_of
@@ -32,7 +34,7 @@ from training.evaluation.draws import Sampler
 from training.learner import Learner
 from training.model.network import KnownInputs
 from training.policy.embodiments import PolicyEmbodiment, embodiments_of
-from training.policy.observation import ActionChunk, Observation, Pixels, checked_images
+from training.policy.observation import ActionChunk, Observation, Pixels, stored_images
 from training.policy.plan import Planner, Value, check_can_plan
 from training.policy.restored import restored
 from training.policy.text_encoder import Tell, open_text_encoder
@@ -72,6 +74,7 @@ class Policy:
         encode: Encode | None = None,
         measured_state: Mapping[str, Sequence[str]] | None = None,
         rate_hz: float = 10.0,
+        short_side_px: int = SHORT_SIDE_PX,
         step: int = 0,
         num_steps: int | None = None,
         precision: Precision | None = None,
@@ -82,10 +85,12 @@ class Policy:
     ) -> None:
         """
         Args:
+            short_side_px: that pictures are shrunk to, as the corpus did; its default where a checkpoint does not know it.
             num_chunks: candidates of each chunk; more than one needs `value`, which scores them (`training/policy/plan.py`).
         """
         self.learner, self.tell, self.normaliser = learner.eval(), tell, normaliser
         self.recipe, self.encode, self.step, self.rate_hz = recipe, encode, step, rate_hz
+        self.short_side_px = short_side_px
         self.sampler = Sampler(
             learner=learner,
             precision=precision or recipe.run.precision,
@@ -151,6 +156,7 @@ class Policy:
             encode=encode,
             measured_state=checkpoint.state.measured_state,
             rate_hz=checkpoint.state.rate_hz,
+            short_side_px=checkpoint.short_side_px,
             step=checkpoint.state.step,
             num_steps=settings.num_steps,
             precision=settings.precision,
@@ -288,7 +294,7 @@ class Policy:
         latents: npt.NDArray[Any] | None = observation.latents.get(camera)
         if latents is None:
             latents = self._encoded(
-                checked_images(observation.pictures[camera], camera)[-s.num_past :]
+                stored_images(observation, camera, self.short_side_px, last=s.num_past)
             )
         tokens = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         if tokens.dim() != 3 or not len(tokens) or tokens.shape[2] != s.latent_width:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import ConfigError
+from schemas.stored_size import SHORT_SIDE_PX
 from schemas.vlm import refuse_what_is_no_model
 from training.conditioning.cached import CachedConditioner, features_of
 from training.conditioning.hashed_words import (
@@ -26,7 +27,7 @@ from training.conditioning.text_model import online_text_of, text_id_of
 from training.conditioning.vlm_parts import folder_of
 from training.data.prefetch import tensors_mapped
 from training.model.text import Text
-from training.policy.observation import Observation, Pixels, checked_images
+from training.policy.observation import Observation, Pixels, stored_images
 from training.recipe import CachedText, OnlineText, WordsText
 from training.run.checkpoint import Checkpoint, recipe_of
 
@@ -36,14 +37,20 @@ KEPT_TEXTS = (
 
 
 class VlmTextEncoder:
-    """A `Tell` for `CachedConditioner`. `folder`: of the model; `asked`: what, and whether with a picture.
+    """A `Tell` for `CachedConditioner`. `folder`: of the model; `asked`: what, and whether with a picture; `short_side_px`: of stored ones.
 
     Raises:
         ConfigError: the folder holds no such model.
     """
 
-    def __init__(self, folder: Path, asked: OnlineText, device: torch.device) -> None:
-        self._asked, self._device = asked, device
+    def __init__(
+        self,
+        folder: Path,
+        asked: OnlineText,
+        device: torch.device,
+        short_side_px: int = SHORT_SIDE_PX,
+    ) -> None:
+        self._asked, self._device, self._short_side_px = asked, device, short_side_px
         self._reader = OnlineReader(corpus=Path(), folder=folder, settings=asked)
         self._model = OnlineConditioner(folder, asked.layer)
         self.width = self._model.width
@@ -54,7 +61,7 @@ class VlmTextEncoder:
         texts = [each.text for each in seen]
         if not self._asked.with_pictures:
             return features_of([self._of_text(text) for text in texts], texts)
-        shown = [image_for_text(each, self._asked.camera) for each in seen]
+        shown = [image_for_text(each, self._asked.camera, self._short_side_px) for each in seen]
         text = self._encoded(texts, shown)
         each = torch.split(text.values, text.layout.num_tokens.tolist())
         return features_of([each[number] for number in text.layout.text_of], texts)
@@ -69,8 +76,8 @@ class VlmTextEncoder:
         return features
 
 
-def image_for_text(observation: Observation, camera: str) -> Pixels:
-    """[H, W, 3]: now, of the first camera by name that matches.
+def image_for_text(observation: Observation, camera: str, short_side_px: int) -> Pixels:
+    """[H, W, 3]: now, of the first camera by name that matches, as the video of an episode has it: features of training are of that.
 
     Raises:
         ConfigError: there is none, as where latents were sent alone, or it is none.
@@ -81,7 +88,7 @@ def image_for_text(observation: Observation, camera: str) -> Pixels:
         raise ConfigError(
             problem, remedy="send one in addition to the latents", where="observation"
         )
-    now: Pixels = checked_images(observation.pictures[name], name)[-1]
+    now: Pixels = stored_images(observation, name, short_side_px, last=1)[0]
     return now
 
 
@@ -124,10 +131,13 @@ def model_of(
 Tell = Callable[[Sequence[Observation]], TextInputs]
 
 
-def _inputs_of(reader: OnlineReader, seen: Sequence[Observation]) -> TextInputs:
+def _inputs_of(reader: OnlineReader, short_side_px: int, seen: Sequence[Observation]) -> TextInputs:
     """For a model that is a part of the checkpoint, in which some of its layers are."""
     asked = reader.settings
-    shown = [image_for_text(each, asked.camera) if asked.with_pictures else None for each in seen]
+    shown = [
+        image_for_text(each, asked.camera, short_side_px) if asked.with_pictures else None
+        for each in seen
+    ]
     return reader.of([each.text for each in seen], shown)
 
 
@@ -146,11 +156,10 @@ def open_text_encoder(
     if isinstance(text, OnlineText) and text.train_last:
         folder, asked = model_of(checkpoint, text, vlm)
         tuned = OnlineConditioner(folder, asked.layer, text.train_last)
-        return partial(
-            _inputs_of, OnlineReader(corpus=Path(), folder=folder, settings=asked)
-        ), tuned
+        reader = OnlineReader(corpus=Path(), folder=folder, settings=asked)
+        return partial(_inputs_of, reader, checkpoint.short_side_px), tuned
     if isinstance(text, CachedText | OnlineText):
-        telling = VlmTextEncoder(*model_of(checkpoint, text, vlm), device)
+        telling = VlmTextEncoder(*model_of(checkpoint, text, vlm), device, checkpoint.short_side_px)
         return telling, CachedConditioner(telling.width)
     if vlm is not None:
         problem = (

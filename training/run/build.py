@@ -19,6 +19,7 @@ from training.data.image_text import ImageTextFile, ImageTextSource, open_image_
 from training.data.latent_targets import bodies_of
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
+from training.data.recording import short_side_px
 from training.data.rng_keys import key_of
 from training.data.routing import RoutingSettings
 from training.lara.settings import LatentActionStage
@@ -103,6 +104,7 @@ def open_session(
     with raise_on_any_rank(ranks):
         image_text = _image_text(recipe, pairs, ranks, mishaps)
         loader = _loader(request, manifest, begun, reader, ranks, world, mishaps, image_text)
+        side_px = _short_side_px(begun, manifest)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
@@ -134,6 +136,7 @@ def open_session(
         settings=settings,
         resumed=begun.resumed,
         measured_state=_measured_state(begun, loader),
+        short_side_px=side_px,
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
@@ -265,6 +268,13 @@ def _measured_state(begun: ResumePoint, loader: Loader) -> dict[str, tuple[str, 
     """Embodiments of a base that this manifest does not have stay as they were."""
     before = {} if begun.checkpoint is None else begun.checkpoint.state.measured_state
     return {**before, **loader.measured_state()}
+
+
+def _short_side_px(begun: ResumePoint, manifest: Manifest) -> int | None:
+    """Of this manifest's corpus; where it has no videos, that of the checkpoint that the run begins with."""
+    before = None if begun.checkpoint is None else begun.checkpoint.state.short_side_px
+    paths = manifest.rows["dataset_path"].unique().to_pylist()
+    return short_side_px(manifest.corpus, paths) or before
 
 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:

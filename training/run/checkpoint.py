@@ -40,6 +40,7 @@ from torch.optim import AdamW
 from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.invalid import invalid
 from schemas.json_text import DOCUMENT, read_json
+from schemas.stored_size import SHORT_SIDE_PX
 from schemas.text_features import FeatureSettings
 from training.causal.settings import AnySettings
 from training.durable import make_durable, make_folder
@@ -83,6 +84,8 @@ class CheckpointState(BaseModel):
     rate_hz: float = (
         10.0  # timesteps a second of what it was trained on: how far apart the actions it says are
     )
+    # Of the largest stored picture of the corpus; None where it had no video, or an older version wrote this.
+    short_side_px: int | None = None
     num_bytes: dict[str, int] = {}  # of each file
     world_size: int = 0
 
@@ -101,6 +104,11 @@ class Checkpoint:
 
     folder: Path
     state: CheckpointState
+
+    @property
+    def short_side_px(self) -> int:
+        """Of the pictures that it learned from; the default of `eicorpus ingest` where it does not say."""
+        return self.state.short_side_px or SHORT_SIDE_PX
 
     @property
     def is_sharded(self) -> bool:

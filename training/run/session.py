@@ -91,6 +91,7 @@ class Session:
     settings: AnySettings
     resumed: Checkpoint | None  # of this run, to go on from
     measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
+    short_side_px: int | None  # this too
     mishaps: Mishaps
     validation: Validation | None
     num_text: int  # tokens of text of a sample, of the longest of a batch
@@ -298,6 +299,7 @@ class Session:
             text_id=self.learner.conditioner.text_id,
             text_settings=self.learner.conditioner.text_settings,
             rate_hz=self.loader.window.rate_hz,
+            short_side_px=self.short_side_px,
             world_size=self.ranks.world_size,
         )
         normaliser = self.loader.normaliser.state()

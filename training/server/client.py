@@ -14,7 +14,7 @@ from schemas.errors import ConfigError, TransientError, system_error_text
 from training.policy.observation import ActionChunk, Observation
 from training.rollout.action_names import spec_of_embodiment
 from training.server.answers import checked_chunk, checked_facts
-from training.server.messages import HISTORY, LATENTS, OBSERVATION, STATE
+from training.server.messages import HISTORY, LATENTS, OBSERVATION, STATE, STORED
 from training.server.wire import packed, unpacked
 
 TIMEOUT_S = 120.0  # of one answer: a large network on a CPU takes its time
@@ -115,4 +115,6 @@ def message_of(observation: Observation) -> dict[str, Any]:
     for name, vector in ((HISTORY, observation.history), (STATE, observation.state)):
         if vector is not None:
             message[f"{OBSERVATION}{name}"] = np.asarray(vector, dtype=np.float64)
+    if observation.is_stored:
+        message[STORED] = True
     return message

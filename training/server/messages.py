@@ -17,6 +17,7 @@ from schemas.errors import ConfigError
 from training.policy.observation import ActionChunk, Observation
 
 OBSERVATION, LATENTS, HISTORY, STATE = "observation/", "latents/", "history", "state"
+STORED = "is_stored"  # see `Observation`
 INFER = ("infer", "predict_action")
 _ENVELOPE = ("type", "request_id", "payload")
 MAX_PROMPT = 10_000  # letters: whoever reads it cuts it at some hundred tokens
@@ -49,6 +50,10 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     if not isinstance(body, str) or body not in embodiments:
         problem = f"embodiment {body!r:.80}; expected one of {', '.join(embodiments)}"
         raise ConfigError(problem, where=_WHERE)
+    is_stored = content.pop(STORED, False)
+    if not isinstance(is_stored, bool):
+        problem = f"{STORED} is a {type(is_stored).__name__}; expected true or false"
+        raise ConfigError(problem, where=_WHERE)
     pictures, latents = {}, {}
     vectors: dict[str, Any] = {}
     for name, value in content.items():
@@ -69,6 +74,7 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
         latents=latents,
         history=vectors.get(HISTORY),
         state=vectors.get(STATE),
+        is_stored=is_stored,
     )
 
 

@@ -127,6 +127,10 @@ export function episodePath(uid) {
   return `/episodes/${encodeURIComponent(uid)}`;
 }
 
+export function frameAddress(uid, camera, timestep) {
+  return ofSnapshot(`${BASE}${episodePath(uid)}/frames/${timestep}/${encodeURIComponent(camera)}`);
+}
+
 export function sheetAddress(uid, camera) {
   return ofSnapshot(`${BASE}${episodePath(uid)}/sheets/${encodeURIComponent(camera)}`);
 }

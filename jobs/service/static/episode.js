@@ -1,6 +1,6 @@
 // One episode: its videos on one clock, its numbers under the same cursor, and what the catalog knows of it.
 
-import { episodePath, failureOf, get, ofSnapshot, query, request } from "/static/api.js";
+import { episodePath, failureOf, frameAddress, get, ofSnapshot, query, request } from "/static/api.js";
 import { isInCart, onCartChange, setInCart } from "/static/cart.js";
 import { Clock } from "/static/clock.js";
 import { byId, h, replace, tierMark } from "/static/dom.js";
@@ -13,11 +13,12 @@ import { drawnInTheme, GUTTER, SeriesPlot, slicesOf } from "/static/plots.js";
 import { ReviewPanel } from "/static/reviews.js";
 import { similarPanel } from "/static/similar.js";
 import { Overlay, Space } from "/static/space.js";
+import { Stills } from "/static/stills.js";
 import { isFault, timeline } from "/static/timeline.js";
 
 class EpisodePage {
   constructor(main, uid, episode, me) {
-    Object.assign(this, { uid, episode, main, range: null, plots: [], overlays: [], selection: new Selection() });
+    Object.assign(this, { uid, episode, main, range: null, plots: [], overlays: [], stills: [], selection: new Selection() });
     const { length } = episode.episode;
     this.clock = new Clock(episode.rate_hz ?? 10, length ?? 1, () => this.timeChanged());
     this.parts = {
@@ -94,14 +95,45 @@ class EpisodePage {
       video.addEventListener("error", () => this.videoMissing(figure, video, camera));
       this.clock.add(video);
       this.parts.videos.append(figure);
+      this.checkCodec(figure, video, camera);
     }
   }
 
-  /** The message of the server stands in the place of the video; the rest of the page goes on. */
+  /** Whether the browser has a decoder is known before it tries: some show a black picture and tell no error. */
+  async checkCodec(figure, video, camera) {
+    const answer = await request(video.src, { method: "HEAD" }).catch(() => null);
+    const type = answer?.ok ? answer.headers.get("Content-Type") : "";
+    if (type?.includes("codecs=") && !video.canPlayType(type)) this.showStills(figure, video, camera, type);
+  }
+
+  /** The server decodes what the browser does not: frames of the timestep stand in, and the caption says so. */
+  showStills(figure, video, camera, type) {
+    if (!video.isConnected) return; // done already
+    this.clock.remove(video);
+    const image = h("img", { alt: `Camera ${camera}`, width: video.getAttribute("width"), height: video.getAttribute("height") });
+    video.replaceWith(image);
+    const codec = /codecs="([^"]*)"/.exec(type ?? "")?.[1];
+    figure.querySelector("figcaption").append(h("span", { class: "stills" }, ` · single frames: this browser does not play this video${codec ? ` (${codec})` : ""}`));
+    const stills = new Stills(image, (timestep) => frameAddress(this.uid, camera, timestep), async (address) => {
+      this.stills = this.stills.filter((each) => each !== stills);
+      const { message } = await orMessage(request(address).then((answer) => (answer.ok ? {} : failureOf(answer))));
+      this.videoGone(figure, camera, message ?? "it cannot be shown");
+    });
+    this.stills.push(stills);
+    stills.showAt(this.clock.timestep);
+  }
+
+  /** Where its file is there, the server may decode it. */
   async videoMissing(figure, video, camera) {
     this.clock.remove(video);
-    const asked = request(video.src, { headers: { Range: "bytes=0-0" } }).then((answer) => (answer.ok ? { message: "it cannot be played" } : failureOf(answer)));
-    const { message: text } = await orMessage(asked);
+    const asked = request(video.src, { headers: { Range: "bytes=0-0" } }).then((answer) => (answer.ok ? { type: answer.headers.get("Content-Type") } : failureOf(answer)));
+    const { message, type } = await orMessage(asked);
+    if (message === undefined) this.showStills(figure, video, camera, type);
+    else this.videoGone(figure, camera, message);
+  }
+
+  /** The message of the server stands in the place of the video; the rest of the page goes on. */
+  videoGone(figure, camera, text) {
     replace(figure, h("p", { class: "missing" }, h("b", {}, "No video"), text), h("figcaption", {}, camera));
   }
 
@@ -153,6 +185,7 @@ class EpisodePage {
     parts.cursor.style.transform = `translateX(${this.x(clock.time * clock.rate)}px)`;
     this.plots.forEach((plot) => plot.showAt(timestep));
     this.overlays.forEach((overlay) => overlay.showAt(timestep));
+    this.stills.forEach((stills) => stills.showAt(timestep));
     if (isStanding && this.wasPlaying) this.settled();
     this.wasPlaying = !isStanding;
   }

@@ -275,6 +275,30 @@ def test_a_video_that_has_gone_leaves_its_message_and_the_rest(
         assert page.locator(".plot .main-svg").count() > 0
 
 
+def test_a_video_that_the_browser_does_not_play_is_shown_as_single_frames(
+    chromium: Browser, demo_site: Site, robot: str
+) -> None:
+    """As Firefox and Safari answer for H.264 without loss: an empty picture would say nothing."""
+    with opened(chromium, demo_site, robot, without="**/geometry") as page:
+        count = page.locator("video").count()
+        assert count > 0
+        page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => ''")
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+        for timestep in range(2):
+            page.wait_for_function(
+                """([count, timestep]) => {
+                  const images = [...document.querySelectorAll(".picture img")];
+                  return images.length === count && images.every((each) => each.naturalWidth && each.src.includes(`/frames/${timestep}/`));
+                }""",
+                arg=[count, timestep],
+            )
+            page.keyboard.press("ArrowRight")
+        assert page.locator("video").count() == 0
+        notice = page.inner_text(".stills >> nth=0")
+        assert "this browser does not play this video (avc1." in notice
+
+
 def test_an_episode_that_is_not_there_is_named(chromium: Browser, demo_site: Site) -> None:
     with opened(chromium, demo_site, "/episodes/no-such-uid") as page:
         assert "no episode 'no-such-uid'" in page.inner_text("main")
