@@ -240,7 +240,7 @@ class Faults:
         return Outcome(
             fault="SIGKILL of the loader process at step 1",
             ends=ends,
-            record=f"none; started again {len(pids) - 1} times",
+            record=f"none; restarts of the loader: {len(pids) - 1}",
             like="the run of threads without it",
             is_same=self.is_same("loader", "clean"),
         )
