@@ -1,6 +1,9 @@
 """Samples a second of `training/data/loader.py` against LeRobotDataset 0.3.3, on the same corpus and the same window; and memory over epochs.
 
     python -m benchmarks.loader [--json] [--quick] [--hogs N] [--rounds N] [--seconds N] [--workers N] [--batch-size N]
+    python -m benchmarks.loader --launches [--json] [--rounds N] [--workers N] [--batch-size N]
+
+`--launches`: what loading costs a thread that launches small operations, 100 for a sample as a step of `lda_1b`, with `run.loader` threads and process.
 
 The corpus is made first: one camera of 256 x 256 at 10 Hz, episodes of 25 s, latents of the size of ViT-S/16 (196 patches of 384, bf16). LeRobot
 runs in `.peer`; without it (`eicorpus peer`) that half is named in `not_run`.
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, ClassVar
@@ -57,6 +62,7 @@ from schemas.episode import (
 )
 from schemas.manifest import Manifest, load
 from schemas.rate import instants_ns
+from training.batch import Batch
 from training.conditioning.hashed_words import WordsReader
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
@@ -81,6 +87,12 @@ KEYS = {
     "lerobot_latents_over_ours_cpu_ratio": "The same in CPU time.",
     "lerobot_latents_over_ours_cpu_least_ratio": "In the worst round. Budget: at least 10.",
     "on_the_fly_over_ours_cpu_ratio": "That sum over the loader's.",
+    "launch_cpu_ms_threads": "CPU time of the trainer's process for loading a batch, beside what launches take.",
+    "launch_cpu_ms_process": "The same with `run.loader: process`.",
+    "launch_mean_process_over_threads_ratio": "Time of a launch beside a process over that beside threads: means.",
+    "launch_p95_process_over_threads_ratio": "The same of the 95th percentile.",
+    "launch_waits_threads": "Times that the launching thread waited for another one, in a step.",
+    "launch_waits_process": "The same with `run.loader: process`.",
     "hogs": "Busy processes beside both.",
     "rss_last_over_second_epoch_ratio": "Memory without mapped files after six epochs over that after two; 1 is flat.",
     "rounds": "Rounds, of which medians are reported.",
@@ -167,9 +179,11 @@ def write_manifest(root: Path, num_episodes: int) -> Manifest:
     return load(build_manifest(corpus, "bench"))
 
 
-def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:
-    settings = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
-    recipe = TrainRecipe.model_validate(settings)
+def loader_of(
+    manifest: Manifest, num_workers: int, batch_size: int, where: str = "threads"
+) -> Loader:
+    run = {"batch_size": batch_size, "num_workers": num_workers, "loader": where}
+    recipe = TrainRecipe.model_validate({"name": "bench", "run": run})
     return Loader(manifest, recipe, reader=WordsReader(num_buckets=1024, num_words=16))
 
 
@@ -191,6 +205,66 @@ def ours(manifest: Manifest, num_workers: int, batch_size: int, budget_s: float)
         num += len(next(batches).action)
     elapsed_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_before
     return Rate(samples_per_s=num / elapsed_s, cpu_ms_per_sample=1000 * cpu_s / num)
+
+
+LAUNCHES = 100  # of a sample: 20,000 of a step of 192
+STEPS = 20  # of a round
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchCost:
+    """Of a thread that launches, for a step: CPU time of its process, times of launches, and how often it waited for another thread."""
+
+    cpu_ms: float
+    mean_us: float
+    p95_us: float
+    waits: float
+
+
+def launched(batches: Iterator[Batch], batch_size: int) -> LaunchCost:
+    """Steps of small operations, each after it took a batch. Waiting for the batch is no launch."""
+    x, clock, waits = torch.zeros(16), time.perf_counter, 0
+    times = np.empty((STEPS, LAUNCHES * batch_size + 1))
+    cpu_before = time.process_time()
+    for of_step in times:
+        next(batches)
+        waits -= resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for i in range(len(of_step)):
+            of_step[i] = clock()
+            x.add_(1)
+        waits += resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    cpu_s, us = time.process_time() - cpu_before, 1e6 * np.diff(times)
+    return LaunchCost(
+        cpu_ms=1000 * cpu_s / STEPS,
+        mean_us=float(us.mean()),
+        p95_us=float(np.quantile(us, 0.95)),
+        waits=waits / STEPS,
+    )
+
+
+def beside_launches(
+    manifest: Manifest, rounds: int, workers: int, batch_size: int
+) -> dict[str, float]:
+    """Medians of rounds in which both and a batch that is there already take turns."""
+    ready = loader_of(manifest, 0, batch_size).batch(0)
+    out: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        alone = launched(repeat(ready), batch_size)
+        costs = {}
+        for where in ("threads", "process"):
+            batches = loader_of(manifest, workers, batch_size, where).batches()
+            for _ in range(4 + 4 * workers):
+                next(batches)
+            costs[where] = launched(batches, batch_size)
+            batches.close()
+            out[f"launch_cpu_ms_{where}"].append(costs[where].cpu_ms - alone.cpu_ms)
+            out[f"launch_waits_{where}"].append(costs[where].waits)
+        for name in ("mean", "p95"):
+            ratio = getattr(costs["process"], f"{name}_us") / getattr(
+                costs["threads"], f"{name}_us"
+            )
+            out[f"launch_{name}_process_over_threads_ratio"].append(ratio)
+    return {name: round(median(values), 3) for name, values in out.items()}
 
 
 def memory(manifest: Manifest, batch_size: int, num_epochs: int) -> list[float]:
@@ -241,6 +315,7 @@ def main(
     workers: Annotated[int, typer.Option(min=0, help="Threads of ours, processes of theirs.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     hogs: Annotated[int, typer.Option(min=0, help="Busy processes beside each measurement.")] = 0,
+    launches: Annotated[bool, typer.Option(help="Only what loading costs launches.")] = False,
 ) -> None:
     """Print samples a second of both, their ratio, and memory over epochs."""
     if quick:
@@ -252,6 +327,10 @@ def main(
     out["not_run"] = []
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), episodes)
+        if launches:
+            out |= beside_launches(manifest, rounds, workers, batch_size)
+            _show(measured_on, out, as_json=as_json)
+            return
         theirs: dict[str, Path] = {}
         if PEER.is_file():
             dataset = manifest.corpus / manifest.row(0).dataset_path
@@ -276,10 +355,14 @@ def main(
     out["not_run"] += [f"{side}: no figure within {LIMIT_S} s" for side in late]
     out["rss_mib_by_epoch"] = [round(x, 1) for x in mib]
     out["rss_last_over_second_epoch_ratio"] = round(mib[-1] / mib[min(1, len(mib) - 1)], 3)
+    _show(measured_on, out, as_json=as_json)
+
+
+def _show(measured_on: Mapping[str, Any], figures: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(result.as_json("loader", measured_on, out) + "\n")
+        sys.stdout.write(result.as_json("loader", measured_on, figures) + "\n")
         return
-    for key, value in out.items():
+    for key, value in figures.items():
         typer.echo(f"{key}: {value}")
 
 

@@ -212,6 +212,9 @@ class RunSettings(_RecipeSection):
     eval_samples: int = Field(512, ge=1)  # of each task
     keep_best: bool = True
     num_workers: int = Field(8, ge=0)  # threads of a rank that load
+    # Where those threads run. "process": in one more process for each rank, which hands over the same batches in shared memory, so that reading takes no time
+    # of the interpreter that launches kernels. It holds num_workers + 3 batches; 2 more are in pinned memory where there is a GPU.
+    loader: Literal["threads", "process"] = "threads"
     # Of the whole run and all ranks: samples that cannot be read and are replaced by others of the same task, and steps whose numbers are not
     # finite and that change nothing. Each is written down; one more ends the run.
     max_bad_samples: int = Field(0, ge=0)
@@ -331,12 +334,12 @@ class TrainRecipe(_RecipeSection):
         return self
 
     def digest(self) -> str:
-        """sha256 of what it decides; `name`, `about` and `data.latent_cache` are not part of it, nor are keys that older runs do not have where they say
+        """sha256 of what it decides; `name`, `about`, `run.loader` and `data.latent_cache` are not part of it, nor are keys that older runs do not have where they say
         nothing: `lara`, `image_text`, `text.train_last`, `data.latent_actions`, `run.shard_ranks`, `architecture.residual` and
         `architecture.image_readout`.
         """
         content = self.model_dump(mode="json", exclude={"name", "about"})
-        del content["data"]["latent_cache"]
+        del content["data"]["latent_cache"], content["run"]["loader"]
         if isinstance(self.lara, NoLara):
             del content["lara"]
         if self.image_text is None:

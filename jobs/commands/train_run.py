@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.run_context import StopRequest
-from jobs.ui.output import answer_json, stderr
+from jobs.ui.output import answer_json, stderr, warn
 from jobs.ui.progress import ProgressLine
 from jobs.ui.train_report import progress_note, show_done, show_idle_gpus, show_plan, sinks_of
 from schemas.errors import ConfigError
@@ -118,6 +118,7 @@ def train(
                     should_stop=is_requested,
                     on_log=on_log,
                     stepped=shown.update,
+                    warn=warn,
                 )
             )
     result = {

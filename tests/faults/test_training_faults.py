@@ -21,6 +21,7 @@ EXPECTED: dict[str, tuple[Callable[[Faults], Outcome], list[int], str]] = {
     "nan": (Faults.step_that_is_not_finite, [0, 0], f"skipped.jsonl: step {FAULTY}"),
     "lost": (Faults.lost_cache, [0, 0], "the cache is made again"),
     "killed": (Faults.killed_rank, [1, -9, 0, 0], "resumed from step"),
+    "loader": (Faults.killed_loader, [0], "restarts of the loader: 1"),
 }
 
 

@@ -9,6 +9,7 @@
 | a step that is not finite | NaN in one gradient of one step |
 | a lost cache | the folder of derived actions is removed while the run goes, and the run is resumed |
 | a killed rank | SIGKILL of one of two ranks (fsdp2, gloo) at a step; the same command again |
+| a killed loader | SIGKILL of the process that makes the batches (`run.loader=process`) at a step |
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -223,6 +225,26 @@ class Faults:
             is_same=self.is_same("killed", "clean_by_two"),
         )
 
+    def killed_loader(self) -> Outcome:
+        """Early: the batches of two more steps are in shared memory already."""
+        pids = set[int | None]()
+
+        def kill(step: int) -> None:
+            loaders = [each for each in active_children() if each.name == "loader"]
+            pids.update(each.pid for each in loaders)
+            if step == 1:
+                loaders[0].kill()
+
+        with before_steps(kill):
+            ends = [self.command("loader", "--set", "run.loader=process")]
+        return Outcome(
+            fault="SIGKILL of the loader process at step 1",
+            ends=ends,
+            record=f"none; restarts of the loader: {len(pids) - 1}",
+            like="the run of threads without it",
+            is_same=self.is_same("loader", "clean"),
+        )
+
     def all(self) -> Iterator[Outcome]:
         assert self.command("clean") == 0
         yield self.failing_reads()
@@ -230,6 +252,7 @@ class Faults:
         yield self.step_that_is_not_finite()
         yield self.lost_cache()
         yield self.killed_rank()
+        yield self.killed_loader()
 
 
 @contextmanager

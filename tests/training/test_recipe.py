@@ -141,6 +141,10 @@ def test_the_digest_is_of_what_is_decided() -> None:
     plain = load_recipe("tiny")
     assert plain.model_copy(update={"name": "other", "about": "x"}).digest() == plain.digest()
     assert load_recipe("tiny", {"seed": 1}).digest() != plain.digest()
+    where = {"run": {"loader": "process"}}  # the batches are the same
+    assert load_recipe("tiny", where).digest() == plain.digest()
+    assert plain.run.loader == "threads"
+    assert load_recipe("lara_joint").run.loader == load_recipe("lda_1b").run.loader == "process"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_read_ahead_fetches_before_a_step_is_made(manifest: Manifest, tmp_path: 
     batches = actual.batches()
     next(batches)
     batches.close()  # type: ignore[attr-defined]  # waits for what is under way
-    ahead = actual._read_ahead()
+    ahead = actual.steps.read_ahead()
     assert ahead is not None
     ahead.reached(0)
     ahead._pool.shutdown(wait=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -105,6 +106,51 @@ def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_
     same = ("loss", "loss_by_task", "samples_per_s", "mfu")  # and what came of it is still told
     assert [again[key] for key in same] == [whole[key] for key in same]
     assert load_result(tmp_path / "one") == again
+
+
+PROCESS = ("--set", "run.loader=process", "--loader-workers", "2")
+
+
+def test_batches_of_another_process_give_the_same_run(trainable: Trainable, tmp_path: Path) -> None:
+    """In parts, gone on with, and by a run that began with threads. Ctrl-C reaches every process of a terminal: the run alone heeds it."""
+    in_parts = ("--set", "run.accumulate=2")
+    train(trainable.manifest, tmp_path / "one", *in_parts)
+    command = words(trainable.manifest, tmp_path / "two", *in_parts, *PROCESS)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *command, "--set", "run.num_steps=4000"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_checkpoints(program, tmp_path / "two", 1)
+    family = psutil.Process(program.pid).children(recursive=True)
+    assert any("spawn_main" in " ".join(each.cmdline()) for each in family)
+    os.killpg(program.pid, signal.SIGINT)
+    _, said = program.communicate(timeout=200)
+    assert program.returncode == 130, said
+    assert "Traceback" not in said
+    assert "started again" not in said
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    stopped = checkpoint_of(tmp_path / "two").state.step
+    more = ("--set", "run.num_steps=4000", *in_parts, "--until", str(stopped + 2))
+    rest = train(trainable.manifest, tmp_path / "two", *more)
+    assert (rest["resumed_from"], rest["data_wait_share"] > 0) == (stopped, True)
+    whole = train(trainable.manifest, tmp_path / "three", *more, *PROCESS)
+    assert whole["step"] == stopped + 2
+    assert weights_of(tmp_path / "two") == weights_of(tmp_path / "three")
+    train(trainable.manifest, tmp_path / "four", *in_parts, *PROCESS, "--until", "3")
+    assert train(trainable.manifest, tmp_path / "four", *in_parts, *PROCESS)["resumed_from"] == 3
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "four")
+
+
+def wait_for_checkpoints(program: subprocess.Popen[Any], out: Path, num: int) -> None:
+    until = time.monotonic() + 200
+    while len(checkpoints(out)) < num and time.monotonic() < until:
+        assert program.poll() is None
+        time.sleep(0.05)
 
 
 def test_a_checkpoint_says_which_of_the_state_was_measured(
@@ -211,10 +257,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    until = time.monotonic() + 100
-    while len(checkpoints(out)) < 2 and time.monotonic() < until:
-        assert program.poll() is None
-        time.sleep(0.05)
+    wait_for_checkpoints(program, out, 2)
     program.kill()
     program.wait()
     found = checkpoint_of(out).state.step
@@ -427,8 +470,9 @@ def test_set_keys_become_a_tree_of_yaml() -> None:
         changes_from(["seed=1", "seed.x=2"], steps=None, workers=None)
 
 
+@pytest.mark.parametrize("loader", ["threads", "process"])
 def test_a_run_goes_on_past_a_broken_file_and_lists_it(
-    trainable: Trainable, tmp_path: Path
+    trainable: Trainable, tmp_path: Path, loader: str
 ) -> None:
     """Ended by it first; the same command with the key that the message names goes on."""
     mine = trainable.copied(tmp_path / "corpus")
@@ -438,9 +482,11 @@ def test_a_run_goes_on_past_a_broken_file_and_lists_it(
     views = [x for x in row.latents if x.encoder_id == ENCODER]
     path = mine.corpus / min(views, key=lambda x: x.camera).path
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(SourceError, match=rf"{path.name}.*broken sample"):
-        train(mine.manifest, tmp_path / "run")
-    found = train(mine.manifest, tmp_path / "run", "--set", "run.max_bad_samples=100")
+    by = ("--set", f"run.loader={loader}")
+    with pytest.raises(SourceError, match=rf"{path.name}.*broken sample") as caught:
+        train(mine.manifest, tmp_path / "run", *by)
+    assert (caught.value.exit_code, caught.value.code) == (1, "unreadable")
+    found = train(mine.manifest, tmp_path / "run", *by, "--set", "run.max_bad_samples=100")
     assert found["step"] == 6
     lines = (tmp_path / "run" / "bad.jsonl").read_text().splitlines()
     assert len(lines) == found["bad_samples"] > 0

@@ -14,7 +14,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -230,6 +230,11 @@ class ImageTextSource:
             )
             remedy = "set image_text.batch_size to a multiple of the number of ranks"
             raise ConfigError(problem, remedy=remedy, where="recipe key image_text.batch_size")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process loads its own tokenizer."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_own"}
+        return partial(ImageTextSource, **settings), ()
 
     def line(self, step: int, number: int, attempt: int) -> int:
         """The line of pair `number` of a step, in place of `attempt` others that cannot be read."""

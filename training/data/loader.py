@@ -5,9 +5,9 @@ A step is a global batch: `training/data/sampler.py` says which samples it has a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +36,20 @@ from training.data.image_text import ImageTextSource
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.latent_targets import LatentTargets, bodies_of, open_targets, paths_of
 from training.data.latent_traffic import LatentTraffic, traffic_of
+from training.data.loader_process import process_batches
 from training.data.normalise import Normaliser, normaliser_of
 from training.data.prefetch import BatchSource, prefetch
-from training.data.read_ahead import ReadAhead
 from training.data.recording import STATE_WIDTH
 from training.data.replaced import Attempts, Replacer
 from training.data.rng_keys import Ints
 from training.data.sample_index import SampleIndexRequest, open_sample_index
 from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
+from training.data.steps import StepSource
 from training.data.stored_latents import CORPUS_FOLDER, LatentPlace, stored_latents, with_cache
 from training.data.windows import Mask, window_of
 from training.lara.settings import JointStage
-from training.recipe import DataSettings, LatentCacheSettings, TrainRecipe
+from training.recipe import DataSettings, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +146,8 @@ class Loader:
             batch_size=recipe.run.batch_size,
             label_share=0.0 if data.latent_actions is None else data.latent_actions.share,
         )
-        self._ahead: LatentCacheSettings | None = None
         if stored is not None:
-            self._opener, self._ahead = with_cache(*stored, place, shape), stored[1]
+            self._opener = with_cache(*stored, place, shape)
         latents = LatentReader(
             manifest.corpus, shape, with_digest=verify_latents, opener=self._opener
         )
@@ -160,6 +160,12 @@ class Loader:
             source=self.source,
             max_bad=recipe.run.max_bad_samples,
             was_replaced=was_replaced or {},
+        )
+        self.steps = StepSource(
+            replacer=self.replacer,
+            image_text=image_text,
+            cache=None if stored is None else stored[1],
+            num_workers=recipe.run.num_workers,
         )
 
     def _is_seen(self) -> Mask:
@@ -286,35 +292,29 @@ class Loader:
         Raises:
             SourceError: more samples cannot be read than `run.max_bad_samples`; the message has the address of one.
         """
-        batch = self.replacer.batch(step)
-        return batch if self.image_text is None else self.image_text.beside(batch, step)
+        return self.steps.batch(step)
 
-    def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
-        """Batches from `first_step` on, without end, prefetched by `recipe.run.num_workers` threads.
+    def batches(
+        self,
+        first_step: int = 0,
+        *,
+        pin_memory: bool = False,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> Generator[Batch]:
+        """Batches from `first_step` on, without end, made ahead by `recipe.run.num_workers` threads, of this process or of another.
+
+        Args:
+            warn: as of `LoaderProcess`.
 
         Raises:
             SourceError: when the batch that has the broken sample is asked for.
         """
-        num_workers, ahead = self.recipe.run.num_workers, self._read_ahead()
-
-        def batch_of(step: int) -> Batch:
-            if ahead is not None:
-                ahead.reached(step)
-            return self.batch(step)
-
-        try:
-            yield from prefetch(batch_of, count(first_step), num_workers, pin_memory=pin_memory)
-        finally:
-            if ahead is not None:
-                ahead.close()
-
-    def _read_ahead(self) -> ReadAhead | None:
-        settings = self._ahead
-        if settings is None or not settings.ahead_steps:
-            return None
-        return ReadAhead(
-            self.source, num_steps=settings.ahead_steps, max_requests=settings.max_requests
-        )
+        if self.recipe.run.loader == "threads":
+            yield from self.steps.batches(first_step, pin_memory=pin_memory)
+            return
+        # In the slots they are ahead enough.
+        batches_from = partial(self.steps.batches, ahead=0)
+        yield from process_batches(batches_from, first_step, pin_memory=pin_memory, warn=warn)
 
     def latent_traffic(self) -> LatentTraffic:
         """What reading pictures of the recipe's batch takes."""

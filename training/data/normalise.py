@@ -45,6 +45,11 @@ class Normaliser:
     is_known: Tensor
     clip: float | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By arrays: `multiprocessing` would put tensors into /dev/shm."""
+        arrays = (x.cpu().numpy() for x in (self.centre, self.scale, self.is_known))
+        return _of_arrays, (self.embodiments, *arrays, self.clip)
+
     def encode(self, values: Tensor, embodiment: Tensor) -> Tensor:
         """[B, K, 172] in metres, radians and fractions to normalised ones; 0 where unknown or constant.
 
@@ -94,6 +99,22 @@ class Normaliser:
         both = {n: torch.cat([getattr(self, n), getattr(later, n)[more]]) for n in _ARRAYS}
         names = (*self.embodiments, *(later.embodiments[i] for i in more))
         return Normaliser(embodiments=names, clip=self.clip, **both)
+
+
+def _of_arrays(
+    embodiments: tuple[str, ...],
+    centre: npt.NDArray[np.float32],
+    scale: npt.NDArray[np.float32],
+    is_known: npt.NDArray[np.bool_],
+    clip: float | None,
+) -> Normaliser:
+    return Normaliser(
+        embodiments=embodiments,
+        centre=torch.from_numpy(centre),
+        scale=torch.from_numpy(scale),
+        is_known=torch.from_numpy(is_known),
+        clip=clip,
+    )
 
 
 _ARRAYS = {"centre": torch.float32, "scale": torch.float32, "is_known": torch.bool}

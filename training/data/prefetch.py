@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice
@@ -66,11 +66,9 @@ def prefetch(
     num_workers: int,
     *,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """Batches in the order of their numbers, whichever is done first, `PREFETCH` more than there are workers. With 0 workers here and now.
-
-    Threads, not processes: what takes time is copying out of mapped files, outside the interpreter's lock. Handing batches over from processes
-    cost half the throughput (docs/results/benchmarks.md), and they need shared memory that containers are short of.
+    ahead: int = PREFETCH,
+) -> Generator[Batch]:
+    """Batches in the order of their numbers, whichever is done first, `ahead` more than there are workers. With 0 workers here and now.
 
     Raises:
         SourceError: when the batch with the broken sample is due; those before it were given out.
@@ -85,7 +83,7 @@ def prefetch(
         return
     pool, left = ThreadPoolExecutor(num_workers, thread_name_prefix="loader"), iter(numbers)
     try:
-        waiting = deque(pool.submit(make_pinned, n) for n in islice(left, num_workers + PREFETCH))
+        waiting = deque(pool.submit(make_pinned, n) for n in islice(left, num_workers + ahead))
         while waiting:
             batch = waiting.popleft().result()
             waiting.extend(pool.submit(make_pinned, n) for n in islice(left, 1))
@@ -94,13 +92,13 @@ def prefetch(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def tensors_mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same value with every tensor in it changed: of a dataclass, a mapping, or a tensor."""
-    if isinstance(value, Tensor):
+def tensors_mapped(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """The same value with every tensor in it changed, or what stands for one: of a dataclass, a mapping, or a tensor."""
+    if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
-        return {key: tensors_mapped(each, change) for key, each in value.items()}
+        return {key: tensors_mapped(each, change, kind) for key, each in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         values = {f.name: getattr(value, f.name) for f in fields(value)}
-        return replace(value, **{k: tensors_mapped(v, change) for k, v in values.items()})
+        return replace(value, **{k: tensors_mapped(v, change, kind) for k, v in values.items()})
     return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +136,7 @@ class Draws:
             ConfigError: there is nothing to draw, or a batch is smaller than the number of its tasks.
         """
         self.anchors, self.routing = anchors, routing
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self._label_share = seed, batch_size, label_share
         segments = anchors.segments
         num = np.asarray(segments["num_anchors"], dtype=np.int64)
         weights = np.where(num > 0, segments["weight"], 0.0)
@@ -160,6 +162,13 @@ class Draws:
         self.counts = self._counts()
         self.order = Order(weights=weights, num_anchors=num, num_draws=self.num_draws, seed=seed)
         self._blocks: dict[tuple[int, int, int], list[Drawn]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By what decides it: its tables are as long as the manifest."""
+        again = partial(
+            Draws, seed=self.seed, batch_size=self.batch_size, label_share=self._label_share
+        )
+        return again, (self.anchors, self.routing)
 
     def _counts(self) -> Ints:
         """[4] samples of each task in every global batch; nothing for a task that no segment may serve: its share goes to the others."""

@@ -48,6 +48,7 @@ FREE = {
         "eval_samples",
         "keep_best",
         "keep_checkpoints",
+        "loader",
         "log_every",
         "max_bad_samples",
         "max_skipped_steps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,7 @@ class RunHooks:
     on_log: Callable[[dict[str, Any]], None] = lambda line: None
     stepped: Callable[[int], None] = lambda done: None  # after every step: how many are done
     progress: Callable[[int, int], None] = field(default=lambda done, whole: None)
+    warn: Callable[[str], None] = field(default=lambda message: None)  # on every rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,11 +209,11 @@ class Session:
                 mishaps=self.mishaps,
             ),
         )
-        batches = self.loader.batches(self.first_step, pin_memory=self.device.type == "cuda")
-        try:
+        batches = self.loader.batches(
+            self.first_step, pin_memory=self.device.type == "cuda", warn=world.warn
+        )
+        with closing(writer), closing(batches):
             return loop.run(batches, self.first_step, self.end)
-        finally:
-            writer.close()
 
     def _trainer(self) -> Trainer:
         """As the checkpoint had it, or as initialised."""
