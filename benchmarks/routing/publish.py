@@ -74,7 +74,11 @@ def main() -> None:
     path = RESULTS / "data/routing.json"
     fresh = [published(name) for name in STUDIES]
     own = {key for run in fresh for key in run["tables"]}
-    kept = [run for run in json.loads(path.read_text()) if not own & run["tables"].keys()]
+    runs = [
+        run | {"tables": {key: table for key, table in run["tables"].items() if key not in own}}
+        for run in json.loads(path.read_text())
+    ]
+    kept = [run for run in runs if run["tables"]]
     path.write_text(json.dumps([*kept, *fresh], indent=1, ensure_ascii=False) + "\n")
     for name in STUDIES:
         compared = compared_cells(cells_of(name), seed=Settings().seed)
