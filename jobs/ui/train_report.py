@@ -203,7 +203,10 @@ def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
         dir=str(request.out),
     )
     stack.callback(run.finish)
-    return lambda line: run.log(dict(scalars(line)), step=line["step"])
+    # The steps of W&B's own only go up: it drops what a run that resumed from an older checkpoint says of a step again.
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    return lambda line: run.log({"step": line["step"], **dict(scalars(line))})
 
 
 def _wandb_id(out: Path) -> str:

@@ -442,7 +442,9 @@ def test_a_folder_is_one_run_of_wandb_and_another_folder_another(
 
     def init(**given: Any) -> Any:
         begun.append(given["id"])
-        return SimpleNamespace(finish=lambda: None, log=lambda *a, **k: None)
+        return SimpleNamespace(
+            finish=lambda: None, log=lambda *a, **k: None, define_metric=lambda *a, **k: None
+        )
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     for name in ("a", "b", "a"):
@@ -455,6 +457,42 @@ def test_a_folder_is_one_run_of_wandb_and_another_folder_another(
             train_report.sinks_of(session, "project", stack)
     assert begun[0] == begun[2] != begun[1]
     assert len(begun[0]) == len(begun[1]) == 16
+
+
+class WandbRun:
+    """As W&B takes lines: one of a step below the last it was given by `step=` is dropped; without it each has the next step."""
+
+    def __init__(self) -> None:
+        self.at, self.lines, self.axes = 0, list[dict[str, float]](), dict[str, str | None]()
+
+    def log(self, line: dict[str, float], step: int | None = None) -> None:
+        step = self.at + 1 if step is None else step
+        if step >= self.at:
+            self.lines.append(line)
+        self.at = max(self.at, step)
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.axes[name] = step_metric
+
+    def finish(self) -> None: ...
+
+
+def test_what_wandb_is_told_of_a_step_again_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed after step 30 resumes from step 10; its lines are drawn over the step of the run."""
+    run = WandbRun()
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: run))
+    request = TrainRequest(manifest=tmp_path, recipe=load_recipe("tiny"), out=tmp_path)
+    for first, steps in ((0, (10, 20, 30)), (10, (20, 30))):
+        session: Any = SimpleNamespace(request=request, first_step=first)
+        with ExitStack() as stack:
+            *_, sink = train_report.sinks_of(session, "project", stack)
+            for step in steps:
+                sink({"step": step, "loss": 1.0, "lara": {"perplexity": 2.0}})
+    assert [line["step"] for line in run.lines] == [10, 20, 30, 20, 30]
+    assert run.lines[0] == {"step": 10, "loss": 1.0, "lara/perplexity": 2.0}
+    assert run.axes == {"step": None, "*": "step"}
 
 
 def test_set_keys_become_a_tree_of_yaml() -> None:
