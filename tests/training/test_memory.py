@@ -65,16 +65,26 @@ FOUND = Footprint(block=100, stream=10, rest=7, batch=3, products=40)
 def of(num_parts: int, world_size: int = 4, **run: object) -> Memory:
     return memory_of(
         FOUND, recipe(**run), num_layers=8, num_parameters=1000, block_parameters=50,
-        world_size=world_size, num_parts=num_parts,
+        root_parameters=600, world_size=world_size, num_parts=num_parts,
     )  # fmt: skip
+
+
+def test_memory_of_shared_weights_by_hand() -> None:
+    """8 blocks of 50 weights are gathered two at a time, 600 outside of them stay. Between parts three quarters of all gradients are other ranks'."""
+    shared = of(1, parallel="fsdp2")
+    assert (shared.state, shared.cast, shared.gathered, shared.unreduced) == (4000, 200, 2400, 0)
+    exact = of(1, parallel="fsdp2", precision="fp32")
+    assert (exact.cast, exact.gathered) == (0, 2400 + 400)
+    assert of(2, parallel="fsdp2").unreduced == of(4, parallel="hsdp").unreduced == 3000
+    assert of(2, parallel="fsdp2").total == 4000 + 200 + 48 + 8 * 807 + 2400 + 3000
+    alone = of(2, world_size=1, parallel="fsdp2")
+    assert (alone.gathered, alone.unreduced) == (0, 0)
 
 
 def test_memory_by_hand() -> None:
     """16 samples a rank: fp32 weights, gradients and two moments are 16 bytes a parameter."""
     assert of(1) == Memory(state=16_000, cast=2000, batch=48, activations=16 * 807)
     assert of(4).activations == 4 * 807
-    assert of(1, parallel="fsdp2").state == 4000
-    assert of(1, parallel="fsdp2").cast == 200
     assert of(1, precision="fp32").cast == 0
     assert of(2, checkpoint_activations=True).activations == 8 * (8 * 10 + 100 + 7)
     assert of(2, checkpoint_activations="selective").activations == 8 * (8 * 50 + 100 + 7)
@@ -102,7 +112,7 @@ def test_what_is_known_of_8_gpus_of_80_gb() -> None:
         by_parts = {
             n: memory_of(
                 found, made, num_layers=settings.num_layers, num_parameters=1_800_000_000,
-                block_parameters=110_000_000, world_size=8, num_parts=n,
+                block_parameters=110_000_000, root_parameters=40_000_000, world_size=8, num_parts=n,
             )
             for n in (1, 2, 4)
         }  # fmt: skip

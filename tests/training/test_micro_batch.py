@@ -83,6 +83,24 @@ def test_nothing_that_fits_is_refused() -> None:
         parts_by_trial(8, lambda n: BASE + EACH * n, BASE)
 
 
+@pytest.mark.parametrize(
+    ("num_bytes", "num_parts"),
+    [(180, 1), (179, 4), (170, 4), (169, 8), (150, 8)],
+)
+def test_gradients_of_earlier_parts_take_room_where_there_are_several(
+    num_bytes: int, num_parts: int
+) -> None:
+    """All 8 samples take 180 bytes. With 50 for the gradients of earlier parts 4 take 190, 2 take 170 and one 160, or 150 if some were in its peak already."""
+    held = (40, 50)
+    assert parts_by_trial(8, lambda n: BASE + EACH * n, num_bytes, without=BASE, held=held) == num_parts  # fmt: skip
+
+
+def test_one_sample_that_fits_without_gradients_of_earlier_parts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one sample at a time"):
+        parts_by_trial(8, lambda n: BASE + EACH * n, 149, without=BASE, held=(40, 50))
+    assert parts_by_trial(1, lambda n: BASE + EACH * n, 110, without=BASE, held=(40, 50)) == 1
+
+
 def test_a_trial_leaves_the_run_as_it_was() -> None:
     """Weights, moments, averages and the use of LARA's codes: the steps after it are those without it, to the bit."""
     of = recipe(accumulate=2, optimiser={"ema": 0.5}, lara=joint(weight_align=0.5, weight_lam=0.5))
@@ -135,8 +153,11 @@ def test_moments_and_the_next_batch_are_counted_beside_what_was_measured() -> No
 
     assert chosen(BASE + later + 10**6 * 8) == 1
     assert chosen(BASE + later + 10**6 * 7) == 2
+    # The second part begins with the gradients of the first.
+    assert chosen(BASE + later + 10**6 * 4 + weights) == 2
+    assert chosen(BASE + later + 10**6 * 4 + weights - 9) == 4
     # Gradients are no cost of a sample: else two were too much.
-    assert (chosen(BASE + later + 10**6 * 2), sizes) == (4, [1, 2])
+    assert (chosen(BASE + later + 10**6 * 2 + weights), sizes) == (4, [1, 2])
     assert (chosen(BASE + later + 10**6 * 2 - 9), sizes) == (8, [1])
     made.step(next(batches(0)), 0)  # now the moments are there
     assert chosen(BASE + bytes_of(batch) + 10**6 * 8) == 1

@@ -46,7 +46,7 @@ from training.run.memory import (
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
-from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
+from training.run.parallel import Ranks, gathered_in_turn, max_over_ranks, raise_on_any_rank
 from training.run.restore import restore_latent_actions, restore_weights, weights_of
 from training.run.resume import (
     ResumePoint,
@@ -358,14 +358,15 @@ def _by_parts(
     if isinstance(recipe.lara, LatentActionStage):
         footprint = replace(footprint, block=0, stream=0, rest=0)
     footprint = replace(footprint, rest=footprint.rest + text_bytes)
-    block = learner.blocks[0]
+    num_parameters, in_turn = trained_and_in_turn(learner)
     return {
         number: memory_of(
             footprint,
             recipe,
             num_layers=settings.num_layers,
-            num_parameters=sum(p.numel() for p in trained(learner).values()),
-            block_parameters=sum(p.numel() for p in block.parameters()),
+            num_parameters=num_parameters,
+            block_parameters=max(in_turn, default=0),
+            root_parameters=num_parameters - sum(in_turn),
             world_size=ranks.world_size,
             num_parts=number,
             shard_ranks=shard_ranks_of(recipe.run, ranks),
@@ -377,14 +378,20 @@ def _by_parts(
 
 
 def _traffic(learner: Trainable, recipe: TrainRecipe, ranks: Ranks) -> Traffic:
-    blocks = sum(p.numel() for block in learner.blocks for p in trained(block).values())
+    num_parameters, in_turn = trained_and_in_turn(learner)
     return traffic_of(
         recipe.run,
         ranks,
-        num_parameters=sum(p.numel() for p in trained(learner).values()),
-        block_parameters=blocks,
+        num_parameters=num_parameters,
+        block_parameters=sum(in_turn),
         num_parts=recipe.run.num_parts,
     )
+
+
+def trained_and_in_turn(learner: Trainable) -> tuple[int, list[int]]:
+    """Parameters that are trained: of all, and of each block that FSDP2 gathers when it is its turn."""
+    of = [sum(p.numel() for p in trained(x).values()) for x in gathered_in_turn(learner)]
+    return sum(p.numel() for p in trained(learner).values()), of
 
 
 def _num_parts(

@@ -3,7 +3,7 @@
 | `run.parallel` | within a machine | between machines |
 |---|---|---|
 | `ddp` | one all-reduce of gradients over all ranks | the same ring crosses machines |
-| `fsdp2` | weights gathered twice a part, gradients reduced and scattered, over all ranks | the same ring |
+| `fsdp2` | weights of blocks gathered twice a part and all others once, gradients reduced and scattered, over all ranks | the same ring |
 | `hsdp` | the same, within a group of `run.shard_ranks` | an all-reduce of each rank's piece of the gradients |
 """
 
@@ -55,14 +55,15 @@ def traffic_of(
 ) -> Traffic:
     """
     Args:
-        num_parameters: that are trained. block_parameters: of all blocks together, which are gathered in the precision of computing; the rest in fp32.
+        num_parameters: that are trained. block_parameters: of all that is gathered in turn, in the precision of computing; the rest is in fp32.
     """
     shard = shard_ranks_of(run, ranks)
     copies = ranks.world_size // shard
     cast = 2 if run.precision == "bf16" else 4
-    gathered = cast * block_parameters + 4 * (num_parameters - block_parameters)
-    # forwards and backwards of every part; a ring sends all but one's own piece
-    inner = (2 * num_parts * gathered + _GRADIENT * num_parameters) * (shard - 1) // shard
+    # of blocks forwards and backwards; what is outside of them stays from one to the other
+    gathered = 2 * cast * block_parameters + 4 * (num_parameters - block_parameters)
+    # a ring sends all but one's own piece
+    inner = (num_parts * gathered + _GRADIENT * num_parameters) * (shard - 1) // shard
     outer = 2 * _GRADIENT * num_parameters // shard * (copies - 1) // copies
     on_one = ranks.local_world_size
     crosses = {"inner": shard > on_one, "outer": ranks.world_size > on_one}

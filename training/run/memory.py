@@ -57,7 +57,8 @@ class Footprint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once;
-    frozen: weights of a language model in the step that are not trained.
+    frozen: weights of a language model in the step that are not trained. Of FSDP2, gathered: whole weights in fp32; unreduced: the gradients of other ranks'
+    pieces, which it keeps from one part to the next.
     """
 
     state: int
@@ -65,10 +66,12 @@ class Memory:
     batch: int
     activations: int
     frozen: int = 0
+    gathered: int = 0
+    unreduced: int = 0
 
     @property
     def total(self) -> int:
-        return self.state + self.cast + self.batch + self.activations + self.frozen
+        return sum(getattr(self, name) for name in self.__slots__)
 
     def as_object(self) -> dict[str, int]:
         """For `--json`."""
@@ -108,6 +111,7 @@ def memory_of(
     num_layers: int,
     num_parameters: int,
     block_parameters: int,
+    root_parameters: int,
     world_size: int,
     num_parts: int,
     shard_ranks: int | None = None,
@@ -117,7 +121,8 @@ def memory_of(
 
     Args:
         shard_ranks: that share one copy of the weights; None: all.
-        num_parameters: that are trained. block_parameters: of one block. frozen_bytes: of weights that are not, which every rank has.
+        num_parameters: that are trained. block_parameters: of the largest of what FSDP2 gathers in turn. root_parameters: outside of all that.
+        frozen_bytes: of weights that are not trained, which every rank has.
     """
     run = recipe.run
     shard_ranks = shard_ranks or world_size
@@ -131,15 +136,22 @@ def memory_of(
         blocks = num_layers * each_block + footprint.block
     is_sharded = run.parallel != "ddp" and shard_ranks > 1
     each = 16 + (4 if recipe.optimiser.ema is not None else 0)
-    cast = 0
-    if run.precision == "bf16":  # FSDP2 gathers a block at a time and the next one ahead
-        cast = 2 * (2 * block_parameters if is_sharded else num_parameters)
+    in_turn = 2 * block_parameters  # FSDP2 gathers a block at a time and the next one ahead
+    cast = gathered = unreduced = 0
+    if run.precision == "bf16":
+        cast = 2 * (in_turn if is_sharded else num_parameters)
+    if is_sharded:
+        gathered = 4 * (root_parameters + (in_turn if run.precision == "fp32" else 0))
+    if is_sharded and num_parts > 1:  # reduced in the last part; `state` has the own piece
+        unreduced = 4 * (num_parameters - num_parameters // shard_ranks)
     return Memory(
         state=num_parameters * each // (shard_ranks if is_sharded else 1),
         cast=cast,
         batch=share * footprint.batch,
         activations=at_once * (blocks + footprint.rest),
         frozen=frozen_bytes,
+        gathered=gathered,
+        unreduced=unreduced,
     )
 
 

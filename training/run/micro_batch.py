@@ -49,7 +49,12 @@ def samples_of(batch: Batch, which: slice) -> Batch:
 
 
 def parts_by_trial(
-    share: int, peak_of: Callable[[int], int], num_bytes: int, *, without: int = 0
+    share: int,
+    peak_of: Callable[[int], int],
+    num_bytes: int,
+    *,
+    without: int = 0,
+    held: tuple[int, int] = (0, 0),
 ) -> int:
     """The fewest parts of equal size in which a rank's `share` of a batch fits, by measuring.
 
@@ -59,21 +64,31 @@ def parts_by_trial(
     Args:
         peak_of: bytes of so many samples at once. The same on every rank, so that all of them try and choose the same.
         without: bytes of no sample, the first of these peaks. Too few are safe: two samples are tried later.
+        held: bytes of gradients of earlier parts that a step in several parts has beside such a peak, which is of one: at least, and at most.
 
     Raises:
         ConfigError: not even one sample fits.
     """
     tried = [(0, without), (1, peak_of(1))]
-    if tried[1][1] > num_bytes:
-        problem = f"a rank needs {tried[1][1] / 1e9:.1f} GB with one sample at a time (measured); it may use {num_bytes / 1e9:.1f} GB"
-        repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, or a smaller network"
-        raise ConfigError(problem, remedy=repair, where="recipe key run")
 
     def expected(size: int) -> float:
         (few, least), (more, most) = tried[-2:]
         return most + (most - least) / (more - few) * (size - more)
 
-    while (size := min(2 * tried[-1][0], share)) > tried[-1][0] and expected(size) <= num_bytes:
+    def fits(size: int, held: int) -> bool:
+        return dict(tried).get(size, expected(size)) + held * (size < share) <= num_bytes
+
+    while (
+        tried[1][1] <= num_bytes
+        and (size := min(2 * tried[-1][0], share)) > tried[-1][0]
+        and expected(size) <= num_bytes
+    ):
         tried.append((size, peak_of(size)))
-    sizes = [size for size in range(1, share + 1) if share % size == 0]
-    return share // max(size for size in sizes if size == 1 or expected(size) <= num_bytes)
+    least, most = held
+    sizes = [n for n in range(1, share + 1) if share % n == 0 and fits(n, most)]
+    if not sizes and not fits(1, least):
+        needed = tried[1][1] + least * (share > 1)
+        problem = f"a rank needs {needed / 1e9:.1f} GB with one sample at a time (measured); it may use {num_bytes / 1e9:.1f} GB"
+        repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, or a smaller network"
+        raise ConfigError(problem, remedy=repair, where="recipe key run")
+    return share // max(sizes, default=1)

@@ -154,6 +154,12 @@ def wrapped(
     return _sharded(learner, precision, mesh)
 
 
+def gathered_in_turn(learner: Trainable) -> list[nn.Module]:
+    """What FSDP2 gathers before its forward and again before its backward pass. The weights outside of it are gathered once and stay until the backward pass is over."""
+    blocks = [*learner.blocks, *learner.conditioner.tuned_layers]
+    return [block for block in blocks if any(p.requires_grad for p in block.parameters())]
+
+
 def _sharded(learner: Trainable, precision: str, mesh: DeviceMesh) -> Trainable:
     """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
     # What modules are given stays as it is and autocast decides, as without FSDP2: flow times, noise and targets in bf16 would be others, and
@@ -163,9 +169,7 @@ def _sharded(learner: Trainable, precision: str, mesh: DeviceMesh) -> Trainable:
     if precision == "bf16":
         policy = replace(outer, param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     frozen = {p for p in learner.parameters() if not p.requires_grad}
-    for block in [*learner.blocks, *learner.conditioner.tuned_layers]:
-        if not any(p.requires_grad for p in block.parameters()):
-            continue
+    for block in gathered_in_turn(learner):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(learner, mesh=mesh, mp_policy=outer, ignored_params=frozen)
     for kind in (Terms, LaraTerms):
@@ -198,6 +202,13 @@ def no_sync(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
     if isinstance(model, DistributedDataParallel) and not is_last:
         return model.no_sync()
     return nullcontext()
+
+
+def gradients_between_parts(model: nn.Module) -> int:
+    """Bytes of gradients that a rank holds while it begins another part of a batch, beside what it holds anyway: whole ones, FSDP2 too. Those of DDP lie in its buckets all the time."""
+    if isinstance(model, DistributedDataParallel):
+        return 0
+    return sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
 
 def let_go(model: nn.Module) -> None:

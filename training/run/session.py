@@ -35,7 +35,14 @@ from training.run.metrics import Grouping, Losses
 from training.run.micro_batch import moved, parts_by_trial, samples_of
 from training.run.mishaps import Mishaps
 from training.run.optimiser import EMA, adamw, trained
-from training.run.parallel import Ranks, checkpoint_group, max_over_ranks, own_shard, wrapped
+from training.run.parallel import (
+    Ranks,
+    checkpoint_group,
+    gradients_between_parts,
+    max_over_ranks,
+    own_shard,
+    wrapped,
+)
 from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
 from training.run.trainer import Hooks, Loop, Trainer
@@ -264,13 +271,18 @@ class Session:
         # What is not there yet in a trial: moments of the optimiser, and the next batch.
         later = bytes_of(batch) + (0 if trainer.optimiser.state else 2 * gradients)
         without = -max_over_ranks(-(allocated() + gradients + later), self.ranks)
+        held = max_over_ranks(gradients_between_parts(trainer.model), self.ranks)
+        # Of a trial's gradients its peak has none, if that is where all activations are, or all, if few are.
+        bounds = max(0, held - gradients), held
 
         def peak(size: int) -> int:
             own = peak_of(samples_of(batch, slice(0, size))) + later
             return max_over_ranks(own, self.ranks)
 
         usable = -max_over_ranks(-int(USABLE * device_bytes), self.ranks)  # of the smallest device
-        num_parts = parts_by_trial(len(batch.known.task), peak, usable, without=without)
+        num_parts = parts_by_trial(
+            len(batch.known.task), peak, usable, without=without, held=bounds
+        )
         run = trainer.recipe.run.model_copy(update={"accumulate": num_parts})
         return replace(trainer, recipe=trainer.recipe.model_copy(update={"run": run}))
 
