@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import result
 from benchmarks.fusion_counts import ends_counts
@@ -47,7 +48,7 @@ from training.model.text import Text, TextLayout, equal_lengths
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
 from training.run.compute import SampleFlops, flops_by_operator, flops_per_sample, matmul_peak
-from training.run.memory import footprint_of
+from training.run.memory import fewest_parts, footprint_of, memory_of
 from training.run.metrics import Grouping, Losses
 from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks
@@ -72,7 +73,7 @@ KEYS = {
     "peak_rss_mib_*": "Memory of the case above the imports.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
-    "batch_size": "Samples of a batch.",
+    "batch_size": "Samples of a batch.",  # of one case: `batch_size_*`, to be explained when docs/results has a run with it
 }
 
 SMALL = Architecture(width=384, num_layers=4, num_heads=8)
@@ -164,10 +165,36 @@ def recipe_of(case: Case) -> TrainRecipe:
         "num_steps": 10**6,
         "batch_size": case.batch_size,
         "precision": case.precision,
+        "checkpoint_activations": case.is_checkpointed,
         "log_every": 10**6,  # the last step of a loop has a line anyway
         "num_workers": 8 if case.device == "cuda" else 2,
     }
     return TrainRecipe.model_validate({"name": "bench", "run": run, "optimiser": {"ema": 0.999}})
+
+
+def batch_that_fits(case: Case, device_bytes: int) -> int:
+    """The batch of a case, or a half of it, a quarter and so on, of which a step fits a device by the estimate of a run. One sample is tried whatever that says."""
+    with FakeTensorMode():
+        num_parameters = sum(p.numel() for p in Network(case.settings).parameters())
+    footprint = footprint_of(case.settings, NUM_TEXT, recipe_of(case).run.num_draws, case.precision)
+    size = case.batch_size
+
+    def fits(size: int) -> bool:
+        needed = memory_of(
+            footprint,
+            recipe_of(dataclasses.replace(case, batch_size=size)),
+            num_layers=case.settings.num_layers,
+            num_parameters=num_parameters,
+            block_parameters=0,  # one process shares no weights
+            root_parameters=0,
+            world_size=1,
+            num_parts=1,
+        )
+        return fewest_parts({1: needed}, device_bytes) is not None
+
+    while size > 1 and not fits(size):
+        size //= 2
+    return size
 
 
 def trainer_of(case: Case) -> Trainer:
@@ -247,6 +274,7 @@ def measured(case: Case) -> dict[str, Any]:
         "matmul_peak_tflops": peak / 1e12,
         "mfu_ratio": lines[-1]["mfu"],
         "data_wait_share": lines[-1]["data_wait_share"],
+        "batch_size": case.batch_size,
         "peak_rss_mib": peak_rss_mib() - before_mib,
     }
     if device.type == "cuda":
@@ -371,13 +399,14 @@ def main(
         num_steps=1 if quick else steps,
     )
     measured_on = result.machine()
+    not_run = [] if has_gpu else ["cuda: there is no GPU here"]
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",
         "torch": torch.__version__,
         "batch_size": case.batch_size,
         "gflop_per_sample": round(flops_per_sample(case.settings, NUM_TEXT) / 1e9, 2),
         "tokens": case.settings.num_registers + case.settings.num_image_tokens + case.settings.num_action_tokens,
-        "not_run": [] if has_gpu else ["cuda: there is no GPU here"],
+        "not_run": not_run,
         **counted_figures,
     }  # fmt: skip
     cases = {
@@ -386,10 +415,14 @@ def main(
         "bf16_compiled": dataclasses.replace(case, is_compiled=True),
         "bf16_checkpointed": dataclasses.replace(case, is_checkpointed=True),
     }
+    if chosen == "cuda" and not batch:
+        total = torch.cuda.get_device_properties(0).total_memory
+        sizes = {name: batch_that_fits(each, total) for name, each in cases.items()}
+        cases = {n: dataclasses.replace(c, batch_size=sizes[n]) for n, c in cases.items()}
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), EPISODES)
         published = manifest_folder(manifest.corpus, manifest.facts.name)
-        figures |= _timed(cases, str(published))
+        figures |= _timed(cases, str(published), not_run)
     _show(measured_on, figures, as_json=as_json)
 
 
@@ -399,22 +432,43 @@ def _lda_1b() -> Architecture:
     return architecture
 
 
-def _timed(cases: dict[str, Case], manifest: str) -> dict[str, Any]:
-    """Each case in its own process, and widths of heads beside them."""
+def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[str, Any]:
+    """Each case in its own process, and widths of heads beside them. A case that fails has a line of `not_run`, and the others their figures."""
     figures: dict[str, Any] = {}
+
+    def tried(name: str, work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
+        try:
+            found, reason = in_own_process(_or_reason, work, case)
+        except SystemExit as error:  # killed
+            found, reason = {}, str(error)
+        not_run.extend([f"{name}: {reason}"] if reason else [])
+        return found
+
     for name, each in cases.items():
         with_data = dataclasses.replace(each, manifest=manifest, out=str(Path(manifest).parent))
-        figures |= {f"{key}_{name}": v for key, v in in_own_process(measured, with_data).items()}
-    figures["compiled_over_eager_speed_ratio"] = round(figures["step_s_bf16"] / figures["step_s_bf16_compiled"], 3)  # fmt: skip
+        figures |= {f"{key}_{name}": v for key, v in tried(name, measured, with_data).items()}
+    if {"step_s_bf16", "step_s_bf16_compiled"} <= figures.keys():
+        figures["compiled_over_eager_speed_ratio"] = round(figures["step_s_bf16"] / figures["step_s_bf16_compiled"], 3)  # fmt: skip
     case = dataclasses.replace(cases["bf16"], manifest=manifest)
     architecture = case.architecture
     for width in HEAD_WIDTHS:
         heads = architecture.model_copy(update={"num_heads": architecture.width // width})
         other = dataclasses.replace(case, architecture=heads)
-        figures[f"kernels_{width}"] = in_own_process(kernels, other)
-        of_width = in_own_process(measured, other)
-        figures |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
+        if of_forward := tried(f"kernels_{width}", kernels, other):
+            figures[f"kernels_{width}"] = of_forward
+        of_width = tried(f"heads_{width}", measured, other)
+        kept = of_width.keys() & {"step_s", "mfu_ratio"}
+        figures |= {f"{key}_heads_{width}": of_width[key] for key in sorted(kept, reverse=True)}
     return figures
+
+
+def _or_reason(work: Callable[[Case], dict[str, Any]], case: Case) -> tuple[dict[str, Any], str]:
+    """What `work` returns, or why it failed: too little memory is a RuntimeError of torch on every device, and what torch.compile cannot do is one."""
+    try:
+        return work(case), ""
+    except (RuntimeError, MemoryError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        return {}, f"{type(error).__name__}: {first}"
 
 
 def _show(measured_on: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from benchmarks import train_step
@@ -47,6 +50,75 @@ def _app() -> train_step.typer.Typer:
     app = train_step.typer.Typer()
     app.command()(train_step.main)
     return app
+
+
+def _cases() -> dict[str, Case]:
+    case = Case(architecture=SMALL, device="cpu", batch_size=8, num_steps=1)
+    return {
+        "fp32": replace(case, precision="fp32"),
+        "bf16": case,
+        "bf16_compiled": replace(case, is_compiled=True),
+        "bf16_checkpointed": replace(case, is_checkpointed=True),
+    }
+
+
+def test_a_case_that_fails_is_named_and_the_others_have_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Too little memory of a GPU, a kernel that is not there, and a process that the system killed."""
+
+    def measured(case: Case) -> dict[str, Any]:
+        if case.precision == "fp32":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nAnd so on")
+        if case.is_compiled:
+            raise RuntimeError("no such kernel")
+        return {"step_s": 2.0, "mfu_ratio": 0.5, "batch_size": case.batch_size}
+
+    def in_own_process(work: Any, stand_in: Any, case: Case) -> Any:
+        if case.is_checkpointed:
+            raise SystemExit("measured was killed: out of memory?")
+        return work(stand_in, case)
+
+    monkeypatch.setattr(train_step, "measured", measured)
+    monkeypatch.setattr(train_step, "kernels", lambda case: {"flash": 2})
+    monkeypatch.setattr(train_step, "in_own_process", in_own_process)
+    monkeypatch.setattr(train_step, "HEAD_WIDTHS", (8,))
+    not_run = ["before"]
+    assert train_step._timed(_cases(), "folder/manifest", not_run) == {
+        "step_s_bf16": 2.0,
+        "mfu_ratio_bf16": 0.5,
+        "batch_size_bf16": 8,
+        "kernels_8": {"flash": 2},
+        "step_s_heads_8": 2.0,
+        "mfu_ratio_heads_8": 0.5,
+    }
+    assert not_run == [
+        "before",
+        "fp32: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
+        "bf16_compiled: RuntimeError: no such kernel",
+        "bf16_checkpointed: measured was killed: out of memory?",
+    ]
+
+
+def test_a_mistake_in_a_case_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(case: Case) -> dict[str, Any]:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(train_step, "measured", measured)
+    monkeypatch.setattr(train_step, "in_own_process", lambda work, *given: work(*given))
+    with pytest.raises(TypeError, match="a mistake"):
+        train_step._timed(_cases(), "folder/manifest", [])
+
+
+def test_the_batch_of_a_case_is_what_fits() -> None:
+    """Twice as many when blocks are computed again. One sample is left to try on a device of nothing."""
+    deep = Architecture(width=32, num_layers=6, num_heads=2, num_registers=2, adapter_width=4)
+    cases = {name: replace(c, architecture=deep, batch_size=1024) for name, c in _cases().items()}
+    fits = train_step.batch_that_fits
+    sizes = [fits(cases[name], 17 * 10**8) for name in ("bf16", "bf16_checkpointed")]
+    assert sizes == [128, 256]
+    assert fits(cases["bf16"], 0) == 1
+    assert fits(cases["bf16"], 10**15) == 1024
 
 
 @pytest.fixture(scope="module")
