@@ -438,11 +438,11 @@ def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[st
 
     def tried(name: str, work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
         try:
-            found, reason = in_own_process(_or_reason, work, case)
+            of_case, reason = in_own_process(_or_reason, work, case)
         except SystemExit as error:  # killed
-            found, reason = {}, str(error)
+            of_case, reason = {}, str(error)
         not_run.extend([f"{name}: {reason}"] if reason else [])
-        return found
+        return of_case
 
     for name, each in cases.items():
         with_data = dataclasses.replace(each, manifest=manifest, out=str(Path(manifest).parent))
