@@ -64,6 +64,14 @@ OtherRecipe = Annotated[
 WandbProject = Annotated[
     str | None, typer.Option(metavar="PROJECT", help="Also log to Weights & Biases.")
 ]
+RanksPerMachine = Annotated[
+    int | None,
+    typer.Option(
+        "--ranks-per-machine",
+        min=1,
+        help="With --dry-run and --ray-workers: ranks of one machine. Default: 8.",
+    ),
+]
 PlanOnly = Annotated[
     bool,
     typer.Option(
@@ -106,8 +114,10 @@ def command(
     ray: OnRay = False,
     address: RayAddress = None,
     ray_workers: Annotated[
-        int, typer.Option("--ray-workers", min=1, help="With --ray: number of ranks.")
+        int,
+        typer.Option("--ray-workers", min=1, help="With --ray or --dry-run: number of ranks."),
     ] = 1,
+    ranks_per_machine: RanksPerMachine = None,
     wandb: WandbProject = None,
     dry_run: PlanOnly = False,
     as_json: AsJson = False,
@@ -120,12 +130,18 @@ def command(
 
     if init_averages and init_from is None:
         raise ConfigError("needs --init-from RUN", where="--init-averages")
+    if ranks_per_machine is not None and not (dry_run and ray_workers > 1):
+        raise ConfigError("needs --dry-run and --ray-workers N", where="--ranks-per-machine")
     opened = newest_version(manifest.absolute())
     refuse_without_latents(opened)
     changes = changes_from(set_ or [], steps=steps, workers=loader_workers)
     # An invalid recipe is refused before torch is imported, which takes seconds.
     resolved = _recipe(recipe, changes, init_from, out)
-    from jobs.commands.train_run import dry, run_here  # torch: the base install works without it
+    from jobs.commands.train_run import (
+        dry,
+        planned_ranks,
+        run_here,
+    )  # torch: the base install works without it
     from jobs.stages.latent_place import latent_place
     from training.run.session import TrainRequest
 
@@ -152,7 +168,7 @@ def command(
         may_change_recipe=allow_other_recipe,
     )
     if dry_run:
-        dry(request, as_json=as_json)
+        dry(request, planned_ranks(ray_workers, ranks_per_machine), as_json=as_json)
     elif ray or address is not None:
         try:
             from jobs.commands.train_ray import run_on_ray

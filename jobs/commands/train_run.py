@@ -150,13 +150,23 @@ def _newest(out: Path) -> str | None:
     return str(saved[-1].folder) if saved else None
 
 
-def dry(request: TrainRequest, *, as_json: bool) -> None:
-    """What a run would be, on this machine; nothing is written but the cache of derived actions."""
+USUAL_RANKS = 8  # of a machine: most with GPUs have so many
+
+
+def planned_ranks(num: int, per_machine: int | None) -> Ranks | None:
+    """The first of `num` ranks that are not here; None where one is asked for: those that are here then."""
+    if num == 1:
+        return None
+    return Ranks(world_size=num, local_world_size=min(num, per_machine or USUAL_RANKS))
+
+
+def dry(request: TrainRequest, planned: Ranks | None = None, *, as_json: bool) -> None:
+    """What a run would be, on this machine or on these ranks; nothing is written but the cache of derived actions."""
     ranks = ranks_from()
     device = device_for(ranks, request.device)
     is_shown = ranks.is_first and not as_json
     with joined(ranks, device), ProgressLine(stderr, "train", is_shown=is_shown) as shown:
-        session = open_session(request, ranks, device, _opening(shown))
+        session = open_session(request, ranks, device, _opening(shown), planned)
     if not ranks.is_first:
         return
     if as_json:
@@ -164,7 +174,8 @@ def dry(request: TrainRequest, *, as_json: bool) -> None:
         answer_json(
             session.estimate().as_object()
             | {"counts": counts, "first_step": session.first_step, "num_steps": session.end}
-            | {"device": str(session.device)}
+            | {"device": str(session.device), "world_size": session.ranks.world_size}
+            | {"local_world_size": session.ranks.local_world_size}
             | {"language_model": session.language_model(), "image_text": session.image_text()}
         )
     else:

@@ -15,6 +15,7 @@ from schemas.errors import ConfigError
 from schemas.regular_file import read_regular
 from training.run.compute import USUAL_SHARE, Estimate
 from training.run.metrics import EventLog, scalars
+from training.run.parallel import Ranks
 from training.run.run_folder import append_log
 from training.run.session import Session
 
@@ -49,7 +50,7 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         console.print(BLIND, style="bold yellow", highlight=False)
     recipe, ranks = session.request.recipe, session.ranks
     console.print(
-        f"device: {session.device}, precision: {recipe.run.precision}, processes: {ranks.world_size}{_threads(session)}",
+        f"device: {session.device}, precision: {recipe.run.precision}, processes: {_processes(ranks)}{_threads(session)}",
         highlight=False,
     )
     parts = [[name, number] for name, number in needs.parameters.items()]
@@ -91,6 +92,11 @@ def _language_model(session: Session) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _processes(ranks: Ranks) -> str:
+    is_on_one = ranks.local_world_size >= ranks.world_size
+    return f"{ranks.world_size}" + ("" if is_on_one else f" ({ranks.local_world_size} per machine)")
 
 
 def _threads(session: Session) -> str:

@@ -37,6 +37,7 @@ from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
 from training.run.metrics import scalars
 from training.run.mishaps import Diverged
+from training.run.parallel import Ranks
 from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
@@ -407,6 +408,46 @@ def test_a_dry_run_tells_and_touches_nothing(
     assert found["hours"] > 0
     assert found["counts"]
     assert found["device"] == "cpu"
+
+
+MACHINES = ("--dry-run", "--ray", "--ray-workers", "48")
+
+
+def test_a_dry_run_is_of_the_ranks_that_are_planned(trainable: Trainable, tmp_path: Path) -> None:
+    """Of 48 ranks on machines of 8, by hand: each has two samples and an eighth of the state, and all-reduces its piece across machines. No Ray is asked."""
+    more = ("--set", "run.parallel=hsdp", "--set", "run.batch_size=96", "--set", "run.accumulate=2")
+    alone = train(trainable.manifest, tmp_path, "--dry-run", *more)
+    found = train(trainable.manifest, tmp_path, *MACHINES, *more)
+    num = found["parameters"]["total"]
+    assert (found["world_size"], found["local_world_size"]) == (48, 8)
+    assert (found["traffic"]["shard_ranks"], found["traffic"]["copies"]) == (8, 6)
+    assert found["traffic"]["between_machines"] == 2 * 4 * num // 8 * 5 // 6
+    assert found["traffic"]["within_machine"] > 4 * num * 7 // 8
+    assert found["memory_by_parts"].keys() == {"1", "2"}
+    assert found["memory"]["state"] == alone["memory"]["state"] // 8
+    assert found["memory"]["batch"] == alone["memory"]["batch"] // 48
+    assert found["memory"]["unreduced"] == 4 * (num - num // 8)
+    assert found["counts"] == alone["counts"]
+    assert train_report._processes(Ranks(world_size=48, local_world_size=8)) == "48 (8 per machine)"
+    of_four = train(trainable.manifest, tmp_path, *MACHINES, *more, "--ranks-per-machine", "4")
+    assert (of_four["traffic"]["shard_ranks"], of_four["traffic"]["copies"]) == (4, 12)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((*MACHINES, "--set", "run.batch_size=64"), r"64 is not divisible by 48 ranks"),
+        ((*MACHINES, "--set", "run.batch_size=48", "--set", "run.accumulate=2"), r"1 samples of a rank .* 2 parts"),
+        ((*MACHINES, "--set", "run.batch_size=48", "--set", "run.parallel=hsdp", "--ranks-per-machine", "5"), r"48 ranks are not divisible into groups of 5"),
+        (("--dry-run", "--ranks-per-machine", "8"), r"needs --dry-run and --ray-workers"),
+        (("--ray-workers", "48", "--ranks-per-machine", "8"), r"needs --dry-run and --ray-workers"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_the_planned_ranks_could_not(
+    trainable: Trainable, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(trainable.manifest, tmp_path, *more)
 
 
 @pytest.mark.parametrize(

@@ -65,15 +65,22 @@ INITIAL = 6  # purpose of the key from which weights are drawn
 
 
 def open_session(
-    request: TrainRequest, ranks: Ranks, device: torch.device, world: RunHooks
+    request: TrainRequest,
+    ranks: Ranks,
+    device: torch.device,
+    world: RunHooks,
+    planned: Ranks | None = None,
 ) -> Session:
     """Everything that a run needs, checked.
+
+    Args:
+        planned: the first of the ranks that a run would have, for a plan alone. `ranks` are those that are here and speak to each other.
 
     Raises:
         ConfigError: the manifest is not what it was published as, lacks latents or statistics, does not fit the recipe, or the
             folder has a run of something else. Or another rank sees other files.
     """
-    recipe = request.recipe
+    recipe, planned = request.recipe, planned or ranks
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
     with raise_on_any_rank(ranks):
@@ -102,25 +109,25 @@ def open_session(
         online = recipe.text if begun.resumed is None else None
         check_text(begun.checkpoint, conditioner, online=online)
     with raise_on_any_rank(ranks):
-        image_text = _image_text(recipe, pairs, ranks, mishaps)
-        loader = _loader(request, manifest, begun, reader, ranks, world, mishaps, image_text)
+        image_text = _image_text(recipe, pairs, planned, mishaps)
+        loader = _loader(request, manifest, begun, reader, planned, world, mishaps, image_text)
         side_px = _short_side_px(begun, manifest)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
-    _check_share(recipe, ranks)
-    shard_ranks_of(recipe.run, ranks)
+    _check_share(recipe, planned)
+    shard_ranks_of(recipe.run, planned)
     with raise_on_any_rank(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
-        validation = _validation(request, loader, ranks, mishaps)
+        validation = _validation(request, loader, planned, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device, mishaps)
     with raise_on_any_rank(ranks):
         learner = _learner(settings, conditioner, begun, request, loader.encoder_id).to(device)
     on_device = moved(first, device)
     num_text, mean_text = _text_lengths(first)
     text_bytes = text_footprint(learner, on_device, recipe)
-    by_parts = _by_parts(learner, settings, recipe, num_text, text_bytes, ranks)
+    by_parts = _by_parts(learner, settings, recipe, num_text, text_bytes, planned)
     with raise_on_any_rank(ranks):
-        num_parts, parts_by = _num_parts(recipe, by_parts, begun, ranks, device)
+        num_parts, parts_by = _num_parts(recipe, by_parts, begun, planned, device)
     recipe = recipe.model_copy(
         update={
             "run": recipe.run.model_copy(update={"accumulate": max_over_ranks(num_parts, ranks)})
@@ -128,7 +135,7 @@ def open_session(
     )
     return Session(
         request=replace(request, recipe=recipe),
-        ranks=ranks,
+        ranks=planned,
         device=device,
         facts=facts if begun.resumed is None else going_on(request.out, facts),
         loader=loader,
@@ -145,7 +152,7 @@ def open_session(
         peak_flops=_peak(recipe, device, world),
         by_parts=by_parts,
         parts_by=parts_by,
-        traffic=_traffic(learner, recipe, ranks),
+        traffic=_traffic(learner, recipe, planned),
     )
 
 
