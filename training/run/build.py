@@ -97,6 +97,7 @@ def open_session(
             manifest,
             verify_latents=request.verify_latents,
             max_bad=recipe.run.max_bad_samples,
+            has_answers=recipe.image_text is not None,
         )
     check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
