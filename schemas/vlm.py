@@ -105,6 +105,24 @@ def model_type(folder: Path) -> str:
     return str(stated)
 
 
+def cut_after(model: Any, layer: int, identity: Any) -> None:
+    """Leave out of a model without its head what comes after hidden state `layer`, which is then its `last_hidden_state`, to the bit.
+
+    Args:
+        layer: 0, the embedded tokens, to the number of layers, after which nothing but the final norm comes: it is a part of that hidden state.
+        identity: a module that returns what it is given, for the norm where it is no part.
+    """
+    text, seen = model.language_model, model.visual
+    if layer == len(text.layers):
+        return
+    text.layers, text.norm = text.layers[:layer], identity
+    # What the first layers of a Qwen3-VL add of the picture is no part of the hidden state after which it is added.
+    if hasattr(seen, "deepstack_visual_indexes"):
+        added = max(layer - 1, 0)
+        seen.deepstack_visual_indexes = seen.deepstack_visual_indexes[:added]
+        seen.deepstack_merger_list = seen.deepstack_merger_list[:added]
+
+
 IMAGE_PAD = "<|image_pad|>"
 MAX_ASPECT = 50  # a stripe is no picture, and encoders that keep the aspect end in an error at 200
 TEXT_SLOT = "{text}"  # in a prompt: where the instruction goes

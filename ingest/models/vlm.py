@@ -24,6 +24,7 @@ from schemas.vlm import (
     Message,
     Picture,
     chat_inputs,
+    cut_after,
     instruction_chat,
     refuse_what_is_no_model,
 )
@@ -102,6 +103,13 @@ class LocalVlm:
         """Hidden states are 0, the embedded tokens, to this."""
         return int(self._model.config.get_text_config().num_hidden_layers)
 
+    def keep_for(self, layer: int) -> None:
+        """Free the memory of what features of `layer` do not need: of later layers and of the head. Nothing else can be asked of the model then."""
+        from torch.nn import Identity
+
+        cut_after(self._model.model, layer % (self.num_layers + 1), Identity())
+        self._model.lm_head = Identity()
+
     def generate(
         self,
         chats: Sequence[Sequence[Message]],
@@ -158,15 +166,18 @@ class LocalVlm:
         import torch
 
         inputs = self._inputs(chats, "right", max_picture_tokens)
+        layer %= self.num_layers + 1
+        is_last = layer == len(self._model.model.language_model.layers)
         with self._lock, torch.inference_mode():
             try:
-                out = self._model.model(**inputs, output_hidden_states=True, use_cache=False)
+                out = self._model.model(**inputs, output_hidden_states=not is_last, use_cache=False)
             except torch.OutOfMemoryError as error:
                 raise ConfigError(
                     f"the device's memory is too small for {len(chats)} per batch",
                     remedy="use a smaller --batch",
                 ) from error
-        bits = out.hidden_states[layer].to(torch.bfloat16).cpu().view(torch.int16).numpy()
+        hidden = out.last_hidden_state if is_last else out.hidden_states[layer]
+        bits = hidden.to(torch.bfloat16).cpu().view(torch.int16).numpy()
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         return [
             each[:length].view(np.uint16).copy() for each, length in zip(bits, lengths, strict=True)

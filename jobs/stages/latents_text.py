@@ -87,11 +87,13 @@ def open_text(request: VlmRequest) -> OpenText:
     _settings(request, num_layers=None)
     device = _device(request.device)
     vlm = LocalVlm.load(request.folder, device)
+    settings = _settings(request, vlm.num_layers)
+    vlm.keep_for(settings.layer)
     encoder = TextEncoder(
         vlm=vlm,
         model=f"{PREFIX}{model_type(request.folder)}",
         model_sha256=model_sha256(request.folder),
-        settings=_settings(request, vlm.num_layers),
+        settings=settings,
         batch=request.batch,
     )
     return OpenText(request=request, encoder=encoder, vlm=vlm, device=device)

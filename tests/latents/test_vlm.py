@@ -38,6 +38,7 @@ from tests.pickling import travelled
 from tests.training.test_conditioning import manifest_of, row
 from tests.training.tiny import batch, network, noise_of, tokens_of
 from training.conditioning.cached import CachedReader
+from training.conditioning.inputs import TextInputs
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.open import open_conditioner
 from training.learner import Learner
@@ -163,6 +164,58 @@ def test_features_are_those_of_each_chat_alone(folder: Path, vlm: LocalVlm, laye
         for each, i in zip(found, order, strict=True):
             assert_same(floats(each), wanted[i])
     assert vlm.num_tokens(chats[0]) == len(wanted[0])
+
+
+@pytest.fixture(scope="module")
+def deep(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four layers, of which the first two add something of a picture."""
+    return write_tiny_qwen(tmp_path_factory.mktemp("deep"), num_layers=4, deepstack=(0, 1))
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3, 4, -1, -3])
+def test_what_comes_after_a_layer_is_left_out_and_its_hidden_state_is_the_same(
+    deep: Path, tmp_path: Path, layer: int
+) -> None:
+    """To the bit that of the library's whole model, stored and in the step, with pictures and without; later layers run no more and have no memory."""
+    number, pictures = layer % 5, [None, scene(0), scene(1, 64, 64)]
+    whole, cut = LocalVlm.load(deep), LocalVlm.load(deep)
+    texts = ["go", SEEN, TASK]
+    chats = [whole.instruction("Instruction: {text}", *each, 256) for each in zip(texts, pictures, strict=True)]  # fmt: skip
+    inputs = whole._inputs(chats, "right")
+    with torch.no_grad():
+        out = whole._model.model(**inputs, output_hidden_states=True, use_cache=False)
+    hidden = out.hidden_states[layer].to(torch.bfloat16)[inputs["attention_mask"].bool()]
+    cut.keep_for(layer)
+    for vlm in (whole, cut):
+        found = torch.cat([floats(each) for each in vlm.features(chats, layer=layer)])
+        assert torch.equal(found, hidden.float())
+    reader = OnlineReader(corpus=tmp_path, folder=deep, settings=OnlineText(model="unused"))
+    asked = reader.of(texts, pictures)
+    every = sum(p.nbytes for p in whole._model.parameters())
+    later = every - sum(p.nbytes for p in cut._model.parameters())
+    assert later == bytes_after(whole, number)
+    for has_answers, num_run, without in ((False, number, later), (True, 4, 0)):
+        conditioner = OnlineConditioner(deep, layer, has_answers=has_answers)
+        assert torch.equal(conditioner(asked).values, hidden.float())
+        assert layers_run(conditioner, asked) == list(range(num_run))
+        assert conditioner.frozen_bytes == every - without
+
+
+def bytes_after(whole: LocalVlm, number: int) -> int:
+    """Of the head and of what a hidden state does not need."""
+    text, seen = whole._model.model.language_model, whole._model.model.visual
+    unused = [whole._model.lm_head]
+    if number < len(text.layers):
+        unused += [text.norm, *text.layers[number:], *seen.deepstack_merger_list[max(number - 1, 0) :]]  # fmt: skip
+    return sum(p.nbytes for each in unused for p in each.parameters())
+
+
+def layers_run(conditioner: OnlineConditioner, inputs: TextInputs) -> list[int]:
+    (model,), run = conditioner._frozen, list[int]()
+    for number, each in enumerate(model.language_model.layers):
+        each.register_forward_hook(lambda *_, number=number: run.append(number))
+    conditioner(inputs)
+    return run
 
 
 def test_filling_up_on_the_left_changes_nothing(vlm: LocalVlm) -> None:

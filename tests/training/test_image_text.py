@@ -76,7 +76,7 @@ def test_the_loss_is_the_librarys(folder: Path, tmp_path: Path) -> None:
 
     data = write_pairs(tmp_path, 3, ({"prompt": "Say hm", "answer": "hm, at length, hm"},))
     made = source(folder, data)
-    conditioner = OnlineConditioner(folder, -1, 1)
+    conditioner = OnlineConditioner(folder, -1, 1, has_answers=True)
     inputs = made.beside(batch(), 0).image_text
     assert inputs is not None
     loss = conditioner.answer_loss(inputs)

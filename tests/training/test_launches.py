@@ -22,13 +22,13 @@ from tests.training.running import (
 )
 from tests.training.tiny import SETTINGS, batch
 from training.data.prefetch import tensors_mapped
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.learner import Learner
 from training.model.network import Network
 from training.run import trainer as trainer_module
 from training.run.metrics import Grouping, Losses, Throughput
 from training.run.mishaps import Mishaps
-from training.run.noise import PURPOSE, noise_for, normal_of, sample_keys
+from training.run.noise import noise_for, normal_of, sample_keys
 from training.run.parallel import Ranks
 
 
@@ -97,8 +97,8 @@ def test_noise_takes_as_many_launches_for_many_samples_as_for_one() -> None:
 
 def test_numbers_of_a_sample_are_normal_and_those_of_no_other() -> None:
     cpu = torch.device("cpu")
-    keys = sample_keys(3, 5, PURPOSE, first=10, num=64, device=cpu)
-    wanted = [int(key_of(3, 5, PURPOSE, 10 + i)) for i in range(64)]
+    keys = sample_keys(3, 5, Purpose.TRAINING_NOISE, first=10, num=64, device=cpu)
+    wanted = [int(key_of(3, 5, Purpose.TRAINING_NOISE, 10 + i)) for i in range(64)]
     assert [key % 2**64 for key in keys.tolist()] == wanted
     actual = normal_of(keys, 1, (5001,)).double()
     assert actual.shape == (64, 5001)

@@ -177,7 +177,7 @@ def test_an_action_that_nobody_saw_is_not_a_hand_at_rest(task: Task) -> None:
         torch.testing.assert_close(nobody, wild)
 
 
-def test_only_the_embodiments_of_a_batch_are_touched() -> None:
+def test_only_the_embodiments_of_a_batch_have_a_gradient() -> None:
     made, b = network(), batch()
     known = replace(b.known, embodiment=torch.tensor([1, 1, 1, 1]))
     t, _, _ = noise_of(b)

@@ -48,6 +48,25 @@ def test_shared_modulation_offsets_do_not_decay() -> None:
     assert not {name for name in decaying(made) if name.endswith("offset")}
 
 
+def test_an_absent_embodiment_moves_by_momentum_and_decay() -> None:
+    """Of three, the first was in the first batch only, and the third in none: decay is all that moves it, and its bias stays."""
+    bank = Bank(3, 4, 2)
+    optimiser = adamw(bank, OptimiserSettings(weight_decay=0.5))
+    set_lr(optimiser, 0.1)
+    seen: list[torch.Tensor] = []
+    for embodiment in (0, 1, 1):
+        optimiser.zero_grad()
+        bank(torch.ones(2, 3, 4), torch.full((2,), embodiment)).sum().backward()
+        optimiser.step()
+        seen.append(bank.weight.detach().clone())
+    _, before, after = seen
+    torch.testing.assert_close(after[2], 0.95 * before[2])  # 1 - 0.1 * 0.5
+    assert not bank.bias[2].any()
+    assert bank.weight.grad is not None
+    assert not bank.weight.grad[0].any()
+    assert ((after[0] - 0.95 * before[0]) < -0.01).all()  # against the gradient of two steps ago
+
+
 def test_decay_shrinks_what_decays_and_nothing_else() -> None:
     made = learner()
     before = {name: p.detach().clone() for name, p in trained(made).items()}

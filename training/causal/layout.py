@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from training.causal.settings import CausalModelSettings, CausalObjective
-from training.data.rng_keys import key_of, uniform
+from training.data.rng_keys import Purpose, key_of, uniform
 
-PURPOSE = 14  # of the key by which chunk and window are drawn
 NOWHERE = -1  # the sample of what is not there
 NUM_PARTS = 4
 
@@ -32,7 +31,7 @@ class Blocks:
 
 def drawn_blocks(objective: CausalObjective, *, seed: int, step: int) -> Blocks:
     """One draw a step, the same on every rank: chunk and window uniform over their ranges, both ends included."""
-    key = key_of(seed, step, PURPOSE)
+    key = key_of(seed, step, Purpose.CAUSAL_BLOCKS)
 
     def between(low: int, high: int, index: int) -> int:
         return low + min(int(uniform(key, index) * (high - low + 1)), high - low)

@@ -30,6 +30,7 @@ from training.causal.objective import (
     u_from,
 )
 from training.conditioning.protocol import Conditioner
+from training.data.rng_keys import Purpose
 from training.data.sequences import Sequences, sequences_of
 from training.loss import Terms
 from training.model.text import PaddedText, padded
@@ -37,7 +38,6 @@ from training.run.noise import normal_of, sample_keys, uniform_of
 from training.tasks import INDEX, TASKS, is_any
 from training.trainable import ScoredRows, Trainable
 
-PURPOSE = 15  # of the keys of noise and levels
 _CHANCE, _LEVELS, _VIDEO, _ACTION = range(4)  # which numbers of a sample
 NEARER_TO_DATA = 0.5  # u of a noisy history: timestep ids from one half on, which LingBot-VA counts from noise to data
 
@@ -101,7 +101,8 @@ class CausalLearner(Trainable):
             raise ValueError(f"{num_draws} draws of a sample; a block-causal network has 1")
         objective, like = self.network.settings.objective, sequences_of(batch)
         size, num_frames = like.latents.shape[:2]
-        keys = sample_keys(seed, step, PURPOSE, first=first, num=size, device=batch.action.device)
+        device = batch.action.device
+        keys = sample_keys(seed, step, Purpose.CAUSAL_NOISE, first=first, num=size, device=device)
         chance = uniform_of(keys, _CHANCE, (2,))
         uniform = uniform_of(keys, _LEVELS, (3, num_frames)).transpose(0, 1)
         u = u_from(uniform[:2])

@@ -30,7 +30,7 @@ from training.data.action_layout import slot_names
 from training.data.camera_views import views_of
 from training.data.normalise import Normaliser, from_state
 from training.data.prefetch import tensors_mapped
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.model.text import padded
 from training.policy.observation import Observation, checked_images
 from training.policy.policy import Encode, PolicySettings
@@ -40,7 +40,6 @@ from training.recipe import TrainRecipe
 from training.run.checkpoint import checkpoint_of, recipe_of
 from training.run.parallel import Ranks, device_for
 
-PURPOSE = 17  # of the keys of noise
 LEAST_CHUNK = 2  # frames: of the first chunk one is known
 Frame = Mapping[str, npt.NDArray[Any]]  # camera -> [H, W, 3] uint8, or latents [N, D]
 _WHERE = "message"
@@ -243,7 +242,7 @@ class CausalConversation:
 
     def _noise(self, sampler: CausalSampler) -> ChunkNoise:
         s = self._policy.settings
-        key = key_of(self._policy.seed, PURPOSE, sampler.num_observed)
+        key = key_of(self._policy.seed, Purpose.CAUSAL_POLICY_NOISE, sampler.num_observed)
         generator = torch.Generator().manual_seed(int(key))
         video = torch.randn(s.sampling.chunk, s.num_latents, s.latent_width, generator=generator)
         action = torch.randn(

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestRow
 from schemas.text_features import is_of_text
-from schemas.vlm import Inputs, Picture, chat_inputs, instruction_chat
+from schemas.vlm import Inputs, Picture, chat_inputs, cut_after, instruction_chat
 from training.conditioning.inputs import TextInputs, distinct
 from training.conditioning.protocol import Conditioner
 from training.conditioning.video_frame import picture_of
@@ -114,10 +114,13 @@ def _by_text(chat: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
 class OnlineConditioner(Conditioner):
     """Hidden states of a layer. Of a model that is frozen as a whole they are rounded to bfloat16, as `eicorpus latents text` stores them."""
 
-    def __init__(self, folder: Path, layer: int, train_last: int = 0) -> None:
+    def __init__(
+        self, folder: Path, layer: int, train_last: int = 0, *, has_answers: bool = False
+    ) -> None:
         """
         Args:
             train_last: layers before that hidden state that are trained.
+            has_answers: `answer_loss` will be asked for, which needs the whole model; without it, what comes after `layer` is left out.
 
         Raises:
             ConfigError: there is no such model, hidden state, or number of layers.
@@ -133,7 +136,11 @@ class OnlineConditioner(Conditioner):
         if train_last > last:
             problem = f"{train_last} layers; the hidden state {last} of text.layer has {last} layers before it"
             raise ConfigError(problem, remedy="set fewer", where="text.train_last")
-        self.width, self.layer = int(config.hidden_size), layer
+        self.width = int(config.hidden_size)
+        if not has_answers:
+            cut_after(whole.model, last, nn.Identity())
+        # None: the last hidden state of what is left of the model.
+        self._inner = None if last == len(whole.model.language_model.layers) else last
         # By their number in the model, so that a checkpoint names them alike however many are trained.
         self.layers = nn.ModuleDict(
             {
@@ -143,7 +150,7 @@ class OnlineConditioner(Conditioner):
         )
         # In lists, so that torch does not count them as parts.
         self._frozen = [whole.model]
-        self._head = [whole.lm_head] if train_last else []
+        self._head = [whole.lm_head] if has_answers else []
 
     @property
     def tuned_layers(self) -> list[nn.Module]:
@@ -155,7 +162,11 @@ class OnlineConditioner(Conditioner):
         return sum(p.nbytes for p in modules.parameters() if not p.requires_grad)
 
     def forward(self, inputs: TextInputs) -> Text:
-        hidden = self._run(inputs.by_text, output_hidden_states=True).hidden_states[self.layer]
+        if self._inner is None:
+            hidden = self._run(inputs.by_text).last_hidden_state
+        else:
+            every = self._run(inputs.by_text, output_hidden_states=True).hidden_states
+            hidden = every[self._inner]
         if not self.layers:
             hidden = hidden.to(torch.bfloat16)
         is_token = np.arange(hidden.shape[1]) < inputs.layout.num_tokens[:, None]

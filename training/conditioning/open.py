@@ -32,12 +32,14 @@ def open_conditioner(
     split: str = "train",
     verify_latents: bool = False,
     max_bad: int = 0,
+    has_answers: bool = False,
 ) -> tuple[TextReader, Conditioner]:
     """The reader for the loader's workers and the module for the step, for all splits of `manifest`.
 
     Args:
         split: whose files of text features must all be there.
         verify_latents: read each file of text features whole once and compare its sha256, however large it is.
+        has_answers: a language model in the step also learns the answers of image-text pairs.
         max_bad: files of text features that may be unreadable before the one whose width and settings count.
 
     Raises:
@@ -62,7 +64,7 @@ def open_conditioner(
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)
-        asked = OnlineConditioner(folder, text.layer, text.train_last)
+        asked = OnlineConditioner(folder, text.layer, text.train_last, has_answers=has_answers)
         rate_hz = rate_hz_of(manifest.corpus, manifest.row(0).dataset_path)
         asked.text_settings = settings_of(text, asked.num_layers, rate_hz)
         asked.text_id = text_id_of(folder, asked.text_settings)

@@ -15,7 +15,6 @@ from schemas.errors import Code, ConfigError, SourceError, TransientError
 from schemas.manifest import Manifest, ManifestRow
 from schemas.regular_file import HICCUPS
 
-REDRAWN = 12  # purpose of the keys by which another sample is drawn
 TRIES, WAIT_S = 3, 0.25  # of a read that a disk or a network refused; the wait doubles
 Read = TypeVar("Read")
 

@@ -37,10 +37,9 @@ from training.batch import Batch
 from training.conditioning.vlm_parts import readers_of
 from training.data.broken import BadSample, patiently
 from training.data.replaced import Attempts, with_repair
-from training.data.rng_keys import key_of, permuted
+from training.data.rng_keys import Purpose, key_of, permuted
 from training.recipe import ImageTextSettings
 
-ORDER, REDRAWN = 20, 21  # purposes of keys
 TASK = "image_text"  # of a `BadSample`
 LINE = JsonLimits(max_bytes=1 << 20, max_elements=10_000)
 MAX_FILE_BYTES = 1 << 37
@@ -239,10 +238,12 @@ class ImageTextSource:
     def line(self, step: int, number: int, attempt: int) -> int:
         """The line of pair `number` of a step, in place of `attempt` others that cannot be read."""
         if attempt:
-            return int(key_of(self.seed, REDRAWN, step, number, attempt)) % len(self.file)
+            return int(key_of(self.seed, Purpose.REDRAWN_PAIR, step, number, attempt)) % len(
+                self.file
+            )
         done = step // self.settings.every * self.settings.batch_size + number
         epoch, place = divmod(done, len(self.file))
-        order = key_of(self.seed, ORDER, epoch)
+        order = key_of(self.seed, Purpose.PAIR_ORDER, epoch)
         return int(permuted(order, np.array([place]), len(self.file))[0])
 
     def beside(self, batch: Batch, step: int) -> Batch:

@@ -11,6 +11,7 @@ with arbitrary finite domains"); the numbers are SplitMix64's (Steele, Lea & Flo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,35 @@ _GOLDEN, _MIX_1, _MIX_2 = (
     np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 _ALL = 2**64 - 1
+
+
+class Purpose(IntEnum):
+    """A part of every key: two users of the same seed and step with the same number would draw the same. Runs go on with these values: new ones at the end."""
+
+    SAMPLE_ORDER = 0
+    SAMPLE_OFFSET = 1
+    ANCHOR = 2
+    LOW_QUALITY = 3  # whether such a sample trains the policy
+    TASK = 4
+    RARE_TASK = 5  # which samples are moved to a task that has too few
+    INITIAL_WEIGHTS = 6
+    TRAINING_NOISE = 7
+    DROPOUT = 8
+    EVALUATION_NOISE = 9
+    # One value for two: the keys of an order have four parts, that of a served policy has two, so no key is of both.
+    TASK_ORDER = 10
+    POLICY_NOISE = 10
+    TASK_MIX = 11
+    REDRAWN_SAMPLE = 12  # in place of one that cannot be read
+    REVIVED_CODES = 13
+    CAUSAL_BLOCKS = 14
+    CAUSAL_NOISE = 15
+    MOTION_PROBE = 16
+    CAUSAL_POLICY_NOISE = 17
+    VALUE_ORDER = 18
+    PLAN_NOISE = 19
+    PAIR_ORDER = 20
+    REDRAWN_PAIR = 21
 
 
 def mixed(x: npt.ArrayLike) -> U64:
@@ -106,11 +136,13 @@ class Order:
         """
         index = np.asarray(index, dtype=np.int64)
         line = self._line
-        place = permuted(key_of(self.seed, epoch, 0), index, self.num_draws)
-        point = (place + uniform(key_of(self.seed, epoch, 1), 0)) / self.num_draws * line[-1]
+        place = permuted(key_of(self.seed, epoch, Purpose.SAMPLE_ORDER), index, self.num_draws)
+        offset = uniform(key_of(self.seed, epoch, Purpose.SAMPLE_OFFSET), 0)
+        point = (place + offset) / self.num_draws * line[-1]
         last = np.searchsorted(line, line[-1])  # with a weight
         segment = np.minimum(np.searchsorted(line, point, side="right"), last)
-        anchor = uniform(key_of(self.seed, epoch, 2), index) * self.num_anchors[segment]
+        chance = uniform(key_of(self.seed, epoch, Purpose.ANCHOR), index)
+        anchor = chance * self.num_anchors[segment]
         return segment, anchor.astype(np.int64)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.supervision import Task
-from training.data.rng_keys import Ints, key_of, uniform
+from training.data.rng_keys import Ints, Purpose, key_of, uniform
 from training.tasks import INDEX, TASKS
 
 Mask = npt.NDArray[np.bool_]
@@ -96,15 +96,16 @@ def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, ste
     index = np.arange(len(may))
     may = may.copy()
     may[:, INDEX[Task.POLICY]] |= is_low & (
-        uniform(key_of(seed, step, 3), index) < settings.low_policy_share
+        uniform(key_of(seed, step, Purpose.LOW_QUALITY), index) < settings.low_policy_share
     )
     weights = settings.of_tasks()
     chance = may * weights
     line = chance.cumsum(axis=1)
-    point = uniform(key_of(seed, step, 4), index) * line[:, -1]
+    point = uniform(key_of(seed, step, Purpose.TASK), index) * line[:, -1]
     task = (line <= point[:, None]).sum(axis=1)
     task = np.where(line[:, -1] > 0, np.minimum(task, len(TASKS) - 1), -1)
-    _raise_to_minimum(task, may, weights, settings.min_per_batch, key_of(seed, step, 5))
+    key = key_of(seed, step, Purpose.RARE_TASK)
+    _raise_to_minimum(task, may, weights, settings.min_per_batch, key)
     return task
 
 

@@ -11,14 +11,11 @@ import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
 from schemas.supervision import Task
-from training.data.broken import REDRAWN
-from training.data.rng_keys import Order, endless, key_of, uniform
+from training.data.rng_keys import Order, Purpose, endless, key_of, uniform
 from training.data.routing import RoutingSettings, counts_of_batch, routed
 from training.data.sample_index import Records, SampleIndex, allowed
 from training.data.windows import BIT, Ints, from_bits
 from training.tasks import INDEX, TASKS
-
-PURPOSE = 10  # of the keys: order, routing, weights, noise, dropout and evaluation have 0 to 9
 
 
 class TaskPlaces:
@@ -43,7 +40,7 @@ class TaskPlaces:
                 weights=self.weights,
                 num_anchors=self.num,
                 num_draws=self.num_draws,
-                seed=int(key_of(seed, 0, PURPOSE, INDEX[task])),
+                seed=int(key_of(seed, 0, Purpose.TASK_ORDER, INDEX[task])),
             )
 
     def at(self, index: Ints) -> tuple[Ints, Ints]:
@@ -97,7 +94,6 @@ def _weights(
 
 STEPS_AT_ONCE = 8  # that are drawn together: small arrays cost as much as large ones
 _KEPT_BLOCKS = 4  # of so many steps: threads and read-ahead ask for steps that are close
-MIXED = 11  # purpose of the key by which tasks are mixed over a batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -215,7 +211,7 @@ class Draws:
 
     def _by_task(self, steps: Ints, place: Ints) -> list[Drawn]:
         """These places of each step. Tasks are mixed over a batch, so that ranks and parts have about as much of each."""
-        keys = np.array([key_of(self.seed, step, MIXED) for step in steps.tolist()])
+        keys = np.array([key_of(self.seed, step, Purpose.TASK_MIX) for step in steps.tolist()])
         chance = uniform(keys[:, None], np.arange(self.batch_size))
         slot = np.argsort(chance, axis=1, kind="stable")[:, place]
         ends = np.cumsum(self.counts)
@@ -238,7 +234,7 @@ class Draws:
     def redrawn(self, drawn: Drawn, b: int, *, step: int, place: int, attempt: int) -> Drawn:
         """With another sample of the same task in place of sample `b`, which has this place in global batch `step`."""
         segment, now = drawn.segment.copy(), drawn.now.copy()
-        key = key_of(self.seed, step, REDRAWN, place, attempt)
+        key = key_of(self.seed, step, Purpose.REDRAWN_SAMPLE, place, attempt)
         segment[b], anchor = self.places[TASKS[int(drawn.task[b])]].by_key(key)
         now[b] = self.anchors.timestep[anchor]
         return Drawn(segment=segment, now=now, task=drawn.task)

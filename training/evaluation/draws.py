@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from schemas.supervision import Task
 from training.batch import Batch, Origin
 from training.conditioning.inputs import TextInputs
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.flow import sampled
 from training.learner import Learner
 from training.model.network import KnownInputs
 from training.model.text import Text
 from training.precision import Precision, computing
 from training.tasks import INDEX
-
-PURPOSE = 9  # of the keys: order, routing, training noise and dropout have 0 to 8
 
 
 def noise_of(origin: Origin, shape: tuple[int, ...], *, seed: int, place: int) -> Tensor:
@@ -37,7 +35,8 @@ def noise_of(origin: Origin, shape: tuple[int, ...], *, seed: int, place: int) -
     generator = torch.Generator()
     out = torch.empty(len(origin.row), *shape)
     for i, (row, timestep) in enumerate(zip(origin.row, origin.timestep, strict=True)):
-        generator.manual_seed(int(key_of(seed, PURPOSE, place, int(row), int(timestep))))
+        key = key_of(seed, Purpose.EVALUATION_NOISE, place, int(row), int(timestep))
+        generator.manual_seed(int(key))
         out[i].normal_(generator=generator)
     return out
 

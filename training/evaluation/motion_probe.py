@@ -22,7 +22,7 @@ from schemas.supervision import Task
 from training.batch import Batch
 from training.data.action_layout import part_slots
 from training.data.loader import Loader
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.evaluation.accumulate import interval
 from training.evaluation.summary import IntervalEstimate
 from training.lara.lara import Lara, pairs_of
@@ -33,7 +33,6 @@ Array = npt.NDArray[np.float64]
 FEATURES = ("latent_action", "code", "random_code", "picture_of_now", "nothing_moves")
 NUM_FOLDS, ALPHAS = 5, tuple(10.0**power for power in range(-3, 7))
 NUM_DRAWS = 1000  # of episodes, with replacement
-PURPOSE = 16  # of the key of random codes and of the bootstrap
 LEAST_EPISODES = 2  # of a body, in either split
 
 
@@ -280,7 +279,7 @@ def _r2(
     index = np.unique(episode, return_inverse=True)[1]
     by_episode = np.stack([np.bincount(index, weights=each) for each in (errors, spread)])
     num = by_episode.shape[1]
-    rng = np.random.default_rng(int(key_of(seed, PURPOSE)))
+    rng = np.random.default_rng(int(key_of(seed, Purpose.MOTION_PROBE)))
     drawn = by_episode[:, rng.integers(num, size=(NUM_DRAWS, num))].sum(axis=2)
     ends = interval(1.0 - drawn[0] / drawn[1]) if num > 1 else None
     return IntervalEstimate(

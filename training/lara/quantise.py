@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.lara.settings import LatentActionSettings
-
-REVIVED = 13  # purpose of the key by which dead codes get new places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +79,9 @@ class CodeBook(nn.Module):
         share = torch.bincount(code, minlength=s.num_codes).to(self.usage) / len(code)
         self.usage.lerp_(share, 1.0 - s.usage_decay)
         is_dead = self.usage < s.dead_share / s.num_codes
-        generator = torch.Generator().manual_seed(int(key_of(seed, step, REVIVED)) >> 1)
+        generator = torch.Generator().manual_seed(
+            int(key_of(seed, step, Purpose.REVIVED_CODES)) >> 1
+        )
         order = torch.randperm(len(z), generator=generator)
         place = order.repeat(-(-s.num_codes // len(z)))[: s.num_codes].to(z.device)
         moved = torch.where(is_dead[:, None], z[place].to(codes), codes)

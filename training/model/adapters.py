@@ -16,7 +16,9 @@ FEW = 16  # elements that an embodiment usually has of those of all: between 7 o
 
 
 class Bank(nn.Module):
-    """A linear layer for each of E embodiments: [B, L, n] and [B] to [B, L, m]. Only the layers named in a batch get a gradient.
+    """A linear layer for each of E embodiments: [B, L, n] and [B] to [B, L, m].
+
+    Only the layers named in a batch get a gradient. AdamW moves the others too: by the momentum of earlier batches, and by decay (`weight`).
 
     Initial weights have the variance 1 / min(n, FEW). With 1 / n, the few elements that an embodiment has of 172 were drowned by
     the features of time beside them, and a small network did not learn any action in 300 steps.

@@ -19,13 +19,12 @@ from torch import Tensor
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.evaluation.draws import Sampler, asked
 from training.model.network import KnownInputs
 from training.model.text import Text
 from training.recipe import TrainRecipe
 
-PURPOSE = 19  # of the keys of the noise of candidates and of images
 Value = Callable[[Tensor, Tensor, Text, Tensor | None], Tensor]
 
 
@@ -124,5 +123,5 @@ def check_can_plan(recipe: TrainRecipe, *, where: str) -> None:
 
 def _noise(like: Tensor, seed: int, number: int) -> Tensor:
     """Of one candidate alone, so that the first N of more candidates are the same N. 0 is that of the images."""
-    generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE, number)))
+    generator = torch.Generator().manual_seed(int(key_of(seed, Purpose.PLAN_NOISE, number)))
     return torch.randn(like.shape, generator=generator)

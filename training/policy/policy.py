@@ -29,7 +29,7 @@ from training.data.action_layout import ACTION_WIDTH
 from training.data.camera_views import views_of
 from training.data.normalise import Normaliser
 from training.data.prefetch import tensors_mapped
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.evaluation.draws import Sampler
 from training.learner import Learner
 from training.model.network import KnownInputs
@@ -46,7 +46,6 @@ from training.tasks import INDEX
 from training.value.stored import load_value
 
 Encode = Callable[[Pixels], npt.NDArray[Any]]
-PURPOSE = 10  # of the key of the noise: evaluation has 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +98,7 @@ class Policy:
         self.bodies = embodiments_of(normaliser, measured_state or {})
         self.embodiments = tuple(self.bodies)
         settings = learner.network.settings
-        generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE)))
+        generator = torch.Generator().manual_seed(int(key_of(seed, Purpose.POLICY_NOISE)))
         self._noise = torch.randn(1, settings.num_actions, ACTION_WIDTH, generator=generator)
         self._device = next(learner.network.parameters()).device
         self.planner: Planner | None = None

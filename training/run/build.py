@@ -20,7 +20,7 @@ from training.data.latent_targets import bodies_of
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.recording import short_side_px
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.data.routing import RoutingSettings
 from training.lara.settings import LatentActionStage
 from training.model.settings import Architecture, ModelSettings
@@ -61,7 +61,6 @@ from training.run.validation import Validation
 from training.trainable import Trainable
 
 HELD_OUT = "val"  # the split that is looked at while training
-INITIAL = 6  # purpose of the key from which weights are drawn
 
 
 def open_session(
@@ -96,13 +95,16 @@ def open_session(
         )
     begun = resume_on_all_ranks(request, facts, ranks)
     mishaps = open_mishaps(request.out, recipe.run, ranks)
-    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
+    torch.manual_seed(
+        int(key_of(recipe.seed, Purpose.INITIAL_WEIGHTS, 0)) >> 1
+    )  # each as if it were alone
     with raise_on_any_rank(ranks):  # files may lie on the disk of each machine
         reader, conditioner = open_conditioner(
             recipe.text,
             manifest,
             verify_latents=request.verify_latents,
             max_bad=recipe.run.max_bad_samples,
+            has_answers=recipe.image_text is not None,
         )
     check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
@@ -337,7 +339,7 @@ def _learner(
         ConfigError: these weights are of other shapes, there are no averages of them, or the latent action model is of other pictures.
     """
     recipe = request.recipe
-    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
+    torch.manual_seed(int(key_of(recipe.seed, Purpose.INITIAL_WEIGHTS, 1)) >> 1)
     learner = learner_of(settings, conditioner, recipe)
     if begun.base is not None:
         weights = weights_of(begun.base, averaged=request.init_averages)

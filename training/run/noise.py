@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.flow import times_from
 
-PURPOSE = 7  # of the keys: order and routing have 0 to 5
 _TIME, _NORMAL = range(2)  # which numbers of a sample
 
 
@@ -37,7 +36,9 @@ def noise_for(batch: Batch, *, seed: int, step: int, first: int, num_draws: int)
         first: place of the batch's first sample in the global batch.
     """
     like, num = batch.action, num_draws
-    keys = sample_keys(seed, step, PURPOSE, first=first, num=len(like), device=like.device)
+    keys = sample_keys(
+        seed, step, Purpose.TRAINING_NOISE, first=first, num=len(like), device=like.device
+    )
     t = times_from(uniform_of(keys, _TIME, (num,)))
     shapes = like.shape[1:], batch.future.shape[1:]
     drawn = normal_of(keys, _NORMAL, (num, sum(shape.numel() for shape in shapes)))

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 from schemas.errors import InvariantError, PipelineError
 from training.batch import Batch, Origin
-from training.data.rng_keys import key_of
+from training.data.rng_keys import Purpose, key_of
 from training.lara.lara import LaraTerms, scored_of
 from training.lara.log import LaraLog, joined_terms
 from training.loss import weighted
@@ -37,8 +37,6 @@ from training.run.parallel import (
 from training.run.restore import fill
 from training.run.validation import Validated
 from training.trainable import ScoredRows, Trainable
-
-DROPOUT = 8  # purpose of a key, beside that of the noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +129,9 @@ class Trainer:
         counts = sum_over(scored * run.num_draws, self.ranks)
         lara_counts, num_answers = self._lara_counts(batch), self._num_answers(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
+        torch.manual_seed(
+            int(key_of(self.recipe.seed, step, Purpose.DROPOUT, self.ranks.rank)) >> 1
+        )
         terms = self._accumulate(batch, step, counts, lara_counts, num_answers)
         rows, sample_sums = terms.rows, terms.sample_sums
         norm = gradient_norm(self.learner)

@@ -23,6 +23,7 @@ from schemas.manifest import Manifest, rows_sha256
 from schemas.supervision import Task
 from training.data.loader import Loader
 from training.data.prefetch import tensors_mapped
+from training.data.rng_keys import Purpose
 from training.data.sampler import Drawn
 from training.data.stored_latents import CORPUS_FOLDER, LatentPlace
 from training.evaluation.draws import Sampler
@@ -34,7 +35,6 @@ from training.value.outcomes import SUCCESSES, EpisodeLabel, ends_of, targets_of
 from training.value.settings import OutcomeCounts, ValueFacts, ValueScores, ValueSettings
 from training.value.stored import shape_of
 
-PURPOSE = 18  # of the seed of the order
 READ_AT_ONCE = 256
 TRAINED = "train"
 
@@ -253,7 +253,7 @@ def train_head(
 
 def _order(num: int, settings: ValueSettings) -> npt.NDArray[np.int64]:
     """[steps * batch] samples, each once before any comes again."""
-    rng = np.random.default_rng([settings.seed, PURPOSE])
+    rng = np.random.default_rng([settings.seed, Purpose.VALUE_ORDER])
     count = settings.num_steps * settings.batch_size
     passes = [rng.permutation(num) for _ in range(-(-count // num))]
     return np.concatenate(passes)[:count]

@@ -22,8 +22,10 @@ TEMPLATE = """\
 {% endif %}"""
 
 
-def write_tiny_qwen(folder: Path) -> Path:
-    """Model, tokenizer and image processor, saved as the library saves them."""
+def write_tiny_qwen(
+    folder: Path, *, num_layers: int = 2, deepstack: tuple[int, ...] = (0,)
+) -> Path:
+    """Model, tokenizer and image processor, saved as the library saves them. deepstack: blocks of the image encoder that the first layers add."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
@@ -43,7 +45,7 @@ def write_tiny_qwen(folder: Path) -> Path:
             "vocab_size": len(tokenizer),
             "hidden_size": 64,
             "intermediate_size": 128,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": num_layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 16,
@@ -62,7 +64,7 @@ def write_tiny_qwen(folder: Path) -> Path:
             "num_heads": 2,
             "out_hidden_size": 64,
             "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
+            "deepstack_visual_indexes": [*deepstack],
         },
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
