@@ -64,7 +64,7 @@ KEYS = {
     "matmul_peak_tflops_*": "Best of 6 square matrix products of that precision in the same process.",
     "mfu_ratio_*": "Arithmetic of the network, without padding of text, over that peak. Target on a GPU: at least 0.4.",
     "launches_*": "Operators of a step of the loop that are no views, counted on a CPU with two small layers.",
-    "waits_*": "Reads of the device by the host in that step.",
+    "waits_*": "Reads of the device by the host in that step, of stored text features. `text.kind: online` has 2 more, and with pictures dozens, most of them in transformers.",
     "kept_*": "Bytes of a token and width that a block of `lda_1b` keeps for the backward pass in bf16, counted.",
     "data_wait_share_*": "Share of a step that waits for the loader.",
     "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
