@@ -439,8 +439,8 @@ def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[st
     def tried(name: str, work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
         try:
             of_case, reason = in_own_process(_or_reason, work, case)
-        except SystemExit as error:  # killed
-            of_case, reason = {}, str(error)
+        except SystemExit:
+            of_case, reason = {}, "its process was killed: out of memory?"
         not_run.extend([f"{name}: {reason}"] if reason else [])
         return of_case
 

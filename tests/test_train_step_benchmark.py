@@ -96,7 +96,7 @@ def test_a_case_that_fails_is_named_and_the_others_have_figures(
         "before",
         "fp32: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
         "bf16_compiled: RuntimeError: no such kernel",
-        "bf16_checkpointed: measured was killed: out of memory?",
+        "bf16_checkpointed: its process was killed: out of memory?",
     ]
 
 
