@@ -22,6 +22,7 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,7 @@ def run_cell(cell: Cell, settings: Settings, places: Places) -> Answer:
         **({} if value is None else {"value": {k: value[k] for k in ("counts", "scores")}}),
         "manifest_sha256": _digest_of(places.manifest(cell.data(cell.scale).manifest)),
         "commit": result.commit(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": {k: v for k, v in result.machine().items() if k in ("cpu", "cores")},
         "core_minutes": round((_cpu_s() - before) / 60, 2),
     }

@@ -47,7 +47,7 @@ def published(name: str) -> Answer:
         "machine": _counted(cells, "machine"),
         "conditions": f"no GPU, with other work · {minutes:.0f} core-minutes",
         "commit": _counted(cells, "commit"),
-        "date": None,
+        "date": _counted(cells, "date"),
         "transcribed": False,
         "tables": {key: _as_json(table) for key, table in tables.items()},
     }
