@@ -52,19 +52,21 @@ def tiers(judge: Mapping[str, Any]) -> Figure:
 
 def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Success in the simulator against how much data of lower quality there is: the mean of each method with its interval, and a dot for each seed."""
-    figure = Figure(figsize=(3.6 * len(by_experts), 3.2), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(by_experts) + 2, 3.4), layout="constrained")
     all_axes = figure.subplots(1, len(by_experts), sharey=True, squeeze=False)[0]
     for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
         lines: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
         for row in of["success"]:
             lines.setdefault((row["method"], row["num_chunks"], row["tiers"]), []).append(row)
-        for rows in lines.values():
-            _line(axes, rows)
+        for number, rows in enumerate(lines.values()):
+            _line(axes, rows, beside=0.12 * (number - (len(lines) - 1) / 2))
         axes.set_title(f"{num} experts a task", fontsize=10)
-        axes.set_xlabel("data of lower quality (x 20 episodes, 20 videos)")
+        axes.set_xlabel("other data: x 20 episodes and 20 videos a task")
         axes.set_ylim(0, 1)
     all_axes[0].set_ylabel("success in the simulator")
-    all_axes[0].legend(frameon=False)
+    figure.legend(
+        *all_axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False
+    )
     return figure
 
 
@@ -99,10 +101,10 @@ def plan(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Of one method; dashed where it plans, dotted where tiers are the policy's."""
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], *, beside: float) -> None:
+    """Of one method; dashed where it plans, diamonds where tiers are the policy's. `beside`: to the right of its place, so that no two lie on each other."""
     rows = sorted(rows, key=lambda row: row["scale"])
-    scales = [row["scale"] for row in rows]
+    places = [row["scale"] + beside for row in rows]
     values = [row["success"]["value"] for row in rows]
     ends = [
         [abs(row["success"][end] - row["success"]["value"]) for row in rows]
@@ -111,19 +113,20 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     method, chunks, tiers = (rows[0][key] for key in ("method", "num_chunks", "tiers"))
     label = method if chunks == 1 else f"{method}, best of {chunks} chunks"
     label += "" if tiers == "label" else f", tiers by {tiers}"
-    style = "--" if chunks > 1 else "-" if tiers == "label" else ":"
     axes.errorbar(
-        scales,
+        places,
         values,
         yerr=ends,
         capsize=3,
         color=METHOD_COLOURS[method],
-        linestyle=style,
+        linestyle="--" if chunks > 1 else "-",
+        marker="o" if tiers == "label" else "D",
+        markersize=5,
         label=label,
     )
-    for row in rows:
+    for place, row in zip(places, rows, strict=True):
         seeds = list(row["by_seed"].values())
-        axes.plot([row["scale"]] * len(seeds), seeds, ".", color=METHOD_COLOURS[method], alpha=0.5)
+        axes.plot([place] * len(seeds), seeds, ".", color=METHOD_COLOURS[method], alpha=0.4)
 
 
 def _saved(figure: Figure, path: Path) -> Path:
