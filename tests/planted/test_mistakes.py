@@ -35,7 +35,7 @@ def test_every_room_has_one() -> None:
     files = {each.file for each in MISTAKES}
     modules = {file.removesuffix(".py").replace("/", ".") for file in files}
     assert {room_of(module) for module in modules if module.startswith("ingest.")} == ROOMS.keys()
-    assert {file.split("/")[0] for file in files} == MAY_IMPORT.keys()
+    assert {file.split("/")[0] for file in files} == MAY_IMPORT.keys() | {"benchmarks"}
 
 
 def test_no_mistake_is_listed_twice() -> None:
