@@ -250,7 +250,7 @@ def test_torch_brings_a_kernel_that_takes_what_it_is_given() -> None:
     """Its name and the order of its arguments; it runs only on a GPU."""
     import inspect
 
-    kernel: Any = varlen_kernel()
+    kernel: Any = varlen_kernel(W)
     assert kernel is not None
     names = list(inspect.signature(kernel).parameters)[:7]
     assert names[:3] == ["query", "key", "value"]
@@ -263,7 +263,7 @@ def test_torch_brings_a_kernel_that_takes_what_it_is_given() -> None:
 def test_the_true_kernel_agrees_and_is_reported() -> None:
     query, stderr = (x.detach() for x in given(device="cuda", dtype=torch.bfloat16))
     actual: list[Tensor] = []
-    ran = kernels_of(lambda: actual.append(attended(query, stderr, varlen_kernel())))
+    ran = kernels_of(lambda: actual.append(attended(query, stderr, varlen_kernel(W))))
     assert any("varlen" in name for name in ran)
     exact = by_loops(query.float().cpu(), stderr.float().cpu())
     assert torch.allclose(actual[0].float().cpu(), exact, atol=3e-2)

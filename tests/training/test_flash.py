@@ -1,4 +1,4 @@
-"""FlashAttention 3 and 4 by stand-ins that note what they were given: there is no GPU here, and the true kernels were not run.
+"""FlashAttention 3 and 4 by stand-ins that note what they were given: there is no GPU here. Version 4 itself was run once on an H100 (docs/results/benchmarks.md).
 
 The stand-ins have the arguments of the packages, by name and place, and their backward pass is the formula of the kernels: it takes the result
 and the logarithm of the sums, not autograd.
@@ -24,6 +24,8 @@ from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.conditioning.hashed_words import NoTextConditioner
 from training.learner import Learner
 from training.loss import loss_of
+from training.model import attention as attention_module
+from training.model import kernel_check
 from training.model import network as network_module
 from training.model.attention import (
     PACKAGES,
@@ -187,6 +189,7 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, (module, _) in PACKAGES.items():
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.setitem(KERNELS, name, REFERENCE)  # what is installed is forgotten afterwards
+    monkeypatch.setattr(attention_module, "is_right", lambda *_, **__: True)
     return monkeypatch
 
 
@@ -206,7 +209,7 @@ def test_a_package_is_asked_in_its_layout_and_answers_in_ours(
     """Heads and tokens differ in number: who confuses them is found out. Values and gradients are those of SDPA, and the report has the name."""
     package = installed(hopper, name)
     hopper.setattr(Flash, "takes", lambda self, query: True)  # here they are on a CPU
-    flash = flash_kernel()
+    flash = flash_kernel(W)
     assert flash is not None
     wanted = attend(*(wanted_leaves := given()))
     leaves, actual = given(), list[Tensor]()
@@ -223,7 +226,7 @@ def test_text_of_any_length_goes_to_it_too(hopper: pytest.MonkeyPatch, name: str
     """Values and gradients are those of a mask, and the report has the name."""
     hopper.setattr(torch.cuda, "get_device_capability", lambda: (9 if name == FA3 else 10, 0))
     package = installed(hopper, name)
-    kernel = varlen_kernel()
+    kernel = varlen_kernel(W)
     wanted = of_text.attended(*(wanted_leaves := of_text.given()))
     leaves, actual = of_text.given(), list[Tensor]()
     ran = kernels_of(lambda: actual.append(of_text.attended(*leaves, kernel)))
@@ -371,14 +374,14 @@ def test_without_a_package_text_goes_to_torch_and_else_to_version_2(
     """Of version 4 alone `flash_attn` is a folder without functions."""
     from torch.nn.attention.varlen import varlen_attn
 
-    assert varlen_kernel() is varlen_attn
+    assert varlen_kernel(W) is varlen_attn
     hopper.setitem(sys.modules, "torch.nn.attention.varlen", None)
     for second in (None, ModuleType("flash_attn")):
         hopper.setitem(sys.modules, "flash_attn", second)
-        assert varlen_kernel() is None
+        assert varlen_kernel(W) is None
     second = Version3("flash_attn")
     hopper.setitem(sys.modules, "flash_attn", second)
-    assert varlen_kernel() == second.flash_attn_varlen_func
+    assert varlen_kernel(W) == second.flash_attn_varlen_func
 
 
 def test_releases_without_what_a_backward_pass_needs_are_not_used(
@@ -388,23 +391,23 @@ def test_releases_without_what_a_backward_pass_needs_are_not_used(
     from torch.nn.attention.varlen import varlen_attn
 
     package = installed(hopper, FA4)
-    assert varlen_kernel() is varlen_attn
-    assert flash_kernel() == Flash(name=FA4)
+    assert varlen_kernel(W) is varlen_attn
+    assert flash_kernel(W) == Flash(name=FA4)
     hopper.setattr(torch.cuda, "get_device_capability", lambda: (10, 0))
-    assert getattr(varlen_kernel(), "__self__", None) == Flash(name=FA4)
+    assert getattr(varlen_kernel(W), "__self__", None) == Flash(name=FA4)
     hopper.setattr(package, "flash_attn_varlen_func", lambda q, k, v, cu_seqlens_q: q)
-    assert flash_kernel() is None
+    assert flash_kernel(W) is None
     hopper.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     old = installed(hopper, FA3)
-    assert flash_kernel() == Flash(name=FA3)
+    assert flash_kernel(W) == Flash(name=FA3)
     hopper.setattr(old, "flash_attn_func", lambda q, k, v, softmax_scale=None: q)
-    assert flash_kernel() is None
+    assert flash_kernel(W) is None
 
 
 def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> None:
     """A mask; a CPU; single precision; heads too wide or not of whole eights."""
     package = installed(hopper, FA3)
-    flash = flash_kernel()
+    flash = flash_kernel(W)
     assert flash is not None
     query, key, value = given()
     attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), flash=flash)
@@ -426,10 +429,10 @@ def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> 
 
 def test_which_package_is_taken(hopper: pytest.MonkeyPatch) -> None:
     """None installed, one, both; another GPU; no GPU."""
-    assert flash_kernel() is None
+    assert flash_kernel(W) is None
 
     def name() -> str | None:
-        actual = flash_kernel()
+        actual = flash_kernel(W)
         return None if actual is None else actual.name
 
     installed(hopper, FA4)
@@ -442,3 +445,82 @@ def test_which_package_is_taken(hopper: pytest.MonkeyPatch) -> None:
     hopper.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     hopper.setattr(torch.cuda, "is_available", lambda: False)
     assert name() is None
+
+
+def disagreement(kernels: Kernels, monkeypatch: pytest.MonkeyPatch, *, has_lengths: bool) -> str:
+    """Of a stand-in, on a CPU."""
+    monkeypatch.setitem(KERNELS, FA4, kernels)
+    flash = Flash(name=FA4)
+    run = flash.run_varlen if has_lengths else flash.run
+    return kernel_check.problem_of(
+        run, W, has_lengths=has_lengths, device="cpu", dtype=torch.float32
+    )
+
+
+@pytest.mark.parametrize("has_lengths", [False, True])
+def test_a_kernel_that_computes_something_else_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, has_lengths: bool
+) -> None:
+    """As version 4 did on an H100: right values, and one gradient that is not. Or wrong values, none at all, no number."""
+    assert disagreement(REFERENCE, monkeypatch, has_lengths=has_lengths) == ""
+    names = ("query", "key", "value")
+    for wrong, name in enumerate(names):
+
+        def backward(*given: Any, wrong: int = wrong) -> None:
+            reference_backward(*given)
+            given[6][wrong].mul_(1.1)
+
+        kernels = Kernels(forward=reference_forward, backward=backward)
+        told = disagreement(kernels, monkeypatch, has_lengths=has_lengths)
+        assert told == f"its gradient of the {name} is off by 0.1 of the norm"
+
+    def no_number(*given: Any) -> tuple[Tensor, Tensor]:
+        out, lse = reference_forward(*given)
+        return out * math.nan, lse
+
+    def refuses(*given: Any) -> tuple[Tensor, Tensor]:
+        raise AssertionError("head_dim is not supported\nand more")
+
+    for forward, wanted in ((no_number, "its result is off by nan"), (refuses, "AssertionError: head_dim is not supported")):  # fmt: skip
+        kernels = Kernels(forward=forward, backward=reference_backward)
+        assert disagreement(kernels, monkeypatch, has_lengths=has_lengths).startswith(wanted)
+
+
+def test_a_wrong_kernel_is_not_used_and_a_warning_says_so(hopper: pytest.MonkeyPatch) -> None:
+    """Torch's text attention may be the wrong one, too: then text is padded. It is looked at once a width."""
+    looked_at = list[int]()
+
+    def problem_of(attention: Any, width: int, **_: Any) -> str:
+        looked_at.append(width)
+        return "its gradient of the query is off by 1.1 of the norm" if width == 48 else ""
+
+    hopper.setattr(kernel_check, "problem_of", problem_of)
+    hopper.setattr(attention_module, "is_right", kernel_check.is_right)
+    kernel_check.is_right.cache_clear()
+    installed(hopper, FA4)
+    with pytest.warns(RuntimeWarning, match=r"flash-attn 4 is not used for heads of 48: .* 1\.1"):
+        assert flash_kernel(48) is None
+    with pytest.warns(RuntimeWarning, match=r"varlen is not used for heads of 48"):
+        assert varlen_kernel(48) is None
+    assert flash_kernel(128) == flash_kernel(128) == Flash(name=FA4)
+    assert flash_kernel(44) is None
+    assert varlen_kernel(WIDEST + 8) is None
+    assert looked_at == [48, 48, 128]
+    kernel_check.is_right.cache_clear()
+
+
+def test_a_look_at_a_kernel_is_real_whoever_builds_the_network(
+    reference: Flash,
+) -> None:
+    """Under fake tensors, a count of FLOPs, another default device, no gradients and half precision."""
+
+    def told() -> str:
+        return kernel_check.problem_of(
+            reference.run, W, has_lengths=False, device="cpu", dtype=torch.float32
+        )
+
+    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+        assert told() == ""
+    assert counter.get_total_flops() == 0
+    with FakeTensorMode(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert told() == ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from training.model.flash_attention import (
     flash_attention,
     installed,
 )
+from training.model.kernel_check import is_right
 
 HALF = (torch.float16, torch.bfloat16)
 WIDEST = 128  # of a head, a multiple of 8: what all of them take, forwards and backwards
@@ -49,14 +51,27 @@ class Flash:
 
 def is_for_kernels(query: Tensor) -> bool:
     """[..., W] on a GPU, in half precision, of a width that all of them have."""
-    width = query.shape[-1]
-    return query.is_cuda and query.dtype in HALF and width % 8 == 0 and width <= WIDEST
+    return query.is_cuda and query.dtype in HALF and is_width(query.shape[-1])
 
 
-def flash_kernel() -> Flash | None:
-    """That of the installed package, for joint attention."""
+def is_width(width: int) -> bool:
+    """Whether all of them have it."""
+    return width % 8 == 0 and width <= WIDEST
+
+
+@cache
+def _flash(name: str) -> Flash:
+    """One of a name, so that its methods are looked at once."""
+    return Flash(name=name)
+
+
+def flash_kernel(width: int) -> Flash | None:
+    """That of the installed package, for joint attention with heads of `width`. None where there is none or it computes something else."""
     name = installed()
-    return None if name is None else Flash(name=name)
+    if name is None or not is_width(width):
+        return None
+    flash = _flash(name)
+    return flash if is_right(flash.run, name, width, has_lengths=False) else None
 
 
 class Varlen(Protocol):
@@ -76,12 +91,26 @@ class Varlen(Protocol):
         """query [B * Q, H, W], key and value [rows, H, W], starts [B + 1] int32; answers [B * Q, H, W]."""
         ...
 
+    def __hash__(self) -> int: ...
 
-def varlen_kernel() -> Varlen | None:
-    """For CUDA, in half precision (`is_for_kernels`). None where nothing of the kind is installed: torch has one since 2.10."""
+
+def varlen_kernel(width: int) -> Varlen | None:
+    """For CUDA, in half precision (`is_for_kernels`), with heads of `width`. None where nothing of the kind is installed (torch has one since 2.10), or
+    all of them compute something else.
+    """
+    if not is_width(width):
+        return None
+    for name, found in _varlen_kernels():
+        if not torch.cuda.is_available() or is_right(found, name, width, has_lengths=True):
+            return found
+    return None
+
+
+def _varlen_kernels() -> Iterator[tuple[str, Varlen]]:
+    """Those at hand, the first choice first."""
     name = installed()
     if name is not None and KERNELS[name].has_lengths:
-        return Flash(name=name).run_varlen
+        yield name, _flash(name).run_varlen
     for place, function in (
         ("torch.nn.attention.varlen", "varlen_attn"),
         ("flash_attn", "flash_attn_varlen_func"),
@@ -90,8 +119,7 @@ def varlen_kernel() -> Varlen | None:
             function_found: Varlen = getattr(import_module(place), function)
         except (ImportError, AttributeError):  # of version 4 alone `flash_attn` is a bare folder
             continue
-        return function_found  # both take these seven in this order
-    return None
+        yield place, function_found  # both take these seven in this order
 
 
 # Hopper: cuDNN is fastest where it takes the shape; then flash, which takes no mask; then what takes everything.
@@ -115,7 +143,7 @@ _KERNELS = {
 
 def operators() -> list[Any]:
     """Of attention by a package or of sequences of different lengths: those of `aten` apart, all whose package is installed."""
-    varlen_kernel()  # an operator exists once its module is imported
+    list(_varlen_kernels())  # an operator exists once its module is imported
     spaces = [name.split("::") for name in _KERNELS if "::" in name and not name.startswith("aten")]
     names = [("eicorpus", "flash_attention"), *spaces]
     packets = [getattr(getattr(torch.ops, space), name, None) for space, name in names]
@@ -172,7 +200,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 def kernels_of(run: Callable[[], Any]) -> dict[str, int]:
     """Which attention kernels `run` called, and how often: what the profiler saw, not what was asked for."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         run()
     counts = {event.key: event.count for event in seen.key_averages()}
     return {name: counts[key] for key, name in _KERNELS.items() if key in counts}

@@ -131,7 +131,10 @@ class Block(nn.Module):
         num_text = STREAMS if settings.text_kv == "stream" else 1
         self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
         # looked for once: torch.compile does not look into imports
-        self.flash, self.varlen = flash_kernel(), varlen_kernel()
+        self.flash, self.varlen = (
+            flash_kernel(settings.head_width),
+            varlen_kernel(settings.head_width),
+        )
 
     def forward(
         self,

@@ -131,7 +131,7 @@ class Network(nn.Module):
         for name, width_of in (("action_std", s.action_width), ("change_std", s.latent_width)):
             self.register_buffer(name, channel_std(getattr(s, name), width_of), persistent=False)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
-        self.has_varlen = varlen_kernel() is not None
+        self.has_varlen = varlen_kernel(s.head_width) is not None
         self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
         # how much of a velocity is the noise's depends on the flow time, so the last layers are told it too (DiT's final layer)
         self.out_modulation = nn.Linear(width, STREAMS * 2 * width)
