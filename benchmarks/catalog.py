@@ -23,14 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import manifest, result, tier
-from benchmarks.synthetic import (
-    declared,
-    episodes,
-    in_own_process,
-    peak_rss_mib,
-    publish,
-    seconds,
-)
+from benchmarks.own_process import in_own_process, peak_rss_mib
+from benchmarks.synthetic import declared, episodes, publish, seconds
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
 from ingest.corpus.snapshot import Part, write_tables

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds, write_part
+from benchmarks.own_process import in_own_process, peak_rss_mib
+from benchmarks.synthetic import declared, seconds, write_part
 from benchmarks.synthetic import episodes as episode_rows
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits

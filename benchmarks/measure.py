@@ -19,7 +19,7 @@ import typer
 
 from benchmarks import result
 from benchmarks.ingest import ingest_by_command
-from benchmarks.synthetic import peak_rss_mib
+from benchmarks.own_process import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.measurements.registry import measures

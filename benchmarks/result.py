@@ -11,11 +11,10 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import av
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,14 +23,17 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "")
-    return {
+    about = {
         "cpu": model or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "pyav": av.__version__,
-        "ffmpeg": av.ffmpeg_version_info,
     }
+    with suppress(ImportError):  # a machine that only trains has none
+        import av
+
+        about |= {"pyav": av.__version__, "ffmpeg": av.ffmpeg_version_info}
+    return about
 
 
 def commit() -> str:

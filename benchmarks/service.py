@@ -30,7 +30,8 @@ import pyarrow as pa
 
 from benchmarks import result, tier
 from benchmarks.manifest import tiers, whole_episodes
-from benchmarks.synthetic import in_own_process, publish, seconds
+from benchmarks.own_process import in_own_process
+from benchmarks.synthetic import publish, seconds
 from ingest.corpus.layout import video_file
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.storage.local import LocalStorage

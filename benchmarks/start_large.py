@@ -22,7 +22,8 @@ import typer
 
 from benchmarks import result
 from benchmarks.overhead import TIMESTEPS, Tiny
-from benchmarks.synthetic import declared, in_own_process
+from benchmarks.own_process import in_own_process
+from benchmarks.synthetic import declared
 from ingest.corpus import lerobot_meta, publishing, snapshot
 from ingest.corpus.layout import data_file
 from ingest.corpus.lerobot_meta import Dataset, LineFile

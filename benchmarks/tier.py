@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.synthetic import declared, episodes, in_own_process, peak_rss_mib, publish, seconds
+from benchmarks.own_process import in_own_process, peak_rss_mib
+from benchmarks.synthetic import declared, episodes, publish, seconds
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout

@@ -1,8 +1,8 @@
 """A training step: seconds, samples a second, share of the matmul peak measured in the same run, memory, and which attention kernels ran.
 
-    python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N]
+    python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N] [--only CASE] [--manifest FOLDER]
 
-On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own. Steps are those of the
+On a CPU a small network of the same make; on a GPU `lda_1b`, and what its kernels are. Each case runs in a process of its own, so that its memory is its own. Steps are those of the
 run's own loop: batches from the run's loader with its threads, over a corpus that is made first (196 patches of 384); their copy to the device, noise, forward,
 backward, clip, AdamW, averages, whether the step before was finite, what is added up for the log and a line of it in a file. Only the text is made up: seeded features of
 32 to 64 tokens, not read from disk. `--counts` times nothing: launches, reads and arithmetic of a step, what autograd keeps,
@@ -12,6 +12,8 @@ and what torch.compile fuses outside of the blocks.
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +29,10 @@ from rich.table import Table
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks import result
+from benchmarks import gpu_kernels, result
 from benchmarks.fusion_counts import ends_counts
-from benchmarks.loader import write_manifest
 from benchmarks.op_counts import OpCounts, counted
-from benchmarks.synthetic import in_own_process, peak_rss_mib
-from ingest.corpus.manifest_folders import manifest_folder
+from benchmarks.own_process import in_own_process, peak_rss_mib
 from schemas.manifest import load
 from training.batch import Batch, Origin
 from training.conditioning.hashed_words import NoTextReader
@@ -48,7 +48,7 @@ from training.model.text import Text, TextLayout, equal_lengths
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
 from training.run.compute import SampleFlops, flops_by_operator, flops_per_sample, matmul_peak
-from training.run.memory import fewest_parts, footprint_of, memory_of
+from training.run.memory import Memory, fewest_parts, footprint_of, memory_of
 from training.run.metrics import Grouping, Losses
 from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks
@@ -71,9 +71,21 @@ KEYS = {
     "step_tflop_*": "Arithmetic of a step of 192 samples of `lda_1b` with 100 to 200 tokens of text, counted with a mask: keys and values of every sample padded to the longest, of every sample, of 32 distinct texts, of none.",
     "ends_*": "Outside of the blocks of `lda_1b`, forward and backward in bf16: kernels of a step, MB that they read and write of a sample and of a step of any size. Counted.",
     "peak_rss_mib_*": "Memory of the case above the imports.",
+    "peak_gpu_mib_*": "Most memory of the GPU that tensors took.",
+    "estimated_gpu_mib_*": "What a run's estimate (`training/run/memory.py`) says of it, eager.",
+    "kernels_*": "Attention kernels of a step, forwards, as the profiler saw them.",
+    "products_ms_*": "Kernels of a step by kind, of steps after the timed ones, with the profiler: matrix products.",
+    "attention_ms_*": "Attention to images and actions, and to text.",
+    "compiled_ms_*": "What torch.compile fused.",
+    "eager_ms_*": "Other operators.",
+    "optimiser_ms_*": "AdamW, norm and clipping of gradients.",
+    "copies_ms_*": "Copies to the GPU, beside the others.",
+    "idle_ms_*": "No kernel ran.",
+    "gpu_launches_*": "Kernels and copies of a step.",
+    "batch_size_*": "Samples of a batch of the case.",
     "gflop_per_sample": "Arithmetic of a sample, counted.",
     "tokens": "Tokens of a sample.",
-    "batch_size": "Samples of a batch.",  # of one case: `batch_size_*`, to be explained when docs/results has a run with it
+    "batch_size": "Samples of a batch.",
 }
 
 SMALL = Architecture(width=384, num_layers=4, num_heads=8)
@@ -94,7 +106,7 @@ class Case:
     num_steps: int
     precision: Literal["bf16", "fp32"] = "bf16"
     is_compiled: bool = False
-    is_checkpointed: bool = False
+    checkpointed: bool | Literal["selective"] = False
     num_patches: int = 196
     manifest: str = ""  # folder; "": one seeded batch again and again
     out: str = ""  # folder of the log; "": no file
@@ -165,22 +177,22 @@ def recipe_of(case: Case) -> TrainRecipe:
         "num_steps": 10**6,
         "batch_size": case.batch_size,
         "precision": case.precision,
-        "checkpoint_activations": case.is_checkpointed,
+        "checkpoint_activations": case.checkpointed,
         "log_every": 10**6,  # the last step of a loop has a line anyway
         "num_workers": 8 if case.device == "cuda" else 2,
+        "loader": "process" if case.device == "cuda" else "threads",  # as in `lda_1b`
     }
     return TrainRecipe.model_validate({"name": "bench", "run": run, "optimiser": {"ema": 0.999}})
 
 
-def batch_that_fits(case: Case, device_bytes: int) -> int:
-    """The batch of a case, or a half of it, a quarter and so on, of which a step fits a device by the estimate of a run. One sample is tried whatever that says."""
+def estimated(case: Case) -> Callable[[int], Memory]:
+    """Memory of a step with so many samples, as a run estimates it."""
     with FakeTensorMode():
         num_parameters = sum(p.numel() for p in Network(case.settings).parameters())
     footprint = footprint_of(case.settings, NUM_TEXT, recipe_of(case).run.num_draws, case.precision)
-    size = case.batch_size
 
-    def fits(size: int) -> bool:
-        needed = memory_of(
+    def of(size: int) -> Memory:
+        return memory_of(
             footprint,
             recipe_of(dataclasses.replace(case, batch_size=size)),
             num_layers=case.settings.num_layers,
@@ -190,9 +202,14 @@ def batch_that_fits(case: Case, device_bytes: int) -> int:
             world_size=1,
             num_parts=1,
         )
-        return fewest_parts({1: needed}, device_bytes) is not None
 
-    while size > 1 and not fits(size):
+    return of
+
+
+def batch_that_fits(case: Case, device_bytes: int) -> int:
+    """The batch of a case, or a half of it, a quarter and so on, of which a step fits a device by the estimate of a run. One sample is tried whatever that says."""
+    size, memory = case.batch_size, estimated(case)
+    while size > 1 and fewest_parts({1: memory(size)}, device_bytes) is None:
         size //= 2
     return size
 
@@ -201,8 +218,10 @@ def trainer_of(case: Case) -> Trainer:
     recipe = recipe_of(case)
     device = torch.device(case.device)
     torch.manual_seed(0)
-    learner = Learner(Network(case.settings), FixedText()).to(device)
-    prepare_blocks(learner, checkpointed=case.is_checkpointed, compiled=case.is_compiled)
+    with device:  # a thousand million random weights take long on a CPU
+        network = Network(case.settings)
+    learner = Learner(network, FixedText()).to(device)
+    prepare_blocks(learner, checkpointed=case.checkpointed, compiled=case.is_compiled)
     return Trainer(
         learner=learner,
         model=learner,
@@ -258,7 +277,7 @@ def host_batches(case: Case) -> Iterator[Batch]:
 
 
 def measured(case: Case) -> dict[str, Any]:
-    """The peak, the first step (which compiles), and the mean of the others. In a process of its own."""
+    """The peak, the first step (which compiles), and the mean of the others; then what ran in further steps. In a process of its own."""
     device = torch.device(case.device)
     before_mib = peak_rss_mib()
     peak = matmul_peak(device, DTYPES[case.precision], time.perf_counter)
@@ -279,7 +298,19 @@ def measured(case: Case) -> dict[str, Any]:
     }
     if device.type == "cuda":
         figures["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    return {key: round(value, 4) for key, value in figures.items()}
+        figures["estimated_gpu_mib"] = estimated(case)(case.batch_size).total / 2**20
+    rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
+    rounded["kernels"] = kernels_of(lambda: loop.run(batches, last, last + 1))
+    if device.type == "cuda":
+        first, end = last + 1, last + 1 + case.num_steps
+        launched = gpu_kernels.seen(lambda: loop.run(batches, first, end))
+        by_kind = gpu_kernels.by_kind(launched, case.num_steps)
+        rounded |= {f"{kind}_ms": value for kind, value in by_kind.items()}
+        rounded["gpu_launches"] = round(len(launched) / case.num_steps)
+        if case.out:
+            told = gpu_kernels.as_text(launched, case.num_steps)
+            (Path(case.out) / "kernels.txt").write_text(told)
+    return rounded
 
 
 def counts(batch_size: int) -> dict[str, int]:
@@ -361,17 +392,32 @@ def counted_of() -> dict[str, float]:
     return out
 
 
-def kernels(case: Case) -> dict[str, int]:
-    """Attention kernels of one forward pass, as the profiler saw them."""
-    trainer, batch = trainer_of(case), batch_of(case)
-    t = torch.rand(1, case.batch_size, device=case.device)
-    noise = (torch.randn_like(batch.action)[None], torch.randn_like(batch.future)[None])
+def cases_of(case: Case) -> dict[str, Case]:
+    """The same by precision and by how blocks are computed; on a GPU the fastest first."""
+    change = dataclasses.replace
+    compiled = change(case, is_compiled=True)
+    half = case.architecture.model_copy(update={"residual": "bf16"})
+    on_gpu = {
+        "bf16_compiled": compiled,
+        "bf16_compiled_selective": change(compiled, checkpointed="selective"),
+        "bf16_compiled_residual": change(compiled, architecture=half),
+        "bf16_compiled_checkpointed": change(compiled, checkpointed=True),
+    }
+    both = {
+        "bf16": case,
+        "bf16_compiled": compiled,
+        "bf16_checkpointed": change(case, checkpointed=True),
+        "fp32": change(case, precision="fp32"),
+    }
+    heads = {f"heads_{width}": _with_heads(case, width) for width in HEAD_WIDTHS}
+    return (on_gpu if case.device == "cuda" else {}) | both | heads
 
-    def once() -> None:
-        with torch.no_grad(), torch.autocast(case.device, torch.bfloat16):
-            trainer.learner(batch, t, *noise)
 
-    return kernels_of(once)
+def _with_heads(case: Case, width: int) -> Case:
+    num_heads = case.architecture.width // width
+    architecture = case.architecture.model_copy(update={"num_heads": num_heads})
+    is_compiled = case.device == "cuda"
+    return dataclasses.replace(case, architecture=architecture, is_compiled=is_compiled)
 
 
 def main(
@@ -381,9 +427,14 @@ def main(
     batch: Annotated[int, typer.Option(help="0: by the device.")] = 0,
     steps: Annotated[int, typer.Option(min=1)] = 5,
     counts_only: Annotated[bool, typer.Option("--counts", help="Time nothing.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Cases; and count nothing.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Published before; beside it a folder for each case."),
+    ] = None,
 ) -> None:
     """Measure and print."""
-    counted_figures = counted_of()
+    counted_figures = {} if only else counted_of()
     if counts_only:
         _show(result.machine(), counted_figures, as_json=as_json)
         return
@@ -395,9 +446,12 @@ def main(
     case = Case(
         architecture=architecture,
         device=chosen,
-        batch_size=batch or (128 if chosen == "cuda" else 8),
+        batch_size=batch or (256 if chosen == "cuda" else 8),
         num_steps=1 if quick else steps,
     )
+    cases = cases_of(case)
+    if unknown := set(only or ()) - cases.keys():
+        raise typer.BadParameter(f"--only {min(unknown)}: expected {', '.join(cases)}")
     measured_on = result.machine()
     not_run = [] if has_gpu else ["cuda: there is no GPU here"]
     figures: dict[str, Any] = {
@@ -409,21 +463,25 @@ def main(
         "not_run": not_run,
         **counted_figures,
     }  # fmt: skip
-    cases = {
-        "fp32": dataclasses.replace(case, precision="fp32"),
-        "bf16": case,
-        "bf16_compiled": dataclasses.replace(case, is_compiled=True),
-        "bf16_checkpointed": dataclasses.replace(case, is_checkpointed=True),
-    }
+    cases = {name: each for name, each in cases.items() if not only or name in only}
     if chosen == "cuda" and not batch:
         total = torch.cuda.get_device_properties(0).total_memory
         sizes = {name: batch_that_fits(each, total) for name, each in cases.items()}
         cases = {n: dataclasses.replace(c, batch_size=sizes[n]) for n, c in cases.items()}
     with tempfile.TemporaryDirectory() as folder:
-        manifest = write_manifest(Path(folder), EPISODES)
-        published = manifest_folder(manifest.corpus, manifest.facts.name)
+        published = manifest or _published(Path(folder))
         figures |= _timed(cases, str(published), not_run)
     _show(measured_on, figures, as_json=as_json)
+
+
+def _published(folder: Path) -> Path:
+    """A corpus made here, and its manifest."""
+    # they import what ingest needs; a machine that only trains may lack it
+    from benchmarks.loader import write_manifest
+    from ingest.corpus.manifest_folders import manifest_folder
+
+    manifest = write_manifest(folder, EPISODES)
+    return manifest_folder(manifest.corpus, manifest.facts.name)
 
 
 def _lda_1b() -> Architecture:
@@ -433,7 +491,7 @@ def _lda_1b() -> Architecture:
 
 
 def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[str, Any]:
-    """Each case in its own process, and widths of heads beside them. A case that fails has a line of `not_run`, and the others their figures."""
+    """Each case in its own process. A case that fails has a line of `not_run`, and the others their figures."""
     figures: dict[str, Any] = {}
 
     def tried(name: str, work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
@@ -445,20 +503,13 @@ def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[st
         return of_case
 
     for name, each in cases.items():
-        with_data = dataclasses.replace(each, manifest=manifest, out=str(Path(manifest).parent))
-        figures |= {f"{key}_{name}": v for key, v in tried(name, measured, with_data).items()}
+        out = Path(manifest).parent / name
+        out.mkdir(exist_ok=True)
+        of_case = tried(name, measured, dataclasses.replace(each, manifest=manifest, out=str(out)))
+        sys.stderr.write(f"{name}: {json.dumps(of_case)}\n")  # a table of a GPU takes minutes
+        figures |= {f"{key}_{name}": value for key, value in of_case.items()}
     if {"step_s_bf16", "step_s_bf16_compiled"} <= figures.keys():
         figures["compiled_over_eager_speed_ratio"] = round(figures["step_s_bf16"] / figures["step_s_bf16_compiled"], 3)  # fmt: skip
-    case = dataclasses.replace(cases["bf16"], manifest=manifest)
-    architecture = case.architecture
-    for width in HEAD_WIDTHS:
-        heads = architecture.model_copy(update={"num_heads": architecture.width // width})
-        other = dataclasses.replace(case, architecture=heads)
-        if of_forward := tried(f"kernels_{width}", kernels, other):
-            figures[f"kernels_{width}"] = of_forward
-        of_width = tried(f"heads_{width}", measured, other)
-        kept = of_width.keys() & {"step_s", "mfu_ratio"}
-        figures |= {f"{key}_heads_{width}": of_width[key] for key in sorted(kept, reverse=True)}
     return figures
 
 

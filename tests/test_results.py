@@ -63,6 +63,13 @@ def test_what_a_benchmark_prints_is_a_run() -> None:
     assert f"date {run['date']}" in parts[1]
 
 
+def test_a_run_has_a_column_for_what_it_measured() -> None:
+    runs = [{"machine": "m", "commit": "c", "date": "d", "transcribed": False, "figures": f} for f in ({"a_x": 1}, {"b_y": 2}, {})]  # fmt: skip
+    parts = _figures({"a_*": "first", "b_*": "second"}, runs)
+    assert [part.splitlines()[0] for part in parts[2::2]] == ["| case | `a` |", "| case | `b` |"]
+    assert parts[-1].startswith("Run 3")
+
+
 def test_a_part_without_its_data_is_an_error(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("docs.site.results.FOLDER", tmp_path)
     (tmp_path / "page.md").write_text("<!-- nothing begins -->\n<!-- nothing ends -->\n")
@@ -83,6 +90,7 @@ def test_a_part_without_its_data_is_an_error(tmp_path: Path, monkeypatch: Any) -
         (1_000_000, "1,000,000"),
         (2103.0, "2,103"),
         (0.9660, "0.966"),
+        ({"cudnn": 16, "varlen (torch)": 32}, "16 cudnn, 32 varlen (torch)"),
     ],
 )
 def test_numbers_have_four_digits(value: Any, text: str) -> None:

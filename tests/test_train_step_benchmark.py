@@ -11,7 +11,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import train_step
+from benchmarks import gpu_kernels, train_step
+from benchmarks.gpu_kernels import Kernel
 from benchmarks.train_step import Case, arithmetic, host_batches, measured
 from tests.training.corpus import NUM_PATCHES, Trainable, make
 from tests.training.corpus import WIDTH as LATENT_WIDTH
@@ -58,12 +59,12 @@ def _cases() -> dict[str, Case]:
         "fp32": replace(case, precision="fp32"),
         "bf16": case,
         "bf16_compiled": replace(case, is_compiled=True),
-        "bf16_checkpointed": replace(case, is_checkpointed=True),
+        "bf16_checkpointed": replace(case, checkpointed=True),
     }
 
 
 def test_a_case_that_fails_is_named_and_the_others_have_figures(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Too little memory of a GPU, a kernel that is not there, and a process that the system killed."""
 
@@ -75,22 +76,17 @@ def test_a_case_that_fails_is_named_and_the_others_have_figures(
         return {"step_s": 2.0, "mfu_ratio": 0.5, "batch_size": case.batch_size}
 
     def in_own_process(work: Any, stand_in: Any, case: Case) -> Any:
-        if case.is_checkpointed:
+        if case.checkpointed:
             raise SystemExit("measured was killed: out of memory?")
         return work(stand_in, case)
 
     monkeypatch.setattr(train_step, "measured", measured)
-    monkeypatch.setattr(train_step, "kernels", lambda case: {"flash": 2})
     monkeypatch.setattr(train_step, "in_own_process", in_own_process)
-    monkeypatch.setattr(train_step, "HEAD_WIDTHS", (8,))
     not_run = ["before"]
-    assert train_step._timed(_cases(), "folder/manifest", not_run) == {
+    assert train_step._timed(_cases(), str(tmp_path / "manifest"), not_run) == {
         "step_s_bf16": 2.0,
         "mfu_ratio_bf16": 0.5,
         "batch_size_bf16": 8,
-        "kernels_8": {"flash": 2},
-        "step_s_heads_8": 2.0,
-        "mfu_ratio_heads_8": 0.5,
     }
     assert not_run == [
         "before",
@@ -100,14 +96,16 @@ def test_a_case_that_fails_is_named_and_the_others_have_figures(
     ]
 
 
-def test_a_mistake_in_a_case_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_in_a_case_ends_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def measured(case: Case) -> dict[str, Any]:
         raise TypeError("a mistake")
 
     monkeypatch.setattr(train_step, "measured", measured)
     monkeypatch.setattr(train_step, "in_own_process", lambda work, *given: work(*given))
     with pytest.raises(TypeError, match="a mistake"):
-        train_step._timed(_cases(), "folder/manifest", [])
+        train_step._timed(_cases(), str(tmp_path / "manifest"), [])
 
 
 def test_the_batch_of_a_case_is_what_fits() -> None:
@@ -119,6 +117,49 @@ def test_the_batch_of_a_case_is_what_fits() -> None:
     assert sizes == [128, 256]
     assert fits(cases["bf16"], 0) == 1
     assert fits(cases["bf16"], 10**15) == 1024
+
+
+def test_cases_of_a_gpu_are_compiled_and_of_three_widths_of_heads() -> None:
+    """The fastest first; what is no case is refused with the names of those that are."""
+    case = Case(architecture=Architecture(width=384, num_layers=1, num_heads=8), device="cuda", batch_size=8, num_steps=1)  # fmt: skip
+    on_gpu, on_cpu = train_step.cases_of(case), train_step.cases_of(replace(case, device="cpu"))
+    assert next(iter(on_gpu)) == "bf16_compiled"
+    assert on_gpu["bf16_compiled_selective"].checkpointed == "selective"
+    assert on_gpu["bf16_compiled_residual"].architecture.residual == "bf16"
+    assert on_cpu.keys() < on_gpu.keys()
+    heads = {n: c for n, c in on_gpu.items() if n.startswith("heads")}
+    assert {n: c.settings.head_width for n, c in heads.items()} == {"heads_48": 48, "heads_64": 64, "heads_128": 128}  # fmt: skip
+    assert all(c.is_compiled for c in heads.values())
+    refused = CliRunner().invoke(_app(), ["--only", "bf1"])
+    assert refused.exit_code == 2
+    assert "bf16_checkpointed" in refused.output
+
+
+NAMES = (
+    "nvjet_sm90_tst_192x192_64x3_2x1_v_bz_coopB_NNN",
+    "cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16_knob_26",
+    "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128>",
+    "triton_poi_fused_gelu_16",
+    "void at::native::multi_tensor_apply_kernel<FusedOptimizerTensorListMetadata>",
+    "Memcpy HtoD (Pinned -> Device)",
+    "void at::native::vectorized_elementwise_kernel<4>",
+)
+
+
+def test_kernels_of_a_gpu_are_sorted_and_idle_is_when_none_runs() -> None:
+    """Names as an H100 gave them. A copy beside a product is no idle time, and time between steps is."""
+    kinds = ["products", "attention", "attention", "compiled", "optimiser", "copies", "eager"]
+    assert [gpu_kernels.kind_of(name) for name in NAMES] == kinds
+    product, _, _, fused, _, copy, _ = NAMES
+    spans = ((product, 0, 4000), (copy, 1000, 5000), (fused, 6000, 7000), (product, 7000, 9000))
+    kernels = [Kernel(name=n, begin_us=begin, end_us=end) for n, begin, end in spans]
+    assert gpu_kernels.busy_us(kernels[::-1]) == 8000
+    assert gpu_kernels.by_kind(kernels, 2) == {
+        "compiled": 0.5, "copies": 2.0, "idle": 0.5, "products": 3.0,
+    }  # fmt: skip
+    told = gpu_kernels.as_text(kernels, 2).splitlines()
+    assert told[0].split() == ["3.000", "ms", "1.0", "products", product]
+    assert told[-1].split(maxsplit=3) == ["0.500", "ms", "0.5", f"{copy} -> {fused}"]
 
 
 @pytest.fixture(scope="module")
@@ -163,4 +204,9 @@ def test_a_step_is_that_of_a_run_with_its_loader(
     assert figures["data_wait_share"] > 0
     assert figures["mfu_ratio"] > 0
     log = (tmp_path / "log.jsonl").read_text()
-    assert [json.loads(line)["step"] for line in log.splitlines()] == [1, 2, 4]
+    assert [json.loads(line)["step"] for line in log.splitlines()] == [
+        1,
+        2,
+        4,
+        5,
+    ]  # the last with the profiler

@@ -79,8 +79,8 @@ def _figures(keys: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> list
     parts = [table(heads, rows)]
     for count, run in enumerate(runs, start=1):
         parts.append(f"Run {count}: {_about(run)}" if len(runs) > 1 else _about(run))
-        if patterns:
-            parts.append(_cases(patterns, run["figures"]))
+        if having := [p for p in patterns if cases_of(p, run["figures"])]:
+            parts.append(_cases(having, run["figures"]))
     return parts
 
 
@@ -94,9 +94,11 @@ def _cases(patterns: Sequence[str], figures: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """Four digits, thousands apart; a figure that a run lacks is a dash."""
+    """Four digits, thousands apart; a figure that a run lacks is a dash, and counts by name stand beside each other."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{number(count)} {name}" for name, count in value.items())
     return f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:.4g}"

@@ -108,9 +108,6 @@ def clip(module: nn.Module, norm: Tensor, most: float) -> None:
     torch.nn.utils.clip_grads_with_norm_(trained(module).values(), most, norm)
 
 
-AT_ONCE = 32  # tensors
-
-
 class EMA:
     """Averaged weights (Polyak & Juditsky 1992): average <- decay * average + (1 - decay) * weight after each step, in fp32."""
 
@@ -122,10 +119,6 @@ class EMA:
     def update(self, module: nn.Module, is_finite: Tensor) -> None:
         """After a step of the optimiser. Where `is_finite` [] is False they stay: weights may have moved away from them in steps before."""
         share = torch.where(is_finite, 1.0 - self.decay, 0.0)
-        averaged = [own_shard(value) for value in self.values.values()]
-        now = [own_shard(p.detach()) for p in trained(module).values()]
-        for first in range(0, len(now), AT_ONCE):  # differences of a few at a time in memory
-            few = averaged[first : first + AT_ONCE]
-            change = torch._foreach_sub(now[first : first + AT_ONCE], few)
-            torch._foreach_mul_(change, share)
-            torch._foreach_add_(few, change)
+        # one kernel for each: `torch._foreach_lerp_` has no weight that lies on the device, and three `foreach` operators read and write 2.3 times as much
+        for average, p in zip(self.values.values(), trained(module).values(), strict=True):
+            own_shard(average).lerp_(own_shard(p.detach()), share)

@@ -1,0 +1,105 @@
+"""Time of a GPU by what it computes: every kernel of some steps, sorted by its name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch.autograd.profiler_util import DeviceType, FunctionEvent
+from torch.profiler import ProfilerActivity, profile
+
+# The first kind with a part that the name has. Names are those of cuBLAS, cuDNN, CUTLASS, FlashAttention, Inductor and PyTorch.
+KINDS = {
+    "attention": ("flash", "fmha", "sdpa", "attention"),
+    "products": ("gemm", "nvjet", "xmma", "wgmma", "cutlass", "cublas", "splitk"),
+    "optimiser": ("multi_tensor_apply", "adam"),
+    "compiled": ("triton_",),
+    "copies": ("memcpy", "memset"),
+}
+OTHER = "eager"  # operators of PyTorch that are kernels of their own
+LONGEST_NAME, NUM_GAPS = 110, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One launch, in microseconds."""
+
+    name: str
+    begin_us: float
+    end_us: float
+
+
+def kind_of(name: str) -> str:
+    lower = name.lower()
+    found = (kind for kind, parts in KINDS.items() if any(part in lower for part in parts))
+    return next(found, OTHER)
+
+
+def seen(run: Callable[[], object]) -> list[Kernel]:
+    """Kernels and copies of `run` on the GPU. Ranges that code names are none."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+        run()
+        torch.cuda.synchronize()
+    return [_kernel_of(event) for event in profiler.events() if _is_kernel(event)]
+
+
+def _is_kernel(event: FunctionEvent) -> bool:
+    return event.device_type == DeviceType.CUDA and not event.is_user_annotation
+
+
+def _kernel_of(event: FunctionEvent) -> Kernel:
+    return Kernel(name=event.name, begin_us=event.time_range.start, end_us=event.time_range.end)
+
+
+def busy_us(kernels: Iterable[Kernel]) -> float:
+    """Time in which at least one of them runs."""
+    total, until = 0.0, float("-inf")
+    for each in sorted(kernels, key=lambda kernel: kernel.begin_us):
+        total += max(0.0, each.end_us - max(each.begin_us, until))
+        until = max(until, each.end_us)
+    return total
+
+
+def by_kind(kernels: list[Kernel], num_steps: int) -> dict[str, float]:
+    """Milliseconds of a step by kind; the time from the first to the last kernel in which none runs."""
+    milliseconds: defaultdict[str, float] = defaultdict(float)
+    for each in kernels:
+        milliseconds[kind_of(each.name)] += (each.end_us - each.begin_us) / 1000
+    span_us = max(k.end_us for k in kernels) - min(k.begin_us for k in kernels)
+    milliseconds["idle"] = (span_us - busy_us(kernels)) / 1000
+    return {kind: round(total / num_steps, 2) for kind, total in sorted(milliseconds.items())}
+
+
+def as_text(kernels: list[Kernel], num_steps: int) -> str:
+    """A line for each name: milliseconds and launches of a step, the longest first."""
+    total: defaultdict[str, float] = defaultdict(float)
+    count: defaultdict[str, int] = defaultdict(int)
+    for each in kernels:
+        total[each.name] += (each.end_us - each.begin_us) / 1000 / num_steps
+        count[each.name] += 1
+    lines = [
+        f"{ms:9.3f} ms  {count[name] / num_steps:7.1f}  {kind_of(name):<10} {name[:LONGEST_NAME]}\n"
+        for name, ms in sorted(total.items(), key=lambda item: -item[1])
+    ]
+    return "".join(
+        [*lines, "\nidle, by the kernels before and after:\n", *_gaps(kernels, num_steps)]
+    )
+
+
+def _gaps(kernels: list[Kernel], num_steps: int) -> list[str]:
+    """A line for each pair of kernels between which nothing runs: milliseconds and gaps of a step, the most first."""
+    total: defaultdict[str, float] = defaultdict(float)
+    count: defaultdict[str, int] = defaultdict(int)
+    inside = sorted(kernels, key=lambda kernel: kernel.begin_us)
+    last = inside[0]
+    for each in inside[1:]:
+        if each.begin_us > last.end_us:
+            pair = f"{last.name[:50]} -> {each.name[:50]}"
+            total[pair] += (each.begin_us - last.end_us) / 1000 / num_steps
+            count[pair] += 1
+        last = max(last, each, key=lambda kernel: kernel.end_us)
+    longest = sorted(total.items(), key=lambda item: -item[1])[:NUM_GAPS]
+    return [f"{ms:9.3f} ms  {count[pair] / num_steps:7.1f}  {pair}\n" for pair, ms in longest]
