@@ -33,8 +33,8 @@ class Kernel:
 
 def kind_of(name: str) -> str:
     lower = name.lower()
-    found = (kind for kind, parts in KINDS.items() if any(part in lower for part in parts))
-    return next(found, OTHER)
+    kinds = (kind for kind, parts in KINDS.items() if any(part in lower for part in parts))
+    return next(kinds, OTHER)
 
 
 def seen(run: Callable[[], object]) -> list[Kernel]:

@@ -308,8 +308,8 @@ def measured(case: Case) -> dict[str, Any]:
         rounded |= {f"{kind}_ms": value for kind, value in by_kind.items()}
         rounded["gpu_launches"] = round(len(launched) / case.num_steps)
         if case.out:
-            told = gpu_kernels.as_text(launched, case.num_steps)
-            (Path(case.out) / "kernels.txt").write_text(told)
+            lines_of_kernels = gpu_kernels.as_text(launched, case.num_steps)
+            (Path(case.out) / "kernels.txt").write_text(lines_of_kernels)
     return rounded
 
 

@@ -524,3 +524,15 @@ def test_a_look_at_a_kernel_is_real_whoever_builds_the_network(
     assert counter.get_total_flops() == 0
     with FakeTensorMode(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert told() == ""
+
+
+@pytest.mark.parametrize("width", [8, 48, 64, WIDEST])
+def test_half_precision_is_not_taken_for_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """PyTorch's own kernel in bf16, and a fifth of what may be."""
+    monkeypatch.setattr(kernel_check, "FURTHEST", 0.004)
+    told = kernel_check.problem_of(
+        attend, width, has_lengths=False, device="cpu", dtype=torch.bfloat16
+    )
+    assert told == ""

@@ -100,9 +100,9 @@ def varlen_kernel(width: int) -> Varlen | None:
     """
     if not is_width(width):
         return None
-    for name, found in _varlen_kernels():
-        if not torch.cuda.is_available() or is_right(found, name, width, has_lengths=True):
-            return found
+    for name, kernel in _varlen_kernels():
+        if not torch.cuda.is_available() or is_right(kernel, name, width, has_lengths=True):
+            return kernel
     return None
 
 

@@ -1,6 +1,6 @@
 """FlashAttention 3 and 4 as one operator of torch: a compiled block has no graph break there, "selective" keeps its result, and its FLOPs are counted.
 
-Not run on a GPU. Arguments are those of Dao-AILab/flash-attention at 0251105a (2026-08-15), `hopper/flash_attn_interface.py` and
+Version 4 was run on an H100 (4.0.0b36; `kernel_check.py` says what was wrong with it), version 3 and lengths of version 4 were not run. Arguments are those of Dao-AILab/flash-attention at 0251105a (2026-08-15), `hopper/flash_attn_interface.py` and
 `flash_attn/cute/interface.py`. They are the same in FlashAttention 3 since 203b9b3d (2025-08-29) and in version 4 since 4.0.0 beta 0. Older
 releases do not return what a backward pass needs, and are not used.
 

@@ -53,22 +53,22 @@ def problem_of(
         torch.enable_grad(),
         torch.autocast(device, enabled=False),
     ):
-        leaves, starts = _example(width, has_lengths=has_lengths, device=device, dtype=dtype)
+        leaves, grad, starts = _example(width, has_lengths=has_lengths, device=device, dtype=dtype)
         exact_leaves = tuple(x.detach().double().requires_grad_() for x in leaves)
         if has_lengths:
             exact = _by_sequence(exact_leaves, starts)
-            given = [torch.tensor(x, dtype=torch.int32, device=device) for x in starts]
-            lengths = (*given, QUERIES, max(KEYS))
+            starts_there = [torch.tensor(x, dtype=torch.int32, device=device) for x in starts]
+            lengths = (*starts_there, QUERIES, max(KEYS))
         else:
             exact, lengths = _sums(*exact_leaves), ()
-        wanted = (exact, *torch.autograd.grad(exact.square().sum(), exact_leaves))
+        exact_terms = (exact, *torch.autograd.grad(exact, exact_leaves, grad.double()))
         try:
             out = attention(*leaves, *lengths)
-            grads = torch.autograd.grad(out, leaves, 2 * exact.detach().to(dtype))
+            grads = torch.autograd.grad(out, leaves, grad)
         except Exception as error:  # noqa: BLE001  whatever a compiler of kernels raises
             return f"{type(error).__name__}: {error}".splitlines()[0]
         names = ("result", "gradient of the query", "gradient of the key", "gradient of the value")
-        for what, actual, right in zip(names, (out, *grads), wanted, strict=True):
+        for what, actual, right in zip(names, (out, *grads), exact_terms, strict=True):
             off = ((actual - right).norm() / right.norm()).item()
             if not off <= FURTHEST:
                 return f"its {what} is off by {off:.2g} of the norm"
@@ -77,8 +77,8 @@ def problem_of(
 
 def _example(
     width: int, *, has_lengths: bool, device: str, dtype: torch.dtype
-) -> tuple[Leaves, tuple[list[int], list[int]]]:
-    """Query, key and value, and where sequences start among queries and among keys."""
+) -> tuple[Leaves, Tensor, tuple[list[int], list[int]]]:
+    """Query, key and value; a gradient of the result; and where sequences start among queries and among keys."""
     seeded = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -92,7 +92,8 @@ def _example(
         query, key, value = (normal(n, HEADS, width) for n in rows)
     else:
         query, key, value = (normal(num, HEADS, QUERIES, width) for _ in range(3))
-    return (query, key, value), starts
+    grad = normal(*query.shape).detach()
+    return (query, key, value), grad, starts
 
 
 def _sums(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
