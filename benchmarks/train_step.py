@@ -1,6 +1,6 @@
 """A training step: seconds, samples a second, share of the matmul peak measured in the same run, memory, and which attention kernels ran.
 
-    python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N] [--only CASE] [--manifest FOLDER]
+    python -m benchmarks.train_step [--json] [--quick] [--counts] [--device auto|cpu|cuda] [--batch N] [--steps N] [--only CASE] [--manifest FOLDER] [--kernels FOLDER]
 
 On a CPU a small network of the same make; on a GPU `lda_1b`, and what its kernels are. Each case runs in a process of its own, so that its memory is its own. Steps are those of the
 run's own loop: batches from the run's loader with its threads, over a corpus that is made first (196 patches of 384); their copy to the device, noise, forward,
@@ -74,11 +74,11 @@ KEYS = {
     "peak_gpu_mib_*": "Most memory of the GPU that tensors took.",
     "estimated_gpu_mib_*": "What a run's estimate (`training/run/memory.py`) says of it, eager.",
     "kernels_*": "Attention kernels of a step, forwards, as the profiler saw them.",
-    "products_ms_*": "Kernels of a step by kind, of steps after the timed ones, with the profiler: matrix products.",
+    "products_ms_*": "Kernels of a step by kind, of steps after the timed ones, with the profiler: matrix products (GEMM).",
     "attention_ms_*": "Attention to images and actions, and to text.",
     "compiled_ms_*": "What torch.compile fused.",
     "eager_ms_*": "Other operators.",
-    "optimiser_ms_*": "AdamW, norm and clipping of gradients.",
+    "optimiser_ms_*": "AdamW, norm and clipping of gradients; averages of weights are among other operators.",
     "copies_ms_*": "Copies to the GPU, beside the others.",
     "idle_ms_*": "No kernel ran.",
     "gpu_launches_*": "Kernels and copies of a step.",
@@ -303,7 +303,7 @@ def measured(case: Case) -> dict[str, Any]:
     rounded["kernels"] = kernels_of(lambda: loop.run(batches, last, last + 1))
     if device.type == "cuda":
         first, end = last + 1, last + 1 + case.num_steps
-        launched = gpu_kernels.seen(lambda: loop.run(batches, first, end))
+        launched = gpu_kernels.kernels_of(lambda: loop.run(batches, first, end))
         by_kind = gpu_kernels.by_kind(launched, case.num_steps)
         rounded |= {f"{kind}_ms": value for kind, value in by_kind.items()}
         rounded["gpu_launches"] = round(len(launched) / case.num_steps)
@@ -409,7 +409,9 @@ def cases_of(case: Case) -> dict[str, Case]:
         "bf16_checkpointed": change(case, checkpointed=True),
         "fp32": change(case, precision="fp32"),
     }
-    heads = {f"heads_{width}": _with_heads(case, width) for width in HEAD_WIDTHS}
+    own = case.settings.head_width
+    widths = [width for width in HEAD_WIDTHS if width != own]
+    heads = {f"heads_{width}": _with_heads(case, width) for width in widths}
     return (on_gpu if case.device == "cuda" else {}) | both | heads
 
 
@@ -430,10 +432,15 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Cases; and count nothing.")] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Published before; beside it a folder for each case."),
+        typer.Option(help="Folder of one that is published; else a corpus is made."),
+    ] = None,
+    kernels: Annotated[
+        Path | None, typer.Option(help="Folder for a list of the GPU's kernels of each case.")
     ] = None,
 ) -> None:
     """Measure and print."""
+    if only and counts_only:
+        raise typer.BadParameter("--counts times nothing, so --only has nothing to choose from")
     counted_figures = {} if only else counted_of()
     if counts_only:
         _show(result.machine(), counted_figures, as_json=as_json)
@@ -457,7 +464,6 @@ def main(
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",
         "torch": torch.__version__,
-        "batch_size": case.batch_size,
         "gflop_per_sample": round(flops_per_sample(case.settings, NUM_TEXT) / 1e9, 2),
         "tokens": case.settings.num_registers + case.settings.num_image_tokens + case.settings.num_action_tokens,
         "not_run": not_run,
@@ -468,9 +474,11 @@ def main(
         total = torch.cuda.get_device_properties(0).total_memory
         sizes = {name: batch_that_fits(each, total) for name, each in cases.items()}
         cases = {n: dataclasses.replace(c, batch_size=sizes[n]) for n, c in cases.items()}
+    else:
+        figures["batch_size"] = case.batch_size
     with tempfile.TemporaryDirectory() as folder:
         published = manifest or _published(Path(folder))
-        figures |= _timed(cases, str(published), not_run)
+        figures |= _timed(cases, str(published), kernels or Path(folder), not_run)
     _show(measured_on, figures, as_json=as_json)
 
 
@@ -490,7 +498,9 @@ def _lda_1b() -> Architecture:
     return architecture
 
 
-def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[str, Any]:
+def _timed(
+    cases: dict[str, Case], manifest: str, folder: Path, not_run: list[str]
+) -> dict[str, Any]:
     """Each case in its own process. A case that fails has a line of `not_run`, and the others their figures."""
     figures: dict[str, Any] = {}
 
@@ -503,8 +513,8 @@ def _timed(cases: dict[str, Case], manifest: str, not_run: list[str]) -> dict[st
         return of_case
 
     for name, each in cases.items():
-        out = Path(manifest).parent / name
-        out.mkdir(exist_ok=True)
+        out = folder / name  # of its log and its kernels
+        out.mkdir(parents=True, exist_ok=True)
         of_case = tried(name, measured, dataclasses.replace(each, manifest=manifest, out=str(out)))
         sys.stderr.write(f"{name}: {json.dumps(of_case)}\n")  # a table of a GPU takes minutes
         figures |= {f"{key}_{name}": value for key, value in of_case.items()}

@@ -117,7 +117,11 @@ def _varlen_kernels() -> Iterator[tuple[str, Varlen]]:
     ):
         try:
             function_found: Varlen = getattr(import_module(place), function)
-        except (ImportError, AttributeError):  # of version 4 alone `flash_attn` is a bare folder
+        except (
+            ImportError,
+            AttributeError,
+            OSError,
+        ):  # of version 4 alone `flash_attn` is a bare folder
             continue
         yield place, function_found  # both take these seven in this order
 
@@ -143,7 +147,7 @@ _KERNELS = {
 
 def operators() -> list[Any]:
     """Of attention by a package or of sequences of different lengths: those of `aten` apart, all whose package is installed."""
-    list(_varlen_kernels())  # an operator exists once its module is imported
+    next(_varlen_kernels(), None)  # an operator exists once its module is imported
     spaces = [name.split("::") for name in _KERNELS if "::" in name and not name.startswith("aten")]
     names = [("eicorpus", "flash_attention"), *spaces]
     packets = [getattr(getattr(torch.ops, space), name, None) for space, name in names]

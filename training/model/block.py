@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.model.attention import attend, flash_kernel, join_heads, split_heads, varlen_kernel
+from training.model.attention import Flash, Varlen, attend, join_heads, split_heads
 from training.model.settings import ModelSettings
 from training.model.text import Words, attend_text, keys_and_values
 
@@ -130,11 +130,9 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
         num_text = STREAMS if settings.text_kv == "stream" else 1
         self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
-        # looked for once: torch.compile does not look into imports
-        self.flash, self.varlen = (
-            flash_kernel(settings.head_width),
-            varlen_kernel(settings.head_width),
-        )
+        # of packages; the network chooses them (torch.compile does not look into imports)
+        self.flash: Flash | None = None
+        self.varlen: Varlen | None = None
 
     def forward(
         self,

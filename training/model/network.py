@@ -15,7 +15,7 @@ from torch.nn import functional as fn
 
 from schemas.supervision import Task
 from training.model.adapters import VectorDecoder, VectorEncoder
-from training.model.attention import varlen_kernel
+from training.model.attention import flash_kernel, varlen_kernel
 from training.model.block import (
     NUM_MODULATIONS,
     STREAMS,
@@ -131,7 +131,7 @@ class Network(nn.Module):
         for name, width_of in (("action_std", s.action_width), ("change_std", s.latent_width)):
             self.register_buffer(name, channel_std(getattr(s, name), width_of), persistent=False)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
-        self.has_varlen = varlen_kernel(s.head_width) is not None
+        self.has_varlen: bool | None = None  # None: kernels of packages were not chosen yet
         self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
         # how much of a velocity is the noise's depends on the flow time, so the last layers are told it too (DiT's final layer)
         self.out_modulation = nn.Linear(width, STREAMS * 2 * width)
@@ -273,8 +273,24 @@ class Network(nn.Module):
         width = text.values.shape[-1:]
         values = fn.layer_norm(text.values, width)
         own = fn.layer_norm(self.no_text, width)[None].to(values.dtype)
-        is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
+        is_for_packages = is_for_varlen(values, self.settings.head_width)
+        is_packed = is_for_packages and self._chooses_varlen()
         return words_of(values, own, text.layout, is_packed=is_packed)
+
+    def _chooses_varlen(self) -> bool:
+        """Give the blocks kernels of packages, in the first pass that these can take: a network that runs elsewhere needs no GPU.
+
+        Returns:
+            Whether text may lie end to end.
+        """
+        if self.has_varlen is None:
+            width = self.settings.head_width
+            flash, varlen = flash_kernel(width), varlen_kernel(width)
+            for block in self.blocks:
+                assert isinstance(block, Block)
+                block.flash, block.varlen = flash, varlen
+            self.has_varlen = varlen is not None
+        return self.has_varlen
 
     def _image_channels(
         self, known: KnownInputs, future: Tensor, has_future: Tensor | None
