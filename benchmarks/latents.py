@@ -9,6 +9,7 @@ counted by torch itself, so that `mfu_ratio` needs no data sheet. `docs/results/
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -57,9 +58,8 @@ KEYS = {
 }
 
 SIZE_PX = (342, 256)
-LIMITS = Limits(
-    memory_limit_mib=16384
-)  # a worker imports torch with this module: 4.2 GiB with CUDA; those of `eicorpus latents` do not
+# A worker imports this module and torch, 4.2 GiB with CUDA. Those of `eicorpus latents` import neither.
+LIMITS = Limits(memory_limit_mib=16384)
 
 
 def build(root: Path, num_episodes: int, seconds: float) -> Path:
@@ -197,7 +197,10 @@ def main(
     seconds: Annotated[float, typer.Option(help="Of each demonstration.")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     corpus: Annotated[
-        Path | None, typer.Option(help="Without latents of this encoder; instead of a fresh one.")
+        Path | None,
+        typer.Option(
+            help="One without latents of this encoder, of which a copy is used; else one is made."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -211,7 +214,10 @@ def main(
     )
     measured_on = result.machine()
     with tempfile.TemporaryDirectory() as folder:
-        root = corpus or build(Path(folder), episodes, seconds)
+        if corpus is None:
+            root = build(Path(folder), episodes, seconds)
+        else:  # what is measured is written
+            root = shutil.copytree(corpus, Path(folder) / "corpus", symlinks=True)
         figures = measured(choice, root, workers, rounds)
     if as_json:
         sys.stdout.write(result.as_json("latents", measured_on, figures) + "\n")

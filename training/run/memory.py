@@ -1,6 +1,6 @@
 """Memory of a step before it is begun: what autograd keeps of a sample, counted, and in how many parts a rank's batch fits a device.
 
-Counted on fake tensors of the CPU (shapes and types, no memory), eager: `torch.compile` keeps less. On an H100 a step of `lda_1b` took 94 % of it eager, 77 to 90 %
+Counted on fake tensors of the CPU (shapes and types, no memory), eager: `torch.compile` keeps less. On an H100 a step of `lda_1b` took 94 % of it eager, 84 to 90 %
 compiled (docs/results/benchmarks.md); several GPUs were not measured.
 """
 
