@@ -264,6 +264,11 @@ def test_the_page_and_the_figure_show_every_cell(tmp_path: Path) -> None:
     assert "| (L2 - L1) - (B2 - B1) |" in text
     (path,) = draw(json.loads(json.dumps(compared)), tmp_path)
     assert path.read_text().count("experts a task") >= 1
+    routed_alone = [
+        each for each in done if each[0].num_experts == 20 or each[0].method == "routed"
+    ]
+    (path,) = draw({"study": compared_cells(routed_alone, seed=0)}, tmp_path)
+    assert [method for method in METHODS if f">{method}</text>" not in path.read_text()] == []
 
 
 @pytest.mark.parametrize("name", STUDIES)

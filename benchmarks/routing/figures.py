@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,9 +65,11 @@ def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("other data: x 20 episodes and 20 videos a task")
         axes.set_ylim(0, 1)
     all_axes[0].set_ylabel("success in the simulator")
-    figure.legend(
-        *all_axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False
-    )
+    by_label: dict[str, Artist] = {}  # a method may be in one of them alone
+    for axes in all_axes:
+        handles, labels = axes.get_legend_handles_labels()
+        by_label |= dict(zip(labels, handles, strict=True))
+    figure.legend(by_label.values(), by_label.keys(), loc="outside right upper", frameon=False)
     return figure
 
 
