@@ -471,8 +471,8 @@ def test_a_kernel_that_computes_something_else_is_found_out(
             given[6][wrong].mul_(1.1)
 
         kernels = Kernels(forward=reference_forward, backward=backward)
-        told = disagreement(kernels, monkeypatch, has_lengths=has_lengths)
-        assert told == f"the relative error of its gradient of the {name} is 0.1"
+        problem = disagreement(kernels, monkeypatch, has_lengths=has_lengths)
+        assert problem == f"the relative error of its gradient of the {name} is 0.1"
 
     def no_number(*given: Any) -> tuple[Tensor, Tensor]:
         out, lse = reference_forward(*given)
@@ -487,11 +487,11 @@ def test_a_kernel_that_computes_something_else_is_found_out(
 
 
 def test_a_wrong_kernel_is_not_used_and_a_warning_says_so(hopper: pytest.MonkeyPatch) -> None:
-    """Torch's text attention may be the wrong one, too: then text is padded. It is looked at once a width."""
-    looked_at = list[int]()
+    """Torch's text attention may be the wrong one, too: then text is padded. Each is checked once a width."""
+    checked_widths = list[int]()
 
     def problem_of(attention: Any, width: int, **_: Any) -> str:
-        looked_at.append(width)
+        checked_widths.append(width)
         return "the relative error of its gradient of the query is 1.1" if width == 48 else ""
 
     hopper.setattr(kernel_check, "problem_of", problem_of)
@@ -507,7 +507,7 @@ def test_a_wrong_kernel_is_not_used_and_a_warning_says_so(hopper: pytest.MonkeyP
     assert flash_kernel(128) == flash_kernel(128) == Flash(name=FA4)
     assert flash_kernel(44) is None
     assert varlen_kernel(WIDEST + 8) is None
-    assert looked_at == [48, 48, 128]
+    assert checked_widths == [48, 48, 128]
     kernel_check.is_right.cache_clear()
 
 
@@ -516,16 +516,16 @@ def test_a_check_of_a_kernel_is_not_part_of_what_the_caller_counts(
 ) -> None:
     """Under fake tensors, a count of FLOPs, another default device, no gradients and half precision."""
 
-    def told() -> str:
+    def problem() -> str:
         return kernel_check.problem_of(
             reference.run, W, has_lengths=False, device="cpu", dtype=torch.float32
         )
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
-        assert told() == ""
+        assert problem() == ""
     assert counter.get_total_flops() == 0
     with FakeTensorMode(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert told() == ""
+        assert problem() == ""
 
 
 @pytest.mark.parametrize("width", [8, 48, 64, WIDEST])
@@ -534,10 +534,10 @@ def test_half_precision_is_not_taken_for_a_mistake(
 ) -> None:
     """PyTorch's own kernel in bf16, and half of what may be."""
     monkeypatch.setattr(kernel_check, "LARGEST_ERROR", 0.01)
-    told = kernel_check.problem_of(
+    problem = kernel_check.problem_of(
         attend, width, has_lengths=False, device="cpu", dtype=torch.bfloat16
     )
-    assert told == ""
+    assert problem == ""
 
 
 def test_no_memory_for_an_example_is_not_taken_for_a_mistake(
@@ -584,7 +584,7 @@ def test_text_attention_of_torch_is_right_on_this_gpu(width: int) -> None:
     """Of packages no more is known than the check says."""
     from torch.nn.attention.varlen import varlen_attn
 
-    told = kernel_check.problem_of(
+    problem = kernel_check.problem_of(
         varlen_attn, width, has_lengths=True, device="cuda", dtype=torch.bfloat16
     )
-    assert told == ""
+    assert problem == ""

@@ -2,6 +2,7 @@
 
 A kernel can be wrong without an error. FlashAttention 4 (4.0.0b36) on an H100 has right values with heads of 48, and a gradient of the query whose
 relative error is 1.1; with heads of 128 all of it is right (docs/results/benchmarks.md). The check covers bf16, a few lengths and two heads, not the sizes of a run.
+It was tested with stand-ins on CPUs, and has not run on a GPU itself.
 """
 
 from __future__ import annotations
