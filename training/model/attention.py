@@ -117,12 +117,8 @@ def _varlen_kernels() -> Iterator[tuple[str, Varlen]]:
     ):
         try:
             function_found: Varlen = getattr(import_module(place), function)
-        except (
-            ImportError,
-            AttributeError,
-            OSError,
-        ):  # of version 4 alone `flash_attn` is a bare folder
-            continue
+        except (ImportError, AttributeError, OSError):
+            continue  # not installed, for another machine, or of version 4 alone: then `flash_attn` is a bare folder
         yield place, function_found  # both take these seven in this order
 
 
