@@ -386,8 +386,10 @@ def test_nothing_waits_for_a_read_that_hangs() -> None:
 
 @pytest.mark.slow
 def test_a_process_may_be_closed_twice() -> None:
+    """And gives nothing then, although a batch waits."""
     process = LoaderProcess(batches, 4)
     assert_same(process.take(4), global_batch(4))
+    assert process._connection.poll(60)
     process.close()
     process.close()
     with pytest.raises(EOFError):

@@ -199,9 +199,12 @@ class LoaderProcess:
         """The batch of the step that is due.
 
         Raises:
+            EOFError: it is closed.
             TransientError: the process ended before it gave any batch since its start.
         """
         while True:
+            if self._is_closed:  # the connection may still hold a batch
+                raise EOFError("closed")
             try:
                 answer = self._connection.recv()
             except (EOFError, OSError):
