@@ -98,6 +98,54 @@ def test_held_out_experts_train_nothing() -> None:
         episodes_of(SETTINGS, 41, 0)
 
 
+def test_forecasting_alone_takes_the_place_of_the_other_tasks(tmp_path: Path) -> None:
+    both = [
+        Cell(seed=0, num_experts=5, scale=8, method="routed", others=others)
+        for others in ("all", "forecasting")
+    ]
+    counts = []
+    for one in both:
+        (recipe,) = recipes_of(one, tmp_path)
+        counts.append(counts_of_batch(recipe.routing.of_tasks(), recipe.run.batch_size, 1))
+    forecasting = list(Task).index(Task.VISUAL_FORECASTING)
+    assert sum(counts[0]) == sum(counts[1]) == 2 * SETTINGS.policy_batch
+    assert [each[forecasting] for each in counts] in ([10, 32], [11, 32])
+    assert both[0].data(8) == both[1].data(8)
+    assert both[0].training != both[1].training
+    for method, chunks in (("clone", 1), ("routed", 8)):
+        with pytest.raises(ConfigError, match="'forecasting' with"):
+            Cell(
+                seed=0,
+                num_experts=5,
+                scale=8,
+                method=method,
+                num_chunks=chunks,
+                others="forecasting",
+            )
+
+
+def test_forecasting_alone_is_compared_with_itself_and_with_all_tasks() -> None:
+    rng = np.random.default_rng(6)
+    done = [
+        (
+            Cell(seed=0, num_experts=5, scale=scale, method="routed", others=others),
+            answer(rng, 0.5),
+        )
+        for scale, others in product((0, 8), ("all", "forecasting"))
+    ]
+    compared = compared_cells(done, seed=0)["5"]
+    value = {(r["scale"], r["others"]): r["success"]["value"] for r in compared["success"]}
+    found = {name: of["value"] for name, of in compared["contrasts"].items()}
+    assert found == pytest.approx(
+        {
+            "L2 - L1": value[8, "all"] - value[0, "all"],
+            "F2 - F1": value[8, "forecasting"] - value[0, "forecasting"],
+            "F2 - L2": value[8, "forecasting"] - value[8, "all"],
+        }
+    )
+    assert "| `routed x8, forecasting alone` |" in page({"study": {"5": compared}})
+
+
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ConfigError, match="no method 'best'"):
         cell("best")

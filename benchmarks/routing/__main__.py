@@ -13,7 +13,17 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from benchmarks.routing.cells import CLONED, LABEL, METHODS, PLANNED, TIERS, Cell, Store
+from benchmarks.routing.cells import (
+    ALL,
+    CLONED,
+    LABEL,
+    METHODS,
+    OTHERS,
+    PLANNED,
+    TIERS,
+    Cell,
+    Store,
+)
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
 from benchmarks.routing.settings import Places, Settings
@@ -46,6 +56,9 @@ def main() -> None:
         choices=TIERS,
         default=[LABEL],
         help=f"by which data is routed; {CLONED} asks none",
+    )
+    parser.add_argument(
+        "--others", nargs="+", choices=list(OTHERS), default=[ALL], help="taught by other data"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of trainings")
     parser.add_argument(
@@ -83,16 +96,20 @@ def main() -> None:
                 method=method,
                 num_chunks=chunks,
                 tiers=tiers,
+                others=others,
             )
-            for seed, num, scale, method, chunks, tiers in product(
+            for seed, num, scale, method, chunks, tiers, others in product(
                 [0] if args.quick else args.seeds,
                 [2] if args.quick else args.experts,
                 [0, 2] if args.quick else args.scales,
                 args.methods,
                 args.chunks,
                 args.tiers,
+                args.others,
             )
-            if (chunks == 1 or method == PLANNED) and (tiers == LABEL or method != CLONED)
+            if (chunks == 1 or method == PLANNED)
+            and (tiers == LABEL or method != CLONED)
+            and (others == ALL or (method != CLONED and chunks == 1))
         )
         answer = run(
             cells,

@@ -10,6 +10,8 @@ the cell's data, and chooses among so many chunks. Only `routed` learns the forw
 `tiers` says what decides which timesteps are the expert's: labels, which tell how an episode was played, or the built-in policy with its measurements, as a
 user without labels has it. Cloning asks neither.
 
+`others` says which tasks other data teaches: all three, or forecasting alone, which half of the videos have the expert's own motion for.
+
 `scale` is how much data of lower quality there is: `scale * Settings.unit` imperfect episodes and as many videos without actions of each task. At 0 there are experts
 alone, so the effect of data is the difference of scales within a method, and the effect of routing is how methods differ in it.
 """
@@ -41,7 +43,12 @@ METHODS = ("clone", "routed", "pretrained")
 PLANNED = "routed"  # learns forward dynamics and the policy together
 CLONED = "clone"  # learns from every tier
 LABEL, POLICY = TIERS = ("label", "policy")
-_OTHERS = {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1}
+ALL, FORECASTING = "all", "forecasting"
+# What other data teaches: its share of each task.
+OTHERS = {
+    ALL: {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1},
+    FORECASTING: {"visual_forecasting": 3},
+}
 Answer = dict[str, Any]
 
 
@@ -69,6 +76,7 @@ class Cell:
     method: str
     num_chunks: int = 1
     tiers: str = LABEL
+    others: str = ALL
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -80,12 +88,17 @@ class Cell:
         if self.tiers not in TIERS or (self.tiers != LABEL and self.method == CLONED):
             problem = f"tiers by {self.tiers!r} with {self.method}: label or policy, and {CLONED} asks none"
             raise ConfigError(problem, where="--tiers")
+        has_all = self.method != CLONED and self.num_chunks == 1
+        if self.others not in OTHERS or (self.others != ALL and not has_all):
+            problem = f"{self.others!r} with {self.method} and {self.num_chunks} chunks: {CLONED} has no other tasks, and a plan needs {ALL}"
+            raise ConfigError(problem, where="--others")
 
     @property
     def training(self) -> str:
         """The name of its training, which it shares with cells of other `num_chunks`."""
         by = "" if self.tiers == LABEL else f"-by-{self.tiers}"
-        return f"{self.method}-{self.num_experts}-x{self.scale}{by}-s{self.seed}"
+        of = "" if self.others == ALL else f"-{self.others}"
+        return f"{self.method}-{self.num_experts}-x{self.scale}{by}{of}-s{self.seed}"
 
     @property
     def name(self) -> str:
@@ -118,8 +131,9 @@ def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
     )
     if cell.method == CLONED:
         return (cloning,)
+    others = OTHERS[cell.others]
     if cell.method == "routed":
-        shares = {"policy": len(_OTHERS)} | _OTHERS  # half of a batch
+        shares = {"policy": sum(others.values())} | others  # half of a batch
         routed = Stage(
             name=cell.training,
             data=cell.data(cell.scale),
@@ -130,7 +144,7 @@ def stages(cell: Cell, policy_batch: int) -> tuple[Stage, ...]:
     first = Stage(
         name=f"{cell.training}-first",
         data=cell.data(cell.scale),
-        shares=_OTHERS,
+        shares=others,
         batch_size=policy_batch,
     )
     few = cell.data(0)
@@ -179,7 +193,7 @@ def _of_kind(settings: Settings, tasks: Sequence[str], is_one: Any) -> dict[str,
 
 def recipe_of(stage: Stage, cell: Cell, settings: Settings) -> Answer:
     """What a stage changes in the recipe that all extend."""
-    none = dict.fromkeys(("policy", *_OTHERS), 0)
+    none = dict.fromkeys(("policy", *OTHERS[ALL]), 0)
     return {
         "extends": settings.recipe_file,
         "name": stage.name,

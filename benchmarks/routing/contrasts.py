@@ -1,8 +1,9 @@
 """The contrasts of the study and how sure they are. The two of `PRIMARY` were written down before any cell of the final scenes was run, those of P
-before any cell of P, and those of Q before any cell of Q and after those of L and B.
+before any cell of P, those of Q before any cell of Q and after those of L and B, and those of F before any cell of F and after all others.
 
 Names: B1 and B2 are `clone` on experts alone and with everything, L1 and L2 `routed`, T2 and T1 `pretrained`;
-P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels. A contrast is a sum of cells of one seed and
+P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels; F1 and F2 are L1 and L2 whose other data teaches
+forecasting alone. A contrast is a sum of cells of one seed and
 one number of experts with signs; the scenes of a seed are the same for all cells, so it is made scene by scene. Its interval resamples
 seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979; Davison and Hinkley 1997, 3.8). Over four seeds that differ it covers 90 %
 where it says 95, so Student's interval of the means of seeds stands beside it. All seeds train on the same recordings: neither knows how much other experts would change.
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.routing.cells import LABEL, POLICY, Cell
+from benchmarks.routing.cells import ALL, FORECASTING, LABEL, POLICY, Cell
 from benchmarks.routing.statistics import NUM_RESAMPLES, Estimate, t_interval
 
 Outcomes = npt.NDArray[np.float64]  # [tasks, scenes], 1 where it succeeded
@@ -31,10 +32,11 @@ class Arm(NamedTuple):
     scale: int
     num_chunks: int = 1
     tiers: str = LABEL
+    others: str = ALL
 
     @classmethod
     def of(cls, cell: Cell) -> Arm:
-        return cls(cell.method, cell.scale, cell.num_chunks, cell.tiers)
+        return cls(cell.method, cell.scale, cell.num_chunks, cell.tiers, cell.others)
 
     def placed(self, scale: int, chunks: int) -> Arm:
         """With numbers in place of `MOST`."""
@@ -49,6 +51,7 @@ _L1, _L2 = Arm("routed", 0), Arm("routed", MOST)
 _T1, _T2 = Arm("pretrained", MOST), Arm("pretrained", 0)
 _P1, _P2 = Arm("routed", 0, MOST), Arm("routed", MOST, MOST)
 _Q2 = Arm("routed", MOST, tiers=POLICY)
+_F1, _F2 = (Arm("routed", scale, others=FORECASTING) for scale in (0, MOST))
 CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
     "(L2 - L1) - (B2 - B1)": {_L2: 1, _L1: -1, _B2: -1, _B1: 1},
     "T1 - T2": {_T1: 1, _T2: -1},
@@ -62,6 +65,8 @@ CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
     "P2 - P1": {_P2: 1, _P1: -1},
     "Q2 - L2": {_Q2: 1, _L2: -1},
     "Q2 - B2": {_Q2: 1, _B2: -1},
+    "F2 - F1": {_F2: 1, _F1: -1},
+    "F2 - L2": {_F2: 1, _L2: -1},
 }
 PRIMARY = tuple(CONTRASTS)[:2]
 Done = Sequence[tuple[Cell, Mapping[str, Any]]]
@@ -136,7 +141,7 @@ def _success(
 ) -> list[dict[str, Any]]:
     """Of each arm: the mean, by seed, by task, the error at the start, and what a chunk costs."""
     rows = []
-    for arm in sorted({arm for arm, _ in outcomes}, key=lambda a: (a[0], a[3], a[2], a[1])):
+    for arm in sorted({arm for arm, _ in outcomes}, key=lambda a: (a[0], a[4], a[3], a[2], a[1])):
         of = {seed: o for (each, seed), o in sorted(outcomes.items()) if each == arm}
         answers = [answer for cell, answer in done if Arm.of(cell) == arm]
         tasks = sorted(answers[0]["success_at"])

@@ -56,9 +56,10 @@ def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(4.6 * len(by_experts) + 2, 3.4), layout="constrained")
     all_axes = figure.subplots(1, len(by_experts), sharey=True, squeeze=False)[0]
     for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
-        lines: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
+        lines: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in of["success"]:
-            lines.setdefault((row["method"], row["num_chunks"], row["tiers"]), []).append(row)
+            arm = tuple(row[key] for key in ("method", "num_chunks", "tiers", "others"))
+            lines.setdefault(arm, []).append(row)
         for number, rows in enumerate(lines.values()):
             _line(axes, rows, beside=0.12 * (number - (len(lines) - 1) / 2))
         axes.set_title(f"{num} experts a task", fontsize=10)
@@ -105,7 +106,7 @@ def plan(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], *, beside: float) -> None:
-    """Of one method; dashed where it plans, diamonds where tiers are the policy's. `beside`: to the right of its place, so that no two lie on each other."""
+    """Of one method; dashed where it plans, diamonds where tiers are the policy's, dotted where other data teaches forecasting alone. `beside`: to the right of its place, so that no two lie on each other."""
     rows = sorted(rows, key=lambda row: row["scale"])
     places = [row["scale"] + beside for row in rows]
     values = [row["success"]["value"] for row in rows]
@@ -116,13 +117,15 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], *, beside: float) -> No
     method, chunks, tiers = (rows[0][key] for key in ("method", "num_chunks", "tiers"))
     label = method if chunks == 1 else f"{method}, best of {chunks} chunks"
     label += "" if tiers == "label" else f", tiers by {tiers}"
+    others = rows[0]["others"]
+    label += "" if others == "all" else f", {others} alone"
     axes.errorbar(
         places,
         values,
         yerr=ends,
         capsize=3,
         color=METHOD_COLOURS[method],
-        linestyle="--" if chunks > 1 else "-",
+        linestyle="--" if chunks > 1 else ":" if others != "all" else "-",
         marker="o" if tiers == "label" else "D",
         markersize=5,
         label=label,

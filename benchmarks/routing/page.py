@@ -73,7 +73,8 @@ def name_of(row: Mapping[str, Any]) -> str:
     """Of a row of `compared_cells`."""
     plan = f", best of {row['num_chunks']} chunks" if row["num_chunks"] > 1 else ""
     by = "" if row["tiers"] == "label" else f", tiers by {row['tiers']}"
-    return f"{row['method']} x{row['scale']}{plan}{by}"
+    of = "" if row["others"] == "all" else f", {row['others']} alone"
+    return f"{row['method']} x{row['scale']}{plan}{by}{of}"
 
 
 def _study(by_experts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
