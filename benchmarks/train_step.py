@@ -16,45 +16,30 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import gpu_kernels, result
-from benchmarks.fusion_counts import ends_counts
-from benchmarks.op_counts import OpCounts, counted
 from benchmarks.own_process import in_own_process, peak_rss_mib
-from schemas.manifest import load
-from training.batch import Batch, Origin
-from training.conditioning.hashed_words import NoTextReader
-from training.conditioning.inputs import TextInputs
-from training.conditioning.protocol import Conditioner
-from training.data.loader import Loader
-from training.data.prefetch import tensors_mapped
-from training.learner import Learner
+from benchmarks.step_case import (
+    NUM_TEXT,
+    Case,
+    batch_that_fits,
+    estimated,
+    host_batches,
+    lda_1b,
+    loop_of,
+)
+from benchmarks.step_counts import counted_of
 from training.model.attention import kernels_of
-from training.model.network import KnownInputs, Network
-from training.model.settings import Architecture, ModelSettings
-from training.model.text import Text, TextLayout, equal_lengths
-from training.recipe import TrainRecipe, load_recipe
-from training.run.compile_blocks import prepare_blocks
-from training.run.compute import SampleFlops, flops_by_operator, flops_per_sample, matmul_peak
-from training.run.memory import Memory, fewest_parts, footprint_of, memory_of
-from training.run.metrics import Grouping, Losses
-from training.run.optimiser import EMA, adamw
-from training.run.parallel import Ranks
-from training.run.run_folder import append_log
-from training.run.trainer import Hooks, Loop, Trainer
-from training.tasks import TASKS
+from training.model.settings import Architecture
+from training.run.compute import flops_per_sample, matmul_peak
 
 # Figure -> what it is, for docs/results/benchmarks.md.
 KEYS = {
@@ -91,189 +76,7 @@ KEYS = {
 SMALL = Architecture(width=384, num_layers=4, num_heads=8)
 HEAD_WIDTHS = (48, 64, 128)
 EPISODES = 8  # of the corpus, of 250 timesteps
-NUM_TEXT, TEXT_WIDTH, NUM_EMBODIMENTS = 64, 2560, 16
-LONGEST_TEXT, STEP_SAMPLES, STEP_TEXTS = 200, 192, 32  # of what is counted
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One way to run a step."""
-
-    architecture: Architecture
-    device: str
-    batch_size: int
-    num_steps: int
-    precision: Literal["bf16", "fp32"] = "bf16"
-    is_compiled: bool = False
-    checkpointed: bool | Literal["selective"] = False
-    num_patches: int = 196
-    manifest: str = ""  # folder; "": one seeded batch again and again
-    out: str = ""  # folder of the log; "": no file
-
-    @property
-    def settings(self) -> ModelSettings:
-        return ModelSettings(
-            **self.architecture.model_dump(),
-            text_width=TEXT_WIDTH,
-            num_embodiments=NUM_EMBODIMENTS,
-            num_patches=self.num_patches,
-        )
-
-
-class FixedText(Conditioner):
-    """Text features as they come."""
-
-    width = TEXT_WIDTH
-
-    def forward(self, inputs: TextInputs) -> Text:
-        return Text(values=inputs.by_token["values"], layout=inputs.layout)
-
-
-def text_layout(num_samples: int, num_texts: int, longest: int) -> TextLayout:
-    """Texts of half to all of `longest` tokens, which samples have in turn."""
-    half = longest // 2
-    lengths = half + np.arange(num_texts) * half // max(num_texts - 1, 1)
-    return TextLayout(num_tokens=lengths, text_of=np.arange(num_samples) % num_texts)
-
-
-def batch_of(case: Case) -> Batch:
-    """Seeded; the four tasks in turn; text of different lengths."""
-    s, size = case.settings, case.batch_size
-    generator = torch.Generator(case.device).manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(size, *shape, generator=generator, device=case.device)
-
-    def ones(*shape: int) -> Tensor:
-        return torch.ones(size, *shape, dtype=torch.bool, device=case.device)
-
-    index = torch.arange(size, device=case.device)
-    layout = text_layout(size, size, NUM_TEXT)
-    text = torch.randn(layout.num_rows, TEXT_WIDTH, generator=generator, device=case.device)
-    return Batch(
-        known=KnownInputs(
-            past=normal(s.num_past, s.num_image_tokens, s.latent_width),
-            has_past=ones(s.num_past, s.num_views),
-            history=normal(s.num_history, s.action_width),
-            has_history=ones(s.num_history, s.action_width),
-            embodiment=index % s.num_embodiments,
-            task=index % len(TASKS),
-        ),
-        action=normal(s.num_actions, s.action_width),
-        has_action=ones(s.num_actions, s.action_width),
-        asked=ones(s.action_width),
-        future=normal(s.num_image_tokens, s.latent_width),
-        has_future=ones(s.num_views),
-        action_t_s=0.1 * torch.arange(1, s.num_actions + 1, device=case.device),
-        future_t_s=0.6,
-        text_inputs=TextInputs(layout=layout, by_token={"values": text}),
-        origin=Origin(row=np.arange(size), timestep=np.arange(size)),
-    )
-
-
-def recipe_of(case: Case) -> TrainRecipe:
-    run = {
-        "num_steps": 10**6,
-        "batch_size": case.batch_size,
-        "precision": case.precision,
-        "checkpoint_activations": case.checkpointed,
-        "log_every": 10**6,  # the last step of a loop has a line anyway
-        "num_workers": 8 if case.device == "cuda" else 2,
-        "loader": "process" if case.device == "cuda" else "threads",  # as in `lda_1b`
-    }
-    return TrainRecipe.model_validate({"name": "bench", "run": run, "optimiser": {"ema": 0.999}})
-
-
-def estimated(case: Case) -> Callable[[int], Memory]:
-    """Memory of a step with so many samples, as a run estimates it."""
-    with FakeTensorMode():
-        num_parameters = sum(p.numel() for p in Network(case.settings).parameters())
-    footprint = footprint_of(case.settings, NUM_TEXT, recipe_of(case).run.num_draws, case.precision)
-
-    def of(size: int) -> Memory:
-        return memory_of(
-            footprint,
-            recipe_of(dataclasses.replace(case, batch_size=size)),
-            num_layers=case.settings.num_layers,
-            num_parameters=num_parameters,
-            block_parameters=0,  # one process shares no weights
-            root_parameters=0,
-            world_size=1,
-            num_parts=1,
-        )
-
-    return of
-
-
-def batch_that_fits(case: Case, device_bytes: int) -> int:
-    """The batch of a case, or a half of it, a quarter and so on, of which a step fits a device by the estimate of a run. One sample is tried whatever that says."""
-    size, memory = case.batch_size, estimated(case)
-    while size > 1 and fewest_parts({1: memory(size)}, device_bytes) is None:
-        size //= 2
-    return size
-
-
-def trainer_of(case: Case) -> Trainer:
-    recipe = recipe_of(case)
-    device = torch.device(case.device)
-    torch.manual_seed(0)
-    with device:  # a thousand million random weights take long on a CPU
-        network = Network(case.settings)
-    learner = Learner(network, FixedText()).to(device)
-    prepare_blocks(learner, checkpointed=case.checkpointed, compiled=case.is_compiled)
-    return Trainer(
-        learner=learner,
-        model=learner,
-        optimiser=adamw(learner, recipe.optimiser),
-        averages=EMA(learner, recipe.optimiser.ema or 0.0),
-        recipe=recipe,
-        ranks=Ranks(),
-        device=device,
-        uid_of=str,
-    )
-
-
-def loop_of(case: Case, peak: float, lines: list[dict[str, Any]]) -> Loop:
-    """That of a run, without checkpoints."""
-    flops = SampleFlops.of(lambda num: flops_per_sample(case.settings, num))
-
-    def keep_line(line: dict[str, Any]) -> None:
-        if case.out:
-            append_log(Path(case.out), line)
-        lines.append(line)
-
-    hooks = Hooks(
-        clock_s=time.perf_counter,
-        should_stop=lambda: False,
-        on_log=keep_line,
-        save=lambda done: None,
-    )
-    tiers = Grouping.of(["high", "low"] * case.batch_size)
-    if case.manifest:
-        tiers = Grouping.of(load(Path(case.manifest)).rows["tier"].to_pylist())
-    return Loop(
-        trainer=trainer_of(case),
-        losses=Losses({"tier": tiers}),
-        flops_per_sample=flops.without_text,
-        flops_per_text_token=flops.per_text_token,
-        peak=peak,
-        hooks=hooks,
-    )
-
-
-def host_batches(case: Case) -> Iterator[Batch]:
-    """As the loader gives them: on the CPU, pinned where there is a GPU."""
-    batch = batch_of(dataclasses.replace(case, device="cpu"))
-    if case.device == "cuda":
-        batch = tensors_mapped(batch, Tensor.pin_memory)
-    if not case.manifest:
-        while True:
-            yield batch
-    loader = Loader(load(Path(case.manifest)), recipe_of(case), reader=NoTextReader())
-    text = batch.text_inputs
-    for loaded in loader.batches(pin_memory=case.device == "cuda"):
-        yield dataclasses.replace(loaded, text_inputs=text)
 
 
 def measured(case: Case) -> dict[str, Any]:
@@ -311,85 +114,6 @@ def measured(case: Case) -> dict[str, Any]:
             lines_of_kernels = gpu_kernels.as_text(launched, case.num_steps)
             (Path(case.out) / "kernels.txt").write_text(lines_of_kernels)
     return rounded
-
-
-def counts(batch_size: int) -> dict[str, int]:
-    """Launches and reads of a step: what a run of three steps has more than one of two. Both end with a line."""
-    small = Architecture(width=32, num_layers=2, num_heads=2, num_registers=4, adapter_width=8)
-    case = Case(architecture=small, device="cpu", batch_size=batch_size, num_steps=3, num_patches=4)
-
-    def run(num_steps: int) -> OpCounts:
-        loop = loop_of(case, 1.0, [])
-        return counted(lambda: loop.run(host_batches(case), 0, num_steps))
-
-    two, three = run(2), run(3)
-    return {
-        "launches": three.launches - two.launches,
-        "waits": three.num_waits - two.num_waits,
-    }
-
-
-def kept() -> dict[str, float]:
-    """Bytes of a token and width of a block, by how activations are kept."""
-    architecture = load_recipe("lda_1b").architecture.model_dump()
-    out = {}
-    for residual in ("fp32", "bf16"):
-        s = ModelSettings(**architecture | {"residual": residual, "text_width": TEXT_WIDTH})
-        footprint = footprint_of(s, 200, 1, "bf16")
-        unit = s.width * (s.num_registers + s.num_image_tokens + s.num_action_tokens)
-        out[f"all_{residual}"] = round(footprint.block / unit, 1)
-        out[f"selective_{residual}"] = round((footprint.stream + footprint.products) / unit, 1)
-        out[f"checkpointed_{residual}"] = round(footprint.stream / unit, 1)
-    return out
-
-
-def arithmetic() -> dict[str, float]:
-    """GFLOP of a sample by operator, as it is, and as it was before frozen text went without a gradient."""
-    architecture = load_recipe("lda_1b").architecture.model_dump()
-    s = ModelSettings(**architecture | {"text_width": TEXT_WIDTH})
-    out: dict[str, float] = {}
-    for suffix, is_frozen in (("", True), ("_before", False)):
-        layout = equal_lengths(len(TASKS), LONGEST_TEXT)
-        by_operator = flops_by_operator(s, layout, is_text_frozen=is_frozen)
-        by_operator["all"] = sum(by_operator.values())
-        out |= {f"{name}{suffix}": round(n / 1e9, 2) for name, n in by_operator.items() if n > 1e7}
-    return out
-
-
-def arithmetic_of_text() -> dict[str, float]:
-    """TFLOP of a step of `lda_1b` by how its text lies."""
-    architecture = load_recipe("lda_1b").architecture.model_dump()
-    s = ModelSettings(**architecture | {"text_width": TEXT_WIDTH})
-    layouts = {
-        "padded": equal_lengths(STEP_SAMPLES, LONGEST_TEXT),
-        "end_to_end": text_layout(STEP_SAMPLES, STEP_SAMPLES, LONGEST_TEXT),
-        "distinct": text_layout(STEP_SAMPLES, STEP_TEXTS, LONGEST_TEXT),
-        "no_text": equal_lengths(STEP_SAMPLES, 0),
-    }
-    of_step = {
-        name: sum(flops_by_operator(s, layout).values()) * STEP_SAMPLES / 1e12
-        for name, layout in layouts.items()
-    }
-    return {name: round(value, 1) for name, value in of_step.items()}
-
-
-def ends() -> dict[str, float]:
-    """Kernels and bytes outside of the blocks, eager and compiled."""
-    case = Case(architecture=_lda_1b(), device="cpu", batch_size=1, num_steps=1)
-    return ends_counts(
-        case.settings, lambda size: batch_of(dataclasses.replace(case, batch_size=size))
-    )
-
-
-def counted_of() -> dict[str, float]:
-    """All that is counted and not timed."""
-    out = {f"op_gflop_{name}": value for name, value in arithmetic().items()}
-    out |= {f"kept_{name}": value for name, value in kept().items()}
-    out |= {f"step_tflop_{name}": value for name, value in arithmetic_of_text().items()}
-    out |= {f"ends_{name}": value for name, value in ends().items()}
-    for size in (8, 64):
-        out |= {f"{name}_batch_{size}": value for name, value in counts(size).items()}
-    return out
 
 
 def cases_of(case: Case) -> dict[str, Case]:
@@ -447,7 +171,7 @@ def main(
         return
     has_gpu = torch.cuda.is_available()
     chosen = ("cuda" if has_gpu else "cpu") if device == "auto" else device
-    architecture = _lda_1b() if chosen == "cuda" else SMALL
+    architecture = lda_1b() if chosen == "cuda" else SMALL
     if quick:
         architecture = architecture.model_copy(update={"num_layers": 1})
     case = Case(
@@ -492,12 +216,6 @@ def _published(folder: Path) -> Path:
     return manifest_folder(manifest.corpus, manifest.facts.name)
 
 
-def _lda_1b() -> Architecture:
-    architecture = load_recipe("lda_1b").architecture
-    assert isinstance(architecture, Architecture)
-    return architecture
-
-
 def _timed(
     cases: dict[str, Case], manifest: str, folder: Path, not_run: list[str]
 ) -> dict[str, Any]:
@@ -516,6 +234,8 @@ def _timed(
         out = folder / name  # of its log and its kernels
         out.mkdir(parents=True, exist_ok=True)
         of_case = tried(name, measured, dataclasses.replace(each, manifest=manifest, out=str(out)))
+        if of_case.get("gpu_launches") == 0:
+            not_run.append(f"{name}: the profiler saw no kernel")
         sys.stderr.write(f"{name}: {json.dumps(of_case)}\n")  # a table of a GPU takes minutes
         figures |= {f"{key}_{name}": value for key, value in of_case.items()}
     if {"step_s_bf16", "step_s_bf16_compiled"} <= figures.keys():

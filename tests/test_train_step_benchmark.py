@@ -11,12 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import gpu_kernels, train_step
+from benchmarks import gpu_kernels, step_case, train_step
 from benchmarks.gpu_kernels import Kernel
-from benchmarks.train_step import Case, arithmetic, host_batches, measured
+from benchmarks.step_case import Case, batch_that_fits, host_batches, recipe_of
+from benchmarks.step_counts import arithmetic
+from benchmarks.train_step import measured
 from tests.training.corpus import NUM_PATCHES, Trainable, make
 from tests.training.corpus import WIDTH as LATENT_WIDTH
 from training.model.settings import Architecture
+from training.recipe import TrainRecipe
 
 SMALL = Architecture(width=16, num_layers=1, num_heads=2, num_registers=2, adapter_width=4)
 
@@ -66,14 +69,14 @@ def _cases() -> dict[str, Case]:
 def test_a_case_that_fails_is_named_and_the_others_have_figures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Too little memory of a GPU, a kernel that is not there, and a process that the system killed."""
+    """Too little memory of a GPU, a kernel that is not there, a profile of nothing, and a process that the system killed."""
 
     def measured(case: Case) -> dict[str, Any]:
         if case.precision == "fp32":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nAnd so on")
         if case.is_compiled:
             raise RuntimeError("no such kernel")
-        return {"step_s": 2.0, "mfu_ratio": 0.5, "batch_size": case.batch_size}
+        return {"step_s": 2.0, "mfu_ratio": 0.5, "batch_size": case.batch_size, "gpu_launches": 0}
 
     def in_own_process(work: Any, stand_in: Any, case: Case) -> Any:
         if case.checkpointed:
@@ -87,10 +90,12 @@ def test_a_case_that_fails_is_named_and_the_others_have_figures(
         "step_s_bf16": 2.0,
         "mfu_ratio_bf16": 0.5,
         "batch_size_bf16": 8,
+        "gpu_launches_bf16": 0,
     }
     assert not_run == [
         "before",
         "fp32: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
+        "bf16: the profiler saw no kernel",
         "bf16_compiled: RuntimeError: no such kernel",
         "bf16_checkpointed: its process was killed: out of memory?",
     ]
@@ -112,11 +117,10 @@ def test_the_batch_of_a_case_is_what_fits() -> None:
     """Twice as many when blocks are computed again. One sample is left to try on a device of nothing."""
     deep = Architecture(width=32, num_layers=6, num_heads=2, num_registers=2, adapter_width=4)
     cases = {name: replace(c, architecture=deep, batch_size=1024) for name, c in _cases().items()}
-    fits = train_step.batch_that_fits
-    sizes = [fits(cases[name], 17 * 10**8) for name in ("bf16", "bf16_checkpointed")]
+    sizes = [batch_that_fits(cases[name], 17 * 10**8) for name in ("bf16", "bf16_checkpointed")]
     assert sizes == [128, 256]
-    assert fits(cases["bf16"], 0) == 1
-    assert fits(cases["bf16"], 10**15) == 1024
+    assert batch_that_fits(cases["bf16"], 0) == 1
+    assert batch_that_fits(cases["bf16"], 10**15) == 1024
 
 
 def test_cases_of_a_gpu_are_compiled_and_of_three_widths_of_heads() -> None:
@@ -182,15 +186,14 @@ def test_a_step_is_that_of_a_run_with_its_loader(
         "settings",
         property(lambda case: settings(case).model_copy(update={"latent_width": LATENT_WIDTH})),
     )
-    of_corpus = train_step.recipe_of
 
-    def recipe_of(case: Case) -> train_step.TrainRecipe:
-        data = of_corpus(case).data.model_copy(
+    def with_latents(case: Case) -> TrainRecipe:
+        data = recipe_of(case).data.model_copy(
             update={"encoder": "tiny_vit", "cameras": ("front",)}
         )
-        return of_corpus(case).model_copy(update={"data": data})
+        return recipe_of(case).model_copy(update={"data": data})
 
-    monkeypatch.setattr(train_step, "recipe_of", recipe_of)
+    monkeypatch.setattr(step_case, "recipe_of", with_latents)
     case = Case(
         architecture=SMALL,
         device="cpu",
