@@ -232,7 +232,7 @@ def test_samples_with_the_same_text_add_up_in_its_gradient() -> None:
 
 
 def test_who_takes_text_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU in half precision, be it by autocast alone, in heads of a width that kernels have; no CPU."""
+    """A GPU in bf16, be it by autocast alone, in heads of a width that kernels have; no CPU."""
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         assert not is_for_varlen(torch.empty(B, T, W, dtype=dtype), W)
     with FakeTensorMode():

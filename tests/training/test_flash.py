@@ -405,7 +405,7 @@ def test_releases_without_what_a_backward_pass_needs_are_not_used(
 
 
 def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> None:
-    """A mask; a CPU; single precision; heads too wide or not of whole eights."""
+    """A mask; a CPU; what the check of kernels is not of, single precision and fp16; heads too wide or not of whole eights."""
     package = installed(hopper, FA3)
     flash = flash_kernel(W)
     assert flash is not None
@@ -418,7 +418,8 @@ def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> 
     with FakeTensorMode():
         for width, dtype, is_taken in (
             (48, torch.bfloat16, True),
-            (WIDEST, torch.float16, True),
+            (WIDEST, torch.bfloat16, True),
+            (48, torch.float16, False),
             (WIDEST + 8, torch.bfloat16, False),
             (44, torch.bfloat16, False),
             (64, torch.float32, False),

@@ -21,9 +21,8 @@ from training.model.flash_attention import (
     flash_attention,
     installed,
 )
-from training.model.kernel_check import is_right
+from training.model.kernel_check import DTYPE, is_right
 
-HALF = (torch.float16, torch.bfloat16)
 WIDEST = 128  # of a head, a multiple of 8: what all of them take, forwards and backwards
 
 
@@ -50,8 +49,8 @@ class Flash:
 
 
 def is_for_kernels(query: Tensor) -> bool:
-    """[..., W] on a GPU, in half precision, of a width that all of them have."""
-    return query.is_cuda and query.dtype in HALF and is_width(query.shape[-1])
+    """[..., W] on a GPU, of the type that is checked, and of a width that all of them have."""
+    return query.is_cuda and query.dtype == DTYPE and is_width(query.shape[-1])
 
 
 def is_width(width: int) -> bool:
@@ -95,7 +94,7 @@ class Varlen(Protocol):
 
 
 def varlen_kernel(width: int) -> Varlen | None:
-    """For CUDA, in half precision (`is_for_kernels`), with heads of `width`. None where nothing of the kind is installed (torch has one since 2.10), or
+    """For CUDA, in bf16 (`is_for_kernels`), with heads of `width`. None where nothing of the kind is installed (torch has one since 2.10), or
     all of them compute something else.
     """
     if not is_width(width):
