@@ -2,8 +2,8 @@
 before any cell of P, those of Q before any cell of Q and after those of L and B, and those of F before any cell of F and after all others.
 
 Names: B1 and B2 are `clone` on experts alone and with everything, L1 and L2 `routed`, T2 and T1 `pretrained`;
-P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels; F1 and F2 are L1 and L2 whose other data teaches
-forecasting alone. A contrast is a sum of cells of one seed and
+P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels; F1, F2, FT1 and FT2 are L1, L2, T1 and T2 whose other data
+teaches forecasting alone. A contrast is a sum of cells of one seed and
 one number of experts with signs; the scenes of a seed are the same for all cells, so it is made scene by scene. Its interval resamples
 seeds, and within each the scenes of every task (two-level bootstrap, Efron 1979; Davison and Hinkley 1997, 3.8). Over four seeds that differ it covers 90 %
 where it says 95, so Student's interval of the means of seeds stands beside it. All seeds train on the same recordings: neither knows how much other experts would change.
@@ -52,6 +52,7 @@ _T1, _T2 = Arm("pretrained", MOST), Arm("pretrained", 0)
 _P1, _P2 = Arm("routed", 0, MOST), Arm("routed", MOST, MOST)
 _Q2 = Arm("routed", MOST, tiers=POLICY)
 _F1, _F2 = (Arm("routed", scale, others=FORECASTING) for scale in (0, MOST))
+_FT1, _FT2 = (Arm("pretrained", scale, others=FORECASTING) for scale in (MOST, 0))
 CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
     "(L2 - L1) - (B2 - B1)": {_L2: 1, _L1: -1, _B2: -1, _B1: 1},
     "T1 - T2": {_T1: 1, _T2: -1},
@@ -67,6 +68,7 @@ CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
     "Q2 - B2": {_Q2: 1, _B2: -1},
     "F2 - F1": {_F2: 1, _F1: -1},
     "F2 - L2": {_F2: 1, _L2: -1},
+    "FT1 - FT2": {_FT1: 1, _FT2: -1},
 }
 PRIMARY = tuple(CONTRASTS)[:2]
 Done = Sequence[tuple[Cell, Mapping[str, Any]]]
