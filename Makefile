@@ -64,6 +64,9 @@ test-all: setup peer  ## every test that needs no GPU, once
 	@# alone: Ray's workers want both cores, and the tests of kills the right moment
 	$(RUN) pytest -q -m "ray and not gpu" $$(grep -rlE 'mark\.ray\b' tests --include='*.py')
 
+test-gpu: setup  ## attention kernels, on a machine with a GPU
+	$(RUN) pytest -q -m gpu tests/training
+
 ##@ What the tests are worth
 
 planted: setup  ## plant each mistake of tests/planted in a copy of the checkout: the test that is named must fail

@@ -21,6 +21,7 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from benchmarks import result
+from benchmarks.own_process import peak_rss_mib
 from benchmarks.synthetic import declared, episodes, publish
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
@@ -265,7 +266,7 @@ def main() -> None:
         "threads": args.threads,
         "workers": args.workers,
         **figures,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mib": peak_rss_mib(),
     }
     if args.json:
         print(result.as_json("dedup", measured_on, answer))

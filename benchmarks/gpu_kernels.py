@@ -38,7 +38,7 @@ def kind_of(name: str) -> str:
     return next(kinds, OTHER)
 
 
-def kernels_of(run: Callable[[], object]) -> list[Kernel]:
+def profiled(run: Callable[[], object]) -> list[Kernel]:
     """Kernels and copies of `run` on the GPU. Ranges that code names are none."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:

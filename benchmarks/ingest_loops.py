@@ -23,6 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from adapters.base import SourceInfo
 from benchmarks.context import run_context
+from benchmarks.own_process import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_or_create
 from ingest.executors.inline import InlineExecutor
@@ -129,13 +130,6 @@ def ours(source: Path, out: Path, short_side_px: int) -> int:
     )
     assert tally.committed == len(_videos(source))
     return tally.timesteps
-
-
-def peak_rss_mib() -> float:
-    """High-water mark of this program's memory (not of its parent, as getrusage would have it after a fork)."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def warm_up(loop: Callable[[Path, Path, int], int], out: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ import typer
 
 from benchmarks import result
 from benchmarks.overhead import TIMESTEPS, Tiny
-from benchmarks.own_process import in_own_process
+from benchmarks.own_process import in_own_process, peak_rss_mib
 from benchmarks.synthetic import declared
 from ingest.corpus import lerobot_meta, publishing, snapshot
 from ingest.corpus.layout import data_file
@@ -170,7 +169,7 @@ def measure(root: Path, count: int) -> dict[str, float]:
     return {
         "s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu_started,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mib": peak_rss_mib(),
     }
 
 

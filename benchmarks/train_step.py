@@ -55,7 +55,7 @@ KEYS = {
     "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
     "step_tflop_*": "Arithmetic of a step of 192 samples of `lda_1b` with 100 to 200 tokens of text, counted with a mask: keys and values of every sample padded to the longest, of every sample, of 32 distinct texts, of none.",
     "ends_*": "Outside of the blocks of `lda_1b`, forward and backward in bf16: kernels of a step, MB that they read and write of a sample and of a step of any size. Counted.",
-    "peak_rss_mib_*": "Memory of the case above the imports.",
+    "peak_rss_mib_*": "Memory of the case above the imports; in runs 1 to 6 too little, by what counting in the process that started it took.",
     "peak_gpu_mib_*": "Most memory of the GPU that tensors took.",
     "estimated_gpu_mib_*": "What a run's estimate (`training/run/memory.py`) says of it, eager.",
     "kernels_*": "Attention kernels of a step, forwards, as the profiler saw them.",
@@ -106,7 +106,7 @@ def measured(case: Case) -> dict[str, Any]:
     rounded["kernels"] = kernels_of(lambda: loop.run(batches, last, last + 1))
     if device.type == "cuda":
         first, end = last + 1, last + 1 + case.num_steps
-        launched = gpu_kernels.kernels_of(lambda: loop.run(batches, first, end))
+        launched = gpu_kernels.profiled(lambda: loop.run(batches, first, end))
         by_kind = gpu_kernels.by_kind(launched, case.num_steps)
         rounded |= {f"{kind}_ms": value for kind, value in by_kind.items()}
         rounded["gpu_launches"] = round(len(launched) / case.num_steps)

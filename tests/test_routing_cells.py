@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from benchmarks.routing import cells, steps
+from benchmarks.routing.__main__ import main
 from benchmarks.routing.cells import METHODS, Cell, Store, episodes_of, is_low, recipe_of, stages
 from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two_level
 from benchmarks.routing.figures import draw
@@ -133,14 +134,25 @@ def test_forecasting_alone_is_compared_with_itself_and_with_all_tasks() -> None:
         )
         for scale, others in product((0, 8), ("all", "forecasting"))
     ]
+    done += [
+        (
+            Cell(seed=0, num_experts=5, scale=scale, method="pretrained", others="forecasting"),
+            answer(rng, 0.5),
+        )
+        for scale in (0, 8)
+    ]
     compared = compared_cells(done, seed=0)["5"]
-    value = {(r["scale"], r["others"]): r["success"]["value"] for r in compared["success"]}
+    value = {
+        (r["scale"], r["others"] if r["method"] == "routed" else "T"): r["success"]["value"]
+        for r in compared["success"]
+    }
     found = {name: of["value"] for name, of in compared["contrasts"].items()}
     assert found == pytest.approx(
         {
             "L2 - L1": value[8, "all"] - value[0, "all"],
             "F2 - F1": value[8, "forecasting"] - value[0, "forecasting"],
             "F2 - L2": value[8, "forecasting"] - value[8, "all"],
+            "FT1 - FT2": value[8, "T"] - value[0, "T"],
         }
     )
     assert "| `routed x8, forecasting alone` |" in page({"study": {"5": compared}})
@@ -245,6 +257,30 @@ def test_contrasts_are_sums_of_cells_scene_by_scene() -> None:
     )
     assert cloned["success"]["count"] == 30
     assert cloned["start_error_m"] == pytest.approx(0.02)
+
+
+def test_an_interval_stays_when_other_cells_come() -> None:
+    rng = np.random.default_rng(7)
+    done = [
+        (cell(method, scale, seed=seed), answer(rng, 0.5))
+        for method, scale, seed in product(("clone", "routed"), (0, 8), (0, 1))
+    ]
+    more = [(cell("clone", 1, seed=seed), answer(rng, 0.5)) for seed in (0, 1)]
+    before, after = (compared_cells(of, seed=0)["20"] for of in (done, done + more))
+    assert before["contrasts"] == after["contrasts"]
+    assert all(row in after["success"] for row in before["success"])
+
+
+def test_nothing_to_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cloning has no other tasks."""
+    asked = ["--out", str(tmp_path / "run"), "--methods", "clone", "--others", "forecasting"]
+    monkeypatch.setattr("sys.argv", ["routing", *asked])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "no cell has this method" in capsys.readouterr().err
 
 
 def test_planning_is_compared_with_the_same_network_that_does_not() -> None:

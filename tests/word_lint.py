@@ -105,7 +105,7 @@ MOST = {
 }
 
 # Words of README and docs that are written by hand, tables and code too. The aim is 30,000.
-MOST_BY_HAND = 39_850  # 35,000 before corpora in buckets, packs of latents and clusters had pages; 39,000 before image-text pairs and the study's results; 39,500 before a GPU
+MOST_BY_HAND = 39_950  # 35,000 before corpora in buckets, packs of latents and clusters had pages; 39,000 before image-text pairs and the study's results; 39,500 before a GPU, 39,850 before the second lever of the study
 
 
 def words_by_hand(root: Path) -> int:

@@ -28,7 +28,7 @@ from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
 from benchmarks.routing.settings import Places, Settings
 from benchmarks.routing.steps import run
-from schemas.errors import PipelineError
+from schemas.errors import ConfigError, PipelineError
 
 
 def main() -> None:
@@ -58,7 +58,11 @@ def main() -> None:
         help=f"by which data is routed; {CLONED} asks none",
     )
     parser.add_argument(
-        "--others", nargs="+", choices=list(OTHERS), default=[ALL], help="taught by other data"
+        "--others",
+        nargs="+",
+        choices=list(OTHERS),
+        default=[ALL],
+        help="tasks that are trained beside the policy",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of trainings")
     parser.add_argument(
@@ -111,6 +115,9 @@ def main() -> None:
             and (tiers == LABEL or method != CLONED)
             and (others == ALL or (method != CLONED and chunks == 1))
         )
+        if not cells:
+            problem = "no cell has this method, tiers, tasks and number of chunks together"
+            raise ConfigError(problem, where="--methods, --chunks, --tiers, --others")
         answer = run(
             cells,
             settings,

@@ -10,7 +10,7 @@ the cell's data, and chooses among so many chunks. Only `routed` learns the forw
 `tiers` says what decides which timesteps are the expert's: labels, which tell how an episode was played, or the built-in policy with its measurements, as a
 user without labels has it. Cloning asks neither.
 
-`others` says which tasks other data teaches: all three, or forecasting alone, which half of the videos have the expert's own motion for.
+`others` names the tasks that are trained beside the policy: all three, or forecasting alone. Half of the videos show the expert, so its motion can be forecast.
 
 `scale` is how much data of lower quality there is: `scale * Settings.unit` imperfect episodes and as many videos without actions of each task. At 0 there are experts
 alone, so the effect of data is the difference of scales within a method, and the effect of routing is how methods differ in it.
@@ -44,7 +44,7 @@ PLANNED = "routed"  # learns forward dynamics and the policy together
 CLONED = "clone"  # learns from every tier
 LABEL, POLICY = TIERS = ("label", "policy")
 ALL, FORECASTING = "all", "forecasting"
-# What other data teaches: its share of each task.
+# Tasks that are trained beside the policy, and their shares; both sum to 3.
 OTHERS = {
     ALL: {"inverse_dynamics": 1, "forward_dynamics": 1, "visual_forecasting": 1},
     FORECASTING: {"visual_forecasting": 3},

@@ -1,5 +1,5 @@
 """The contrasts of the study and how sure they are. The two of `PRIMARY` were written down before any cell of the final scenes was run, those of P
-before any cell of P, those of Q before any cell of Q and after those of L and B, and those of F before any cell of F and after all others.
+before any cell of P, those of Q before any cell of Q and after those of L and B, and those of F and FT before any of their cells and after all others.
 
 Names: B1 and B2 are `clone` on experts alone and with everything, L1 and L2 `routed`, T2 and T1 `pretrained`;
 P1 and P2 are L1 and L2 that plan; Q2 is L2 with tiers by the built-in policy in place of labels; F1, F2, FT1 and FT2 are L1, L2, T1 and T2 whose other data
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,7 @@ CONTRASTS: Mapping[str, Mapping[Arm, int]] = {
     "B2 - B1": {_B2: 1, _B1: -1},
     "L2 - B1": {_L2: 1, _B1: -1},
     "T1 - B1": {_T1: 1, _B1: -1},
+    "T2 - B1": {_T2: 1, _B1: -1},
     "L1 - B1": {_L1: 1, _B1: -1},
     "P2 - L2": {_P2: 1, _L2: -1},
     "P1 - L1": {_P1: 1, _L1: -1},
@@ -86,7 +88,6 @@ def _of_experts(done: Done, seed: int) -> dict[str, Any]:
     outcomes = {(Arm.of(cell), cell.seed): succeeded(answer["success_at"]) for cell, answer in done}
     scale = max(cell.scale for cell, _ in done)
     chunks = max(cell.num_chunks for cell, _ in done)
-    rng = np.random.default_rng([seed, 5])
     contrasts = {}
     for name, signs in CONTRASTS.items():
         if chunks == 1 and any(arm.num_chunks == MOST for arm in signs):
@@ -94,17 +95,27 @@ def _of_experts(done: Done, seed: int) -> dict[str, Any]:
         by_seed = _by_seed(outcomes, {arm.placed(scale, chunks): s for arm, s in signs.items()})
         if by_seed:
             means = [float(each.mean()) for each in by_seed]
-            contrasts[name] = two_level(by_seed, rng).as_dict() | {
+            contrasts[name] = two_level(by_seed, _rng(seed, name)).as_dict() | {
                 "by_seed": means,
                 "t_interval": None if len(means) < 2 else t_interval(means),
             }
     return {
         "scale": scale,
         "num_chunks": chunks,
-        "success": _success(outcomes, done, np.random.default_rng([seed, 6])),
+        "success": _success(outcomes, done, seed),
         "contrasts": contrasts,
         "core_minutes": round(sum(answer["core_minutes"] for _, answer in done), 1),
     }
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+    """Keyed, so that an interval stays as it is when other cells come."""
+    return np.random.default_rng([seed, crc32(name.encode())])
+
+
+def _order(arm: Arm) -> tuple[str, str, str, int, int]:
+    """Of the table's rows: scales beside each other."""
+    return arm.method, arm.others, arm.tiers, arm.num_chunks, arm.scale
 
 
 def succeeded(success_at: Mapping[str, Sequence[int | None]]) -> Outcomes:
@@ -139,11 +150,11 @@ def two_level(by_seed: Sequence[Outcomes], rng: np.random.Generator) -> Estimate
 
 
 def _success(
-    outcomes: Mapping[tuple[Arm, int], Outcomes], done: Done, rng: np.random.Generator
+    outcomes: Mapping[tuple[Arm, int], Outcomes], done: Done, seed: int
 ) -> list[dict[str, Any]]:
     """Of each arm: the mean, by seed, by task, the error at the start, and what a chunk costs."""
     rows = []
-    for arm in sorted({arm for arm, _ in outcomes}, key=lambda a: (a[0], a[4], a[3], a[2], a[1])):
+    for arm in sorted({arm for arm, _ in outcomes}, key=_order):
         of = {seed: o for (each, seed), o in sorted(outcomes.items()) if each == arm}
         answers = [answer for cell, answer in done if Arm.of(cell) == arm]
         tasks = sorted(answers[0]["success_at"])
@@ -153,7 +164,7 @@ def _success(
         rows.append(
             arm._asdict()
             | {
-                "success": two_level(list(of.values()), rng).as_dict(),
+                "success": two_level(list(of.values()), _rng(seed, repr(arm))).as_dict(),
                 "by_seed": {str(s): float(o.mean()) for s, o in of.items()},
                 "by_task": dict(zip(tasks, whole.mean(axis=(0, 2)).tolist(), strict=True)),
                 "start_error_m": float(np.mean(errors_m)),

@@ -10,8 +10,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.routing.cells import ALL, LABEL
+from benchmarks.routing.page import variant_of
+
 TIER_COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "excluded": "#b03a48"}
 METHOD_COLOURS = {"clone": "#b03a48", "routed": "#2a7f62", "pretrained": "#3b6ea8"}
+ARM_KEYS = ("method", "num_chunks", "tiers", "others")  # of a line; its scales are its points
 SCALE_COLOURS = ("#3b6ea8", "#2a7f62", "#d98c2b", "#b03a48", "#7a7f87")
 
 
@@ -58,7 +62,7 @@ def study(by_experts: Mapping[str, Mapping[str, Any]]) -> Figure:
     for axes, (num, of) in zip(all_axes, by_experts.items(), strict=True):
         lines: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in of["success"]:
-            arm = tuple(row[key] for key in ("method", "num_chunks", "tiers", "others"))
+            arm = tuple(row[key] for key in ARM_KEYS)
             lines.setdefault(arm, []).append(row)
         for number, rows in enumerate(lines.values()):
             _line(axes, rows, beside=0.12 * (number - (len(lines) - 1) / 2))
@@ -114,21 +118,17 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], *, beside: float) -> No
         [abs(row["success"][end] - row["success"]["value"]) for row in rows]
         for end in ("low", "high")
     ]
-    method, chunks, tiers = (rows[0][key] for key in ("method", "num_chunks", "tiers"))
-    label = method if chunks == 1 else f"{method}, best of {chunks} chunks"
-    label += "" if tiers == "label" else f", tiers by {tiers}"
-    others = rows[0]["others"]
-    label += "" if others == "all" else f", {others} alone"
+    method, chunks, tiers, others = (rows[0][key] for key in ARM_KEYS)
     axes.errorbar(
         places,
         values,
         yerr=ends,
         capsize=3,
         color=METHOD_COLOURS[method],
-        linestyle="--" if chunks > 1 else ":" if others != "all" else "-",
-        marker="o" if tiers == "label" else "D",
+        linestyle="--" if chunks > 1 else ":" if others != ALL else "-",
+        marker="o" if tiers == LABEL else "D",
         markersize=5,
-        label=label,
+        label=f"{method}{variant_of(rows[0])}",
     )
     for place, row in zip(places, rows, strict=True):
         seeds = list(row["by_seed"].values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.routing.cells import ALL, LABEL
+
 Table = tuple[list[str], list[list[object]]]
 
 
@@ -71,10 +73,15 @@ def _replay(replay: Mapping[str, Any]) -> Iterator[str]:
 
 def name_of(row: Mapping[str, Any]) -> str:
     """Of a row of `compared_cells`."""
+    return f"{row['method']} x{row['scale']}{variant_of(row)}"
+
+
+def variant_of(row: Mapping[str, Any]) -> str:
+    """In what it differs from others of its method and scale."""
     plan = f", best of {row['num_chunks']} chunks" if row["num_chunks"] > 1 else ""
-    by = "" if row["tiers"] == "label" else f", tiers by {row['tiers']}"
-    of = "" if row["others"] == "all" else f", {row['others']} alone"
-    return f"{row['method']} x{row['scale']}{plan}{by}{of}"
+    by = "" if row["tiers"] == LABEL else f", tiers by {row['tiers']}"
+    of = "" if row["others"] == ALL else f", {row['others']} alone"
+    return f"{plan}{by}{of}"
 
 
 def _study(by_experts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

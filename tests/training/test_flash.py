@@ -7,6 +7,7 @@ and the logarithm of the sums, not autograd.
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.op_counts import OpCounts, counted
 from tests.training import test_attend_text as of_text
+from tests.training.running import ROOT
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.conditioning.hashed_words import NoTextConditioner
 from training.learner import Learner
@@ -576,13 +578,67 @@ def test_a_network_chooses_kernels_in_the_first_pass_that_they_take(
     assert asked == [SETTINGS.head_width]
     assert {block.flash for block in one.made.blocks} == {reference}
     assert one.made.has_varlen
+    monkeypatch.setattr(network_module, "varlen_kernel", lambda width: None)
+    without = Pass(None, monkeypatch)
+    without.grads()
+    assert not without.made.has_varlen  # text is padded, and the pass takes place
+
+
+def test_text_takes_the_next_kernel_where_the_first_is_wrong(hopper: pytest.MonkeyPatch) -> None:
+    installed(hopper, FA3)
+    names = list[str]()
+
+    def is_right(attention: Any, name: str, width: int, *, has_lengths: bool) -> bool:
+        names.append(name)
+        return name != FA3
+
+    hopper.setattr(attention_module, "is_right", is_right)
+    assert varlen_kernel(W) is torch.nn.attention.varlen.varlen_attn
+    assert names == [FA3, "torch.nn.attention.varlen"]
+
+
+OPERATORS = """
+from training.model import attention
+from training.model.flash_attention import KERNELS, VERSION_3, Kernels
+KERNELS[VERSION_3] = Kernels(forward=None, backward=None)
+attention.installed = lambda: VERSION_3
+names = [str(operator) for operator in attention.operators()]
+assert any("varlen" in name for name in names), names
+"""
+
+
+def test_the_second_choice_has_an_operator_although_the_first_is_installed() -> None:
+    """In a process that has imported neither: what is kept of a step is decided before either is chosen."""
+    subprocess.run([sys.executable, "-c", OPERATORS], check=True, cwd=ROOT, timeout=300)
+
+
+def test_a_mistake_in_long_or_in_mixed_texts_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins that are right for one short length, and for texts of one length."""
+
+    def long_is_wrong(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend(query, key, value) * (1.1 if query.shape[-2] > 300 else 1.0)
+
+    def swapped(query: Tensor, key: Tensor, value: Tensor, *lengths: Any) -> Tensor:
+        query_starts, key_starts, *most = lengths
+        first, second = key_starts.diff().tolist()
+        others = key_starts.new_tensor([0, second, first + second])
+        out, _ = reference_forward(query, key, value, query_starts, others, *most)
+        return out
+
+    def problem(attention: Any, *, has_lengths: bool) -> str:
+        return kernel_check.problem_of(
+            attention, W, has_lengths=has_lengths, device="cpu", dtype=torch.float32
+        )
+
+    assert "error of its result is 0.1" in problem(long_is_wrong, has_lengths=False)
+    assert "error of its result" in problem(swapped, has_lengths=True)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT RUN: no GPU")
 @pytest.mark.parametrize("width", [48, 64, WIDEST])
 def test_text_attention_of_torch_is_right_on_this_gpu(width: int) -> None:
-    """Of packages no more is known than the check says."""
+    """FlashAttention's packages are not asked here: a run checks the one that is installed."""
     from torch.nn.attention.varlen import varlen_attn
 
     problem = kernel_check.problem_of(

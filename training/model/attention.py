@@ -142,7 +142,9 @@ _KERNELS = {
 
 def operators() -> list[Any]:
     """Of attention by a package or of sequences of different lengths: those of `aten` apart, all whose package is installed."""
-    next(_varlen_kernels(), None)  # an operator exists once its module is imported
+    # An operator exists once its module is imported, and any of them may be chosen.
+    for _ in _varlen_kernels():
+        pass
     spaces = [name.split("::") for name in _KERNELS if "::" in name and not name.startswith("aten")]
     names = [("eicorpus", "flash_attention"), *spaces]
     packets = [getattr(getattr(torch.ops, space), name, None) for space, name in names]

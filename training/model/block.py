@@ -130,7 +130,7 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
         num_text = STREAMS if settings.text_kv == "stream" else 1
         self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
-        # of packages; the network chooses them (torch.compile does not look into imports)
+        # kernels of packages, which the network sets: torch.compile cannot trace their imports
         self.flash: Flash | None = None
         self.varlen: Varlen | None = None
 

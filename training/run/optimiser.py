@@ -119,6 +119,6 @@ class EMA:
     def update(self, module: nn.Module, is_finite: Tensor) -> None:
         """After a step of the optimiser. Where `is_finite` [] is False they stay: weights may have moved away from them in steps before."""
         share = torch.where(is_finite, 1.0 - self.decay, 0.0)
-        # one kernel for each: `torch._foreach_lerp_` has no weight that lies on the device, and three `foreach` operators read and write 2.7 times as much
+        # one kernel for each: `torch._foreach_lerp_` would take a weight for each of them, and three `foreach` operators read and write 2.7 times as much
         for average, p in zip(self.values.values(), trained(module).values(), strict=True):
             own_shard(average).lerp_(own_shard(p.detach()), share)
