@@ -212,7 +212,7 @@ def main(
         batch=batch,
         is_compiled=is_compiled,
     )
-    measured_on = result.machine()
+    measured_on = result.machine() | result.gpu()
     with tempfile.TemporaryDirectory() as folder:
         if corpus is None:
             root = build(Path(folder), episodes, seconds)

@@ -36,6 +36,15 @@ def machine() -> dict[str, Any]:
     return about
 
 
+def gpu() -> dict[str, Any]:
+    """For `machine()`, of a measurement with torch; {} where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
+
+
 def commit() -> str:
     """The commit of the checkout, with a mark where files differ from it; empty without git."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=7"]

@@ -183,7 +183,7 @@ def main(
     cases = cases_of(case)
     if unknown := set(only or ()) - cases.keys():
         raise typer.BadParameter(f"--only {min(unknown)}: expected {', '.join(cases)}")
-    measured_on = result.machine()
+    measured_on = result.machine() | (result.gpu() if chosen == "cuda" else {})
     not_run = [] if has_gpu else ["cuda: there is no GPU here"]
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",

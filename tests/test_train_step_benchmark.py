@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import gpu_kernels, step_case, train_step
+from benchmarks import gpu_kernels, result, step_case, train_step
 from benchmarks.gpu_kernels import Kernel
 from benchmarks.own_process import in_own_process, peak_rss_mib
 from benchmarks.step_case import Case, batch_that_fits, host_batches, recipe_of
@@ -169,6 +169,14 @@ def test_kernels_of_a_gpu_are_sorted_and_idle_is_when_none_runs() -> None:
     lines = gpu_kernels.as_text(kernels, 2).splitlines()
     assert lines[1].split() == ["3.000", "ms", "1.0", "products", product]
     assert lines[-1].split(maxsplit=3) == ["0.500", "ms", "0.5", f"{copy} -> {fused}"]
+
+
+def test_figures_of_a_gpu_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert result.gpu() == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    assert result.gpu() == {"gpu": "H100", "torch": torch.__version__}
 
 
 def test_the_peak_of_a_process_is_not_that_of_its_parent() -> None:
