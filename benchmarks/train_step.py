@@ -55,7 +55,7 @@ KEYS = {
     "op_gflop_*": "Arithmetic of a sample of `lda_1b` with 200 tokens of text, by operator, counted; `_before`: with a gradient of frozen text.",
     "step_tflop_*": "Arithmetic of a step of 192 samples of `lda_1b` with 100 to 200 tokens of text, counted with a mask: keys and values of every sample padded to the longest, of every sample, of 32 distinct texts, of none.",
     "ends_*": "Outside of the blocks of `lda_1b`, forward and backward in bf16: kernels of a step, MB that they read and write of a sample and of a step of any size. Counted.",
-    "peak_rss_mib_*": "Memory of the case above the imports; in runs 1 to 6 too little, by what counting in the process that started it took.",
+    "peak_rss_mib_*": "Memory of the case above the imports; in runs 1 to 6 above the peak of the process that started it, if that was more.",
     "peak_gpu_mib_*": "Most memory of the GPU that tensors took.",
     "estimated_gpu_mib_*": "What a run's estimate (`training/run/memory.py`) says of it, eager.",
     "kernels_*": "Attention kernels of a step, forwards, as the profiler saw them.",
@@ -183,7 +183,7 @@ def main(
     cases = cases_of(case)
     if unknown := set(only or ()) - cases.keys():
         raise typer.BadParameter(f"--only {min(unknown)}: expected {', '.join(cases)}")
-    measured_on = result.machine() | (result.gpu() if chosen == "cuda" else {})
+    measured_on = result.machine() | result.gpu()
     not_run = [] if has_gpu else ["cuda: there is no GPU here"]
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",

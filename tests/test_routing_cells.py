@@ -14,7 +14,16 @@ import yaml
 
 from benchmarks.routing import cells, steps
 from benchmarks.routing.__main__ import main
-from benchmarks.routing.cells import METHODS, Cell, Store, episodes_of, is_low, recipe_of, stages
+from benchmarks.routing.cells import (
+    METHODS,
+    Cell,
+    Store,
+    combined,
+    episodes_of,
+    is_low,
+    recipe_of,
+    stages,
+)
 from benchmarks.routing.contrasts import PRIMARY, compared_cells, succeeded, two_level
 from benchmarks.routing.figures import draw
 from benchmarks.routing.page import page
@@ -280,7 +289,24 @@ def test_nothing_to_run_is_refused(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "no cell has this method" in capsys.readouterr().err
+    assert "'forecasting' with clone and 1 chunks" in capsys.readouterr().err
+
+
+def test_combinations_that_are_no_cell_are_named_once() -> None:
+    asked = {"seed": [0, 1], "num_experts": [5], "scale": [8], "num_chunks": [1, 8]}
+    made, left_out = combined(**asked, method=["clone", "routed"], others=["all", "forecasting"])
+    assert [each.name for each in made] == [
+        f"{name}-s{seed}{plan}"
+        for seed in (0, 1)
+        for name, plan in (
+            ("clone-5-x8", ""),
+            ("routed-5-x8", ""),
+            ("routed-5-x8-forecasting", ""),
+            ("routed-5-x8", "-plan8"),
+        )
+    ]
+    assert [error.where for error in left_out] == ["--others", "--chunks", "--others"]
+    assert combined(seed=[0], num_experts=[5], scale=[8], method=[]) == ([], [])
 
 
 def test_planning_is_compared_with_the_same_network_that_does_not() -> None:

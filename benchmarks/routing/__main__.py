@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import sys
-from itertools import product
 from pathlib import Path
 
 from benchmarks.routing.cells import (
@@ -21,14 +20,14 @@ from benchmarks.routing.cells import (
     OTHERS,
     PLANNED,
     TIERS,
-    Cell,
     Store,
+    combined,
 )
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
 from benchmarks.routing.settings import Places, Settings
 from benchmarks.routing.steps import run
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import PipelineError
 
 
 def main() -> None:
@@ -40,7 +39,9 @@ def main() -> None:
     parser.add_argument(
         "--checks", action="store_true", help="also tiers against labels, and actions replayed"
     )
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), help=", ".join(METHODS))
+    parser.add_argument(
+        "--methods", nargs="*", choices=METHODS, default=list(METHODS), help="none: checks alone"
+    )
     parser.add_argument("--experts", nargs="+", type=int, default=[20], help="of each task")
     parser.add_argument("--scales", nargs="+", type=int, default=[0, 8], help="of other data")
     parser.add_argument(
@@ -91,33 +92,24 @@ def main() -> None:
         recipe=args.recipe,
     )
     places = Places(out=args.out.absolute())
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     try:
-        cells = sorted(
-            Cell(
-                seed=seed,
-                num_experts=num,
-                scale=scale,
-                method=method,
-                num_chunks=chunks,
-                tiers=tiers,
-                others=others,
-            )
-            for seed, num, scale, method, chunks, tiers, others in product(
-                [0] if args.quick else args.seeds,
-                [2] if args.quick else args.experts,
-                [0, 2] if args.quick else args.scales,
-                args.methods,
-                args.chunks,
-                args.tiers,
-                args.others,
-            )
-            if (chunks == 1 or method == PLANNED)
-            and (tiers == LABEL or method != CLONED)
-            and (others == ALL or (method != CLONED and chunks == 1))
+        cells, left_out = combined(
+            seed=[0] if args.quick else args.seeds,
+            num_experts=[2] if args.quick else args.experts,
+            scale=[0, 2] if args.quick else args.scales,
+            method=args.methods,
+            num_chunks=args.chunks,
+            tiers=args.tiers,
+            others=args.others,
         )
-        if not cells:
-            problem = "no cell has this method, tiers, tasks and number of chunks together"
-            raise ConfigError(problem, where="--methods, --chunks, --tiers, --others")
+        for error in left_out:
+            say(f"left out: {error}")
+        if left_out and not cells:
+            raise left_out[0]
         answer = run(
             cells,
             settings,
@@ -125,7 +117,7 @@ def main() -> None:
             Store(args.cells or places.cells, settings),
             workers=args.workers,
             with_checks=args.checks,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
+            say=say,
         )
     except PipelineError as error:
         print(f"error {error}", file=sys.stderr)

@@ -25,6 +25,7 @@ import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ class Cell:
     def data(self, scale: int) -> Data:
         """As many experts and the same tiers, at a scale."""
         return Data(num_experts=self.num_experts, scale=scale, tiers=self.tiers)
+
+
+def combined(**values_of: Sequence[Any]) -> tuple[list[Cell], list[ConfigError]]:
+    """Cells of all combinations, by the names of a cell's fields, in order; and why there are no others, each reason once."""
+    cells, left_out = list[Cell](), dict[str, ConfigError]()
+    for values in product(*values_of.values()):
+        try:
+            cells.append(Cell(**dict(zip(values_of, values, strict=True))))
+        except ConfigError as error:
+            left_out.setdefault(str(error), error)
+    return sorted(cells), list(left_out.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

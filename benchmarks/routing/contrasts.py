@@ -39,6 +39,12 @@ class Arm(NamedTuple):
     def of(cls, cell: Cell) -> Arm:
         return cls(cell.method, cell.scale, cell.num_chunks, cell.tiers, cell.others)
 
+    @property
+    def key(self) -> str:
+        """Of its random numbers. What is as by default is not in it: other methods to come leave it as it is."""
+        default = self._field_defaults
+        return repr([(k, v) for k, v in self._asdict().items() if default.get(k) != v])
+
     def placed(self, scale: int, chunks: int) -> Arm:
         """With numbers in place of `MOST`."""
         return self._replace(
@@ -164,7 +170,7 @@ def _success(
         rows.append(
             arm._asdict()
             | {
-                "success": two_level(list(of.values()), _rng(seed, repr(arm))).as_dict(),
+                "success": two_level(list(of.values()), _rng(seed, arm.key)).as_dict(),
                 "by_seed": {str(s): float(o.mean()) for s, o in of.items()},
                 "by_task": dict(zip(tasks, whole.mean(axis=(0, 2)).tolist(), strict=True)),
                 "start_error_m": float(np.mean(errors_m)),

@@ -19,10 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 LARGEST_ERROR = 0.02  # relative, in bf16; that of right kernels is 0.0024
 SAMPLES, HEADS = 2, 2
-LENGTHS = (
-    248,
-    520,
-)  # not multiples of a kernel's tiles; the mistake of FlashAttention 4 was measured at 248, with 128 samples of 32 heads
+# Not multiples of a kernel's tiles. The mistake of FlashAttention 4 was measured at 248, with 128 samples of 32 heads.
+LENGTHS = (248, 520)
 TEXTS = (33, 300)  # keys of each sample, where they differ
 LONGEST = 320  # a caller may state more than the longest text has
 DEVICE, DTYPE = "cuda", torch.bfloat16
